@@ -1,0 +1,4 @@
+//! Seawall provisions and hardens a production PostgreSQL server on AWS Lightsail from one inventory, and keeps it so.
+//!
+//! The rooms, in reading order; `docs/ARCHITECTURE.md` walks through them and `tests/tidy.rs` holds them apart.
+
