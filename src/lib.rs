@@ -2,3 +2,4 @@
 //!
 //! The rooms, in reading order; `docs/ARCHITECTURE.md` walks through them and `tests/tidy.rs` holds them apart.
 
+pub mod base;

@@ -1,0 +1,10 @@
+//! Words that every room shares: addresses, diagnostics, spans, digests, secrets.
+//!
+//! Deliberately absent: input, output, the current time and anything asynchronous. Whoever reads only this room
+//! learns the vocabulary of the rest.
+
+pub mod address;
+pub mod diag;
+pub mod digest;
+pub mod secret;
+pub mod span;
