@@ -3,3 +3,4 @@
 //! The rooms, in reading order; `docs/ARCHITECTURE.md` walks through them and `tests/tidy.rs` holds them apart.
 
 pub mod base;
+pub mod inventory;

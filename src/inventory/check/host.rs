@@ -1,0 +1,186 @@
+//! Checks of a server: zone, login, firewall, packages, kernel parameters, time, swap.
+
+use std::collections::BTreeMap;
+
+use crate::base::diag::Diagnostic;
+use crate::inventory::check::{Report, text};
+use crate::inventory::sections::{FirewallRule, Server, Sources, SysctlValue};
+use crate::inventory::similar::{choices, similar};
+
+/// Operating systems that the host kinds know.
+const BLUEPRINTS: [&str; 1] = ["debian_12"];
+/// MiB. Less than this helps nobody, more than the smallest bundles' disks is a slip.
+const SMALLEST_SWAP: u32 = 64;
+const LARGEST_SWAP: u32 = 16_384;
+/// Rules and networks that are compared with each other. Lightsail takes 60 networks, and `policy` says so.
+const MOST_COMPARED: usize = 1_000;
+/// UFW's comments and the port lists are read in one line.
+const LONGEST_WHY: usize = 100;
+
+pub(super) fn check(report: &mut Report<'_>) {
+    for (name, server) in &report.inventory.servers {
+        let base = format!("servers.{name}");
+        instance(report, &base, server);
+        login(report, &base, server);
+        firewall(report, &base, &server.firewall);
+        packages(report, &base, &server.packages);
+        system(report, &base, server);
+        if let Some(backup) = &server.backup {
+            report.bucket(&format!("{base}.backup.bucket"), &backup.bucket);
+        }
+    }
+}
+
+fn instance(report: &mut Report<'_>, base: &str, server: &Server) {
+    let region = &report.inventory.aws.region;
+    let zone = &server.instance.zone;
+    let letter = zone.strip_prefix(region.as_str());
+    if !letter.is_some_and(|rest| rest.len() == 1 && rest.bytes().all(|b| b.is_ascii_lowercase())) {
+        let problem = Diagnostic::error(
+            "zone-outside-region",
+            format!("`{base}.instance.zone` is `{zone}`, which is no zone of `{region}`"),
+        )
+        .at(report.places.span(&format!("{base}.instance.zone")), "the zone")
+        .at(report.places.span("aws.region"), "the region")
+        .hint(format!("a zone is the region and a letter, for example `{region}a`"));
+        report.found.push(problem);
+    }
+    let blueprint = &server.instance.blueprint;
+    if !BLUEPRINTS.contains(&blueprint.as_str()) {
+        let path = format!("{base}.instance.blueprint");
+        let message = format!("`{path}` is `{blueprint}`, and Seawall sets up {}", choices(BLUEPRINTS));
+        let label =
+            similar(blueprint, BLUEPRINTS).map_or("not supported".to_owned(), |b| format!("did you mean `{b}`?"));
+        report.error("unsupported-blueprint", message, &path, &label);
+    }
+}
+
+fn login(report: &mut Report<'_>, base: &str, server: &Server) {
+    let login = &server.login;
+    report.text("bad-account-name", &format!("{base}.login.user"), text::account(&login.user));
+    let path = format!("{base}.login.keys");
+    if login.keys.is_empty() {
+        report.error("no-login-key", format!("`{path}` is empty: nobody could log in"), &path, "no key").hint =
+            Some("add your public key: `cat ~/.ssh/id_ed25519.pub`".to_owned());
+    }
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for (index, key) in login.keys.iter().enumerate() {
+        if let Some(first) = seen.insert(key.identity(), index) {
+            let problem = Diagnostic::error("duplicate-login-key", format!("`{path}` has the same key twice"))
+                .at(report.places.span(&format!("{path}[{index}]")), "again here")
+                .at(report.places.span(&format!("{path}[{first}]")), "first here")
+                .hint("two lines that differ only in their comment are one key: keep one");
+            report.found.push(problem);
+        }
+    }
+}
+
+fn firewall(report: &mut Report<'_>, base: &str, rules: &[FirewallRule]) {
+    for (index, rule) in rules.iter().enumerate() {
+        let path = format!("{base}.firewall[{index}]");
+        report.text("bad-text", &format!("{path}.why"), text::line(&rule.why, LONGEST_WHY));
+        if rule.port == 0 {
+            report.error("out-of-range", format!("`{path}.port` must be 1 or more"), &path, "no such port");
+        }
+        let Sources::Networks(networks) = &rule.from else {
+            continue;
+        };
+        if networks.is_empty() {
+            let from = format!("{path}.from");
+            report
+                .error("empty-sources", format!("`{from}` names no network: nobody could connect"), &from, "empty")
+                .hint = Some("name the networks, or take the rule out".to_owned());
+        }
+        report.repeats("duplicate-network", &format!("{path}.from"), networks);
+    }
+    if sources(rules) > MOST_COMPARED {
+        return;
+    }
+    for (second, rule) in rules.iter().enumerate() {
+        let same_port = |other: &FirewallRule| other.port == rule.port && other.protocol == rule.protocol;
+        let mut earlier = rules[..second].iter().enumerate().filter(|(_, other)| same_port(other));
+        let problem = earlier.find_map(|(first, _)| twice(report, base, rules, first, second));
+        report.found.extend(problem);
+    }
+}
+
+/// Rules and networks in a firewall.
+fn sources(rules: &[FirewallRule]) -> usize {
+    let networks = |rule: &FirewallRule| match &rule.from {
+        Sources::Networks(networks) => networks.len(),
+        Sources::Anywhere(_) => 1,
+    };
+    rules.len() + rules.iter().map(networks).sum::<usize>()
+}
+
+/// Two rules of one port: the same twice, or one that makes the other pointless. Disjoint lists are fine.
+fn twice(report: &Report<'_>, base: &str, rules: &[FirewallRule], first: usize, second: usize) -> Option<Diagnostic> {
+    let (a, b) = (&rules[first], &rules[second]);
+    let place = |index: usize| report.places.span(&format!("{base}.firewall[{index}].from"));
+    let problem = match (&a.from, &b.from) {
+        (Sources::Networks(left), Sources::Networks(right)) => {
+            let shared = left.iter().find(|network| right.contains(network))?;
+            Diagnostic::error(
+                "duplicate-firewall-rule",
+                format!("`{base}.firewall` opens port {} for `{shared}` twice", a.port),
+            )
+            .at(place(second), "again here")
+            .at(place(first), "first here")
+            .hint("one rule per port and purpose: merge the two")
+        }
+        (Sources::Anywhere(_), Sources::Anywhere(_)) => Diagnostic::error(
+            "duplicate-firewall-rule",
+            format!("`{base}.firewall` opens port {} to anywhere twice", a.port),
+        )
+        .at(place(second), "again here")
+        .at(place(first), "first here"),
+        (open, _) => {
+            let (wide, narrow) = if matches!(open, Sources::Anywhere(_)) { (first, second) } else { (second, first) };
+            Diagnostic::error(
+                "contradictory-sources",
+                format!("`{base}.firewall` limits port {} and opens it to anywhere", a.port),
+            )
+            .at(place(wide), "anywhere wins")
+            .at(place(narrow), "so this limits nothing")
+            .note("firewall rules only allow: the most permissive one counts")
+            .hint("take out the rule that you do not mean")
+        }
+    };
+    Some(problem)
+}
+
+fn packages(report: &mut Report<'_>, base: &str, packages: &[String]) {
+    for (index, package) in packages.iter().enumerate() {
+        let path = format!("{base}.packages[{index}]");
+        report.text("bad-package-name", &path, text::package(package));
+    }
+    report.repeats("duplicate-package", &format!("{base}.packages"), packages);
+}
+
+fn system(report: &mut Report<'_>, base: &str, server: &Server) {
+    for (parameter, value) in server.sysctl.iter().flat_map(|sysctl| &sysctl.settings) {
+        let path = format!("{base}.sysctl.settings.{parameter}");
+        if let Err(why) = text::sysctl(parameter) {
+            let problem = Diagnostic::error("bad-sysctl-name", why).at(report.places.key(&path), format!("`{path}`"));
+            report.found.push(problem);
+        }
+        if let SysctlValue::Text(text) = value {
+            report.text("bad-text", &path, text::line(text, 256));
+        }
+    }
+    if let Some(time) = &server.time {
+        report.text("bad-time-zone", &format!("{base}.time.zone"), text::time_zone(&time.zone));
+        for (index, name) in time.servers.iter().enumerate() {
+            let good = name.parse::<std::net::IpAddr>().is_ok() || text::host_name(name).is_ok();
+            let verdict = if good { Ok(()) } else { Err(format!("`{name}` is not a time server's name or address")) };
+            report.text("bad-time-server", &format!("{base}.time.servers[{index}]"), verdict);
+        }
+    }
+    if let Some(swap) = &server.swap
+        && !(SMALLEST_SWAP..=LARGEST_SWAP).contains(&swap.size_mib)
+    {
+        let path = format!("{base}.swap.size_mib");
+        let message = format!("`{path}` must be {SMALLEST_SWAP} to {LARGEST_SWAP} MiB, and this is {}", swap.size_mib);
+        report.error("bad-swap-size", message, &path, "MiB, not bytes");
+    }
+}

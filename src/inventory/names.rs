@@ -1,0 +1,70 @@
+//! Names with the rules of somebody else: PostgreSQL's roles and databases.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::inventory::scalar::{BadScalar, text_scalar};
+
+/// PostgreSQL cuts longer identifiers silently (NAMEDATALEN is 64 bytes with the final NUL).
+const LONGEST_SQL_NAME: usize = 63;
+
+/// A role or database of PostgreSQL that needs no quotes: lower-case letters, digits and underscores.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SqlName(String);
+
+text_scalar!(
+    SqlName,
+    "seawall-sql-name",
+    "1 to 63 lower-case letters, digits and underscores, not starting with a digit or `pg_`"
+);
+
+impl SqlName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SqlName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for SqlName {
+    type Err = BadScalar;
+
+    fn from_str(text: &str) -> Result<Self, BadScalar> {
+        let good = (1..=LONGEST_SQL_NAME).contains(&text.len())
+            && !text.starts_with(|c: char| c.is_ascii_digit())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if !good {
+            return Err(BadScalar(format!(
+                "`{text}` is not a name for PostgreSQL: 1 to 63 lower-case letters, digits and underscores, not starting \
+                 with a digit"
+            )));
+        }
+        if text.starts_with("pg_") {
+            return Err(BadScalar(format!("`{text}` begins with `pg_`, which PostgreSQL keeps for itself")));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_need_no_quotes() {
+        for good in ["app", "chronos_db", "_x", "a1"] {
+            assert!(good.parse::<SqlName>().is_ok(), "{good}");
+        }
+        let long = "a".repeat(64);
+        for bad in ["", "1a", "App", "a-b", "pg_monitor", "a b", &long] {
+            assert!(bad.parse::<SqlName>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! When something runs, as a person says it: `daily 06:00`, `Mon..Sat 02:00`, `Sun 02:00`, `hourly :15`, `monthly 1 03:00`.
+//!
+//! All times are UTC. Every schedule can also say its longest gap, from which staleness limits follow.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::inventory::scalar::{BadScalar, Span, text_scalar};
+
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const HOUR: u64 = 3_600;
+const DAY: u64 = 86_400;
+
+/// A schedule in UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Schedule {
+    text: String,
+    when: When,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum When {
+    Hourly { minute: u8 },
+    Weekly { days: [bool; 7], hour: u8, minute: u8 },
+    Monthly { day: u8, hour: u8, minute: u8 },
+}
+
+text_scalar!(
+    Schedule,
+    "seawall-schedule",
+    "when, in UTC: daily 06:00, Mon..Sat 02:00, Mon,Thu 02:00, hourly :15, monthly 1 03:00"
+);
+
+impl Schedule {
+    /// The same as systemd's `OnCalendar=` has it.
+    pub fn on_calendar(&self) -> String {
+        match &self.when {
+            When::Hourly { minute } => format!("*-*-* *:{minute:02}:00 UTC"),
+            When::Weekly { days, hour, minute } if days.iter().all(|on| *on) => {
+                format!("*-*-* {hour:02}:{minute:02}:00 UTC")
+            }
+            When::Weekly { days, hour, minute } => {
+                let names: Vec<&str> = DAYS.iter().zip(days).filter(|(_, on)| **on).map(|(d, _)| *d).collect();
+                format!("{} *-*-* {hour:02}:{minute:02}:00 UTC", names.join(","))
+            }
+            When::Monthly { day, hour, minute } => format!("*-*-{day:02} {hour:02}:{minute:02}:00 UTC"),
+        }
+    }
+
+    /// The longest time between two runs that are on time.
+    pub fn longest_gap(&self) -> Span {
+        let seconds = match &self.when {
+            When::Hourly { .. } => HOUR,
+            When::Weekly { days, .. } => {
+                let on: Vec<u64> = (0..7).filter(|day| days[*day]).map(|day| day as u64).collect();
+                let wrapped = on.first().map_or(7, |first| first + 7);
+                let next = on.iter().skip(1).copied().chain([wrapped]);
+                on.iter().zip(next).map(|(a, b)| b - a).max().unwrap_or(7) * DAY
+            }
+            When::Monthly { .. } => 31 * DAY,
+        };
+        Span::from_seconds(seconds)
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = BadScalar;
+
+    fn from_str(text: &str) -> Result<Self, BadScalar> {
+        let words: Vec<&str> = text.split(' ').collect();
+        let when = match words.as_slice() {
+            ["hourly"] => Some(When::Hourly { minute: 0 }),
+            ["hourly", at] => {
+                at.strip_prefix(':').and_then(|minute| number(minute, 2, 0, 59)).map(|minute| When::Hourly { minute })
+            }
+            ["monthly", day, at] => clock(at)
+                // Days after the 28th do not come every month.
+                .zip(number(day, day.len().clamp(1, 2), 1, 28))
+                .map(|((hour, minute), day)| When::Monthly { day, hour, minute }),
+            [days, at] => {
+                clock(at).zip(weekdays(days)).map(|((hour, minute), days)| When::Weekly { days, hour, minute })
+            }
+            _ => None,
+        };
+        match when {
+            Some(when) => Ok(Self { text: text.to_owned(), when }),
+            None => Err(BadScalar(format!(
+                "`{text}` is not a schedule; write for example `daily 06:00`, `Mon..Sat 02:00`, `hourly :15` or \
+                 `monthly 1 03:00` (UTC)"
+            ))),
+        }
+    }
+}
+
+fn number(text: &str, digits: usize, least: u8, most: u8) -> Option<u8> {
+    let plain = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|n| plain && (least..=most).contains(n))
+}
+
+fn clock(text: &str) -> Option<(u8, u8)> {
+    let (hour, minute) = text.split_once(':')?;
+    Some((number(hour, 2, 0, 23)?, number(minute, 2, 0, 59)?))
+}
+
+fn weekdays(text: &str) -> Option<[bool; 7]> {
+    if text == "daily" {
+        return Some([true; 7]);
+    }
+    let mut days = [false; 7];
+    let index = |name: &str| DAYS.iter().position(|day| *day == name);
+    for part in text.split(',') {
+        let (first, last) = part.split_once("..").unwrap_or((part, part));
+        let (first, last) = (index(first)?, index(last)?);
+        if first > last {
+            return None;
+        }
+        for day in &mut days[first..=last] {
+            if std::mem::replace(day, true) {
+                return None;
+            }
+        }
+    }
+    Some(days)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_the_same_to_systemd() {
+        for (text, calendar, gap) in [
+            ("daily 06:00", "*-*-* 06:00:00 UTC", "1d"),
+            ("Sun 02:00", "Sun *-*-* 02:00:00 UTC", "7d"),
+            ("Mon..Sat 02:00", "Mon,Tue,Wed,Thu,Fri,Sat *-*-* 02:00:00 UTC", "2d"),
+            ("Mon,Thu 23:59", "Mon,Thu *-*-* 23:59:00 UTC", "4d"),
+            ("hourly", "*-*-* *:00:00 UTC", "1h"),
+            ("hourly :15", "*-*-* *:15:00 UTC", "1h"),
+            ("monthly 1 03:00", "*-*-01 03:00:00 UTC", "31d"),
+        ] {
+            let schedule: Schedule = text.parse().expect(text);
+            assert_eq!(schedule.to_string(), text);
+            assert_eq!(schedule.on_calendar(), calendar);
+            assert_eq!(schedule.longest_gap().to_string(), gap, "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_would_be_guessed() {
+        for bad in [
+            "",
+            "02:00",
+            "daily",
+            "daily 6:00",
+            "daily 24:00",
+            "daily 02:60",
+            "Sat..Mon 02:00",
+            "Mon,Mon 02:00",
+            "mon 02:00",
+            "hourly 15",
+            "hourly :60",
+            "monthly 29 03:00",
+            "monthly 0 03:00",
+            "0 2 * * *",
+            "daily  06:00",
+            "é é é",
+        ] {
+            assert!(bad.parse::<Schedule>().is_err(), "{bad}");
+        }
+    }
+}

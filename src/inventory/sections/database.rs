@@ -1,0 +1,230 @@
+//! Sections of a server that are about PostgreSQL: cluster, roles, access, pool, backups.
+//!
+//! Deliberately absent: connections without TLS, password hashes other than SCRAM, and superuser roles.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::base::secret::SecretRef;
+use crate::inventory::names::SqlName;
+use crate::inventory::scalar::{Cidr, Name, Span};
+use crate::inventory::schedule::Schedule;
+
+/// PostgreSQL with settings tuned from the bundle's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Postgres {
+    /// Major version.
+    pub version: u16,
+    /// Extensions to have in every declared database.
+    pub extensions: Vec<String>,
+    /// Settings over the tuned ones, as `postgresql.conf` names them.
+    pub settings: BTreeMap<String, SettingValue>,
+    /// Databases to have. None is ever dropped.
+    pub databases: Vec<SqlName>,
+    /// Roles by name.
+    pub roles: BTreeMap<SqlName, Role>,
+    /// Who may connect from where; everybody else is refused. Always with TLS and SCRAM.
+    pub access: Vec<AccessRule>,
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Self {
+            version: 15,
+            extensions: Vec::new(),
+            settings: BTreeMap::new(),
+            databases: Vec::new(),
+            roles: BTreeMap::new(),
+            access: Vec::new(),
+        }
+    }
+}
+
+/// `true` or `false`, a number, or a text such as `64MB`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum SettingValue {
+    Switch(bool),
+    Number(i64),
+    Text(String),
+}
+
+/// A role. Without `login` it is a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Role {
+    /// Whether it may connect.
+    pub login: bool,
+    /// How many connections it may hold at once.
+    pub connections: Option<u32>,
+    /// Databases that it owns.
+    pub owns: Vec<SqlName>,
+    /// What it may do in the declared databases that it does not own.
+    pub grants: Option<Grants>,
+    /// Roles that it belongs to.
+    pub member_of: Vec<SqlName>,
+    /// Where its password is kept. Never the password itself.
+    pub password: Option<SecretRef>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Grants {
+    /// Read every table.
+    Read,
+    /// Read and change rows.
+    Write,
+}
+
+/// One line of who may connect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRule {
+    /// A role of this server.
+    pub role: SqlName,
+    /// A database of this server.
+    pub database: SqlName,
+    /// Networks that it may connect from.
+    pub from: Vec<Cidr>,
+}
+
+/// A connection pool in front of PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PgBouncer {
+    /// TCP port that it listens on.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// When a server connection goes back to the pool.
+    pub mode: PoolMode,
+    /// Clients that may be connected at once.
+    pub clients: u32,
+    /// Server connections per role and database.
+    pub pool: u32,
+}
+
+impl Default for PgBouncer {
+    fn default() -> Self {
+        Self { port: 6432, mode: PoolMode::default(), clients: 200, pool: 10 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolMode {
+    /// After each transaction.
+    #[default]
+    Transaction,
+    /// When the client leaves.
+    Session,
+}
+
+/// Backups with pgBackRest: full and differential ones, and every WAL segment in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// A bucket of this inventory, by its name here.
+    pub bucket: Name,
+    /// pgBackRest's word for the cluster in its repository; also the key prefix.
+    pub stanza: Name,
+    /// When backups are made, in UTC.
+    #[serde(default)]
+    pub schedule: BackupSchedule,
+    /// How long they are kept.
+    #[serde(default)]
+    pub retention: Retention,
+    /// Where the repository's passphrase is kept. Without it every backup is worthless.
+    pub cipher_pass: CipherPass,
+    /// A segment of WAL is shipped at the latest after this time; with the time to ship it, this is the RPO.
+    #[serde(default = "five_minutes")]
+    pub archive_timeout: Span,
+}
+
+fn five_minutes() -> Span {
+    Span::from_seconds(300)
+}
+
+/// When backups are made, in UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupSchedule {
+    /// Full backups.
+    pub full: Schedule,
+    /// Differential backups.
+    pub differential: Option<Schedule>,
+}
+
+impl Default for BackupSchedule {
+    fn default() -> Self {
+        let parse = |text: &str| text.parse().expect("the default schedules are well written");
+        Self { full: parse("Sun 02:00"), differential: Some(parse("Mon..Sat 02:00")) }
+    }
+}
+
+/// How long backups are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Any moment of the last so many days can be restored.
+    pub days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { days: 14 }
+    }
+}
+
+/// Where the passphrase is kept, with or without the word whether a second person has it too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum CipherPass {
+    /// An environment variable of the operator's shell or CI job.
+    Env {
+        /// The variable's name.
+        env: String,
+        /// `confirmed` once the passphrase is kept in a second place, out of this environment's reach.
+        escrow: Option<Escrow>,
+    },
+    /// A file on the operator's machine.
+    File {
+        /// Its path.
+        file: PathBuf,
+        /// `confirmed` once the passphrase is kept in a second place, out of this environment's reach.
+        escrow: Option<Escrow>,
+    },
+    /// A command on the operator's machine that prints it: program and arguments, no shell.
+    Command {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// `confirmed` once the passphrase is kept in a second place, out of this environment's reach.
+        escrow: Option<Escrow>,
+    },
+}
+
+impl CipherPass {
+    /// The reference without the word about escrow.
+    pub fn secret(&self) -> SecretRef {
+        match self.clone() {
+            Self::Env { env, .. } => SecretRef::Env { env },
+            Self::File { file, .. } => SecretRef::File { file },
+            Self::Command { command, .. } => SecretRef::Command { command },
+        }
+    }
+
+    /// Whether somebody confirmed that it is kept in a second place.
+    pub fn is_escrowed(&self) -> bool {
+        let (Self::Env { escrow, .. } | Self::File { escrow, .. } | Self::Command { escrow, .. }) = self;
+        escrow.is_some()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Escrow {
+    Confirmed,
+}

@@ -1,0 +1,164 @@
+//! Sections of a server that are about the host: sshd, fail2ban, certificate, metrics, containers, jobs.
+//!
+//! Deliberately absent: a port for sshd (the deadman and the firewall promise port 22) and any way to allow passwords.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::base::secret::SecretRef;
+use crate::inventory::scalar::{Cidr, Name, Span};
+use crate::inventory::schedule::Schedule;
+
+/// The SSH daemon: public keys only, no root, no forwarding. A change is kept only if a fresh login succeeds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sshd {
+    /// Users that may log in beside `login.user`.
+    pub allow_users: Vec<String>,
+    /// Failed attempts per connection.
+    pub max_auth_tries: u32,
+    /// How long a connection may take to log in.
+    pub login_grace: Span,
+    /// After how long without an answer a connection is closed.
+    pub idle: Span,
+    /// Allow port forwarding, for example to reach the database through SSH.
+    pub forwarding: bool,
+    /// The host puts the old configuration back by itself if no fresh login succeeds within this time.
+    pub revert_after: Span,
+}
+
+impl Default for Sshd {
+    fn default() -> Self {
+        Self {
+            allow_users: Vec::new(),
+            max_auth_tries: 3,
+            login_grace: Span::from_seconds(30),
+            idle: Span::from_seconds(600),
+            forwarding: false,
+            revert_after: Span::from_seconds(90),
+        }
+    }
+}
+
+/// Bans for addresses that keep failing to log in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fail2ban {
+    /// Failures until a ban.
+    pub retries: u32,
+    /// Within what time the failures count together.
+    pub within: Span,
+    /// How long the first ban lasts; each further one lasts longer.
+    pub ban: Span,
+    /// The longest ban.
+    pub longest_ban: Span,
+    /// Networks that are never banned.
+    pub ignore: Vec<Cidr>,
+}
+
+impl Default for Fail2ban {
+    fn default() -> Self {
+        Self {
+            retries: 5,
+            within: Span::from_seconds(600),
+            ban: Span::from_seconds(3_600),
+            longest_ban: Span::from_seconds(604_800),
+            ignore: Vec::new(),
+        }
+    }
+}
+
+/// The TLS certificate of this server's name: obtained, renewed, and reloaded into what serves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// The name that clients connect to; it must resolve to this server.
+    pub name: String,
+    /// Further names in the certificate.
+    #[serde(default)]
+    pub also: Vec<String>,
+    /// Who signs it.
+    #[serde(default)]
+    pub issuer: Issuer,
+    /// How the issuer is convinced that the name is ours.
+    #[serde(default)]
+    pub challenge: Challenge,
+    /// E-mail address for the issuer; public issuers want one.
+    pub contact: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Issuer {
+    /// Let's Encrypt.
+    #[default]
+    Letsencrypt,
+    /// Let's Encrypt's staging service: for rehearsals, no client trusts it.
+    LetsencryptStaging,
+    /// A certificate authority of this environment; clients are given its certificate.
+    Private,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Challenge {
+    /// Answered on port 443, which must be open to anywhere.
+    #[default]
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
+    /// Answered on port 80, which must be open to anywhere.
+    #[serde(rename = "http-01")]
+    Http01,
+}
+
+/// A small timer that publishes memory, disk, steal, backup age, WAL lag, certificate days and a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// How often it publishes.
+    pub every: Span,
+    /// CloudWatch namespace.
+    pub namespace: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { every: Span::from_seconds(60), namespace: "Seawall".to_owned() }
+    }
+}
+
+/// Containers beside the database, from one Compose file. Published ports do not pass the host's firewall by themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Compose {
+    /// The project's name.
+    pub project: Name,
+    /// The Compose file on the operator's machine, relative to the inventory.
+    pub file: String,
+    /// Environment variables that come from secrets.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretRef>,
+}
+
+/// A program that runs on a schedule, as a systemd timer. A run that fails or does not happen is an alarm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// Program with its full path, and arguments. No shell reads it.
+    pub run: String,
+    /// When, in UTC.
+    pub schedule: Schedule,
+    /// User that it runs as.
+    pub user: String,
+    /// After how long it is ended.
+    #[serde(default = "one_hour")]
+    pub timeout: Span,
+    /// Environment variables that come from secrets.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretRef>,
+}
+
+fn one_hour() -> Span {
+    Span::from_seconds(3_600)
+}
