@@ -1,0 +1,70 @@
+//! One line of a journal; the same record drives the progress display.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::address::Address;
+
+/// What happened during an apply, in order. Journals explain; they never steer a later run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Record {
+    /// Apply begins: how many changes, and the digest of the plan.
+    Begun {
+        changes: usize,
+        plan: String,
+        environment: String,
+    },
+    /// A resource's steps begin.
+    ChangeBegun {
+        address: Address,
+    },
+    /// Written before the step acts.
+    StepBegun {
+        address: Address,
+        step: usize,
+        what: String,
+    },
+    StepDone {
+        address: Address,
+        step: usize,
+    },
+    /// Output worth keeping, for example of a failing command.
+    Output {
+        address: Address,
+        text: String,
+    },
+    /// Observed again and equal to what was wanted.
+    Verified {
+        address: Address,
+    },
+    /// Nothing to do any more: the world was already as wanted.
+    AlreadyDone {
+        address: Address,
+    },
+    Failed {
+        address: Address,
+        why: String,
+    },
+    /// Not started, because of a failure before it.
+    NotStarted {
+        address: Address,
+    },
+    /// The connection to a host was lost and found again.
+    Reattached {
+        server: String,
+        after_ms: u64,
+    },
+    Finished {
+        verdict: Verdict,
+    },
+}
+
+/// How an apply ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Done,
+    Failed,
+    RolledBack,
+    Interrupted,
+}
