@@ -5,3 +5,4 @@
 pub mod base;
 pub mod inventory;
 pub mod plan;
+pub mod render;

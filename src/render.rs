@@ -1,0 +1,121 @@
+//! Templates to text: embedded Tera templates, strict; a missing variable is an error with its name.
+//!
+//! One template per rendered file, listed in [`TEMPLATES`]. Each begins with a line that says who manages the file, and
+//! says why beside what is not obvious. Deliberately absent: escaping for HTML (these are configuration files), reading
+//! templates from disk (a plan must not depend on what lies beside the binary), and secrets.
+
+use std::error::Error;
+use std::sync::LazyLock;
+
+use serde::Serialize;
+use tera::{Context, Tera};
+
+/// Every template: its name, which is also its file name under `templates/`, and its text.
+pub static TEMPLATES: &[(&str, &str)] = &[
+    ("first-boot.sh", include_str!("../templates/first-boot.sh")),
+    ("authorized_keys", include_str!("../templates/authorized_keys")),
+    ("sudoers", include_str!("../templates/sudoers")),
+    ("sysctl.conf", include_str!("../templates/sysctl.conf")),
+    ("timesyncd.conf", include_str!("../templates/timesyncd.conf")),
+    ("upgrades.conf", include_str!("../templates/upgrades.conf")),
+];
+
+static TERA: LazyLock<Tera> = LazyLock::new(|| {
+    let mut tera = Tera::default();
+    // `&` in a comment of a key must stay `&`.
+    tera.autoescape_on(Vec::new());
+    tera.add_raw_templates(TEMPLATES.iter().copied()).expect("the embedded templates parse; a test parses all of them");
+    tera
+});
+
+/// Why a template could not become text. Always a fault of this program: template and context are both its own.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    #[error("there is no template `{0}`")]
+    NoTemplate(String),
+    #[error("template `{template}` uses `{variable}`, which its context does not have")]
+    MissingVariable { template: String, variable: String },
+    #[error("template `{template}`: {why}")]
+    Failed { template: String, why: String },
+}
+
+/// Renders a template with the fields of a struct or map as its variables.
+pub fn render(template: &str, context: &impl Serialize) -> Result<String, RenderError> {
+    if !TEMPLATES.iter().any(|(name, _)| *name == template) {
+        return Err(RenderError::NoTemplate(template.to_owned()));
+    }
+    let context = Context::from_serialize(context).map_err(|error| failure(template, &error))?;
+    TERA.render(template, &context).map_err(|error| failure(template, &error))
+}
+
+/// Tera says what is missing only in the text of the innermost error: ``Variable `x` not found in context …`` in an
+/// expression, ``… on an array `x` that is not found`` style texts elsewhere.
+fn failure(template: &str, error: &tera::Error) -> RenderError {
+    let mut why = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        why = inner.to_string();
+        source = inner.source();
+    }
+    let template = template.to_owned();
+    match why.strip_prefix("Variable `").and_then(|rest| rest.split_once('`')) {
+        Some((variable, rest)) if rest.contains("not found") => {
+            RenderError::MissingVariable { template, variable: variable.to_owned() }
+        }
+        _ => RenderError::Failed { template, why },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A context for every template; a template without one fails the test.
+    fn context(name: &str) -> Value {
+        let own = match name {
+            "authorized_keys" => json!({ "keys": ["ssh-ed25519 AAAA a&b"], "foreign": ["# theirs"] }),
+            "first-boot.sh" => json!({ "user": "admin", "keys": ["ssh-ed25519 AAAA a&b"] }),
+            "sudoers" => json!({ "user": "admin" }),
+            "sysctl.conf" => json!({ "groups": [{ "why": "because", "settings": { "vm.swappiness": "10" } }] }),
+            "timesyncd.conf" => json!({ "servers": "192.0.2.1" }),
+            "upgrades.conf" => json!({ "unattended": "1" }),
+            other => panic!("no context for template `{other}`"),
+        };
+        let mut all = json!({ "address": "host.kind/db" });
+        let map = all.as_object_mut().expect("an object");
+        map.extend(own.as_object().expect("an object").clone());
+        all
+    }
+
+    #[test]
+    fn every_template_renders_and_says_who_manages_the_file() {
+        for (name, _) in TEMPLATES {
+            let text = render(name, &context(name)).expect(name);
+            let first = text.lines().find(|line| !line.starts_with("#!")).expect("a line");
+            assert!(first.contains("managed by Seawall (host.kind/db)"), "{name}: {first}");
+            assert!(text.ends_with('\n') && !text.contains("{{") && !text.contains("{%"), "{name}:\n{text}");
+            assert!(!text.contains("&amp;"), "{name} is escaped for HTML");
+        }
+    }
+
+    #[test]
+    fn every_variable_is_needed() {
+        for (name, _) in TEMPLATES {
+            let full = context(name);
+            for variable in full.as_object().expect("an object").keys() {
+                let mut without = full.clone();
+                without.as_object_mut().expect("an object").remove(variable);
+                assert_eq!(
+                    render(name, &without),
+                    Err(RenderError::MissingVariable { template: (*name).to_owned(), variable: variable.clone() })
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_template_is_named() {
+        assert_eq!(render("no.conf", &json!({})), Err(RenderError::NoTemplate("no.conf".to_owned())));
+    }
+}
