@@ -4,5 +4,6 @@
 
 pub mod base;
 pub mod inventory;
+pub mod kinds;
 pub mod plan;
 pub mod render;

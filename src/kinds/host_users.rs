@@ -1,0 +1,301 @@
+//! `host.users`: the login user, its sudo, and the keys that open its door.
+//!
+//! Adds what is missing and takes nothing away: keys that nobody declared are reported and kept, until removing them is
+//! protected against locking the operator out. Deliberately absent: passwords (the account has none to guess), other
+//! users, and sshd's settings.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::address::Address;
+use crate::inventory::scalar::PublicKey;
+use crate::inventory::sections::Inventory;
+use crate::kinds::host::{self, QUICK_S, Wanted};
+use crate::kinds::{Declared, Kind, Owned};
+use crate::plan::change::{FieldChange, FileDiff};
+use crate::plan::observed::{Observed, Unseen};
+use crate::plan::probe::{Answers, FileState, Probe, command, file};
+use crate::plan::step::Step;
+use crate::render::render;
+
+const SHELL: &str = "/bin/bash";
+
+pub struct HostUsers;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Desired {
+    pub address: Address,
+    pub user: String,
+    pub keys: Vec<PublicKey>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actual {
+    pub shell: String,
+    /// Primary group, by name.
+    pub group: String,
+    /// What sudo grants in effect, all its files together: `ALL` to any user without a password.
+    pub passwordless_sudo: bool,
+    pub sudoers: Option<FileState>,
+    /// Mode, owner and group of `~/.ssh`.
+    pub directory: Option<String>,
+    pub keys: Option<FileState>,
+}
+
+fn home(user: &str) -> String {
+    if user == "root" { "/root".to_owned() } else { format!("/home/{user}") }
+}
+
+fn ssh_path(desired: &Desired) -> String {
+    format!("{}/.ssh", home(&desired.user))
+}
+
+fn keys_path(desired: &Desired) -> String {
+    format!("{}/.ssh/authorized_keys", home(&desired.user))
+}
+
+fn sudoers_path(desired: &Desired) -> String {
+    // sudo skips files with a dot in their name. 90 comes after cloud-init's 90-cloud-init-users; the last rule wins.
+    format!("/etc/sudoers.d/90-seawall-{}", desired.user.replace('.', "_"))
+}
+
+fn sudoers(desired: &Desired) -> String {
+    let context = serde_json::json!({ "address": desired.address, "user": desired.user });
+    render("sudoers", &context).expect("the template and its context are tested together")
+}
+
+/// Whether a line is this key and nothing else before it: options such as `command="…"` make it another door.
+fn is_plain(line: &str, key: &PublicKey) -> bool {
+    line.split_whitespace().take(2).eq(key.identity().split_whitespace())
+}
+
+/// Whether a line is about this key, with options or without.
+fn is_about(line: &str, key: &PublicKey) -> bool {
+    let identity = key.identity();
+    let blob = identity.split_whitespace().nth(1).unwrap_or(&identity);
+    !line.trim_start().starts_with('#') && line.split_whitespace().any(|word| word == blob)
+}
+
+/// sshd takes the first line that is about a key; that line must be the plain one.
+fn opens(text: &str, key: &PublicKey) -> bool {
+    text.lines().find(|line| is_about(line, key)).is_some_and(|line| is_plain(line, key))
+}
+
+/// Lines that are not ours: everything but our heading and the declared keys as they are declared.
+fn foreign<'a>(desired: &Desired, text: &'a str) -> Vec<&'a str> {
+    let heading = format!("# managed by Seawall ({})", desired.address);
+    let ours = |line: &&str| line.starts_with(&heading) || desired.keys.iter().any(|key| is_plain(line, key));
+    text.lines().filter(|line| !ours(line)).collect()
+}
+
+fn authorized_keys(desired: &Desired, before: Option<&FileState>) -> String {
+    let before = before.and_then(|file| file.text.as_deref()).unwrap_or_default();
+    let context = serde_json::json!({
+        "address": desired.address,
+        "keys": desired.keys,
+        "foreign": foreign(desired, before),
+    });
+    render("authorized_keys", &context).expect("the template and its context are tested together")
+}
+
+/// Access to the key file as sshd's StrictModes wants it.
+fn keys_access(user: &str, group: &str) -> String {
+    format!("600 {user}:{group}")
+}
+
+/// The last rule for all commands decides. `sudo -l -U` prints one rule a line: `(ALL : ALL) NOPASSWD: ALL`.
+fn grants_all(listing: &str) -> bool {
+    let mut rules = listing.lines().map(str::trim).filter(|line| line.starts_with('('));
+    let last = rules.rfind(|rule| rule.ends_with(" ALL"));
+    last.is_some_and(|rule| rule.starts_with("(ALL") && rule.contains("NOPASSWD:"))
+}
+
+fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
+    let user = desired.user.as_str();
+    // Status 2: no such entry.
+    let entry = host::command(answers, &["getent", "passwd", user], &[0, 2])?;
+    if !entry.ok() {
+        return Ok(None);
+    }
+    let fields: Vec<&str> = entry.stdout.trim_end().split(':').collect();
+    let [_, _, _, _, _, at, shell] = fields.as_slice() else {
+        return Err(Unseen::Misread(format!("getent printed `{}`", entry.stdout.trim_end())));
+    };
+    if *at != home(user) {
+        let why = format!("the home of `{user}` is {at}; keys are only looked for in {}", home(user));
+        return Err(Unseen::Misread(why));
+    }
+    let keys = host::file(answers, &keys_path(desired))?;
+    if keys.as_ref().is_some_and(|file| file.text.is_none()) {
+        let why = format!("{} is not text; its other keys could not be kept", keys_path(desired));
+        return Err(Unseen::Misread(why));
+    }
+    let group = host::command(answers, &["id", "-gn", "--", user], &[0])?;
+    let sudo = answers.command(&["sudo", "-n", "-l", "-U", user])?;
+    let directory = answers.command(&["stat", "-c", "%a %U:%G", &ssh_path(desired)])?;
+    Ok(Some(Actual {
+        shell: (*shell).to_owned(),
+        group: group.stdout.trim().to_owned(),
+        passwordless_sudo: sudo.ok() && grants_all(&sudo.stdout),
+        sudoers: host::file(answers, &sudoers_path(desired))?,
+        directory: directory.ok().then(|| directory.stdout.trim().to_owned()),
+        keys,
+    }))
+}
+
+impl Kind for HostUsers {
+    const NAME: &'static str = "host.users";
+    const SUMMARY: &'static str = "the login user, its passwordless sudo, and its keys";
+    const EXPLAIN: &'static str = "\
+Manages: that the login user exists with a shell, may use sudo without a password (a drop-in checked by visudo before it
+is put in place, and judged by what sudo grants in effect), and that every declared key opens its door: in
+~/.ssh/authorized_keys, before all others and without restrictions.
+
+Does not manage: keys that nobody declared. They are reported and kept, and so is a key that leaves the list. It never
+takes access away, so when the section's server goes, nothing is removed either.
+
+    servers:
+      db:
+        login:
+          user: admin
+          keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g ops]
+";
+
+    type Desired = Desired;
+    type Actual = Actual;
+
+    fn declare(inventory: &Inventory) -> Vec<Declared<Desired>> {
+        let servers = inventory.servers.iter();
+        servers
+            .map(|(name, server)| {
+                let address = Address::new(Self::NAME, name.as_str());
+                let desired = Desired {
+                    address: address.clone(),
+                    user: server.login.user.clone(),
+                    keys: server.login.keys.clone(),
+                };
+                host::declared(address, name, &[], "login", desired)
+            })
+            .collect()
+    }
+
+    fn probes(desired: &Desired) -> Vec<Probe> {
+        let user = desired.user.as_str();
+        vec![
+            command(&["getent", "passwd", user]),
+            command(&["id", "-gn", "--", user]),
+            command(&["sudo", "-n", "-l", "-U", user]),
+            command(&["stat", "-c", "%a %U:%G", &ssh_path(desired)]),
+            file(&sudoers_path(desired)),
+            file(&keys_path(desired)),
+        ]
+    }
+
+    fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {
+        host::observed(look(desired, answers))
+    }
+
+    fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
+        let Desired { address: _, user, keys } = desired;
+        let Actual { shell, group, passwordless_sudo, sudoers: drop_in, directory, keys: key_file } = actual;
+        let mut fields = Vec::new();
+        // Any shell that lets one in is the user's own choice.
+        if shell.is_empty() || shell.ends_with("/nologin") || shell.ends_with("/false") {
+            fields.extend(FieldChange::between("shell", shell, &SHELL));
+        }
+        fields.extend(sudoers_file(desired, &sudoers_path(desired)).change(drop_in.as_ref()));
+        fields.extend(FieldChange::between("passwordless_sudo", passwordless_sudo, &true));
+        fields.extend(FieldChange::between("ssh_directory", directory, &Some(format!("700 {user}:{group}"))));
+        let text = key_file.as_ref().and_then(|file| file.text.as_deref()).unwrap_or_default();
+        for key in keys.iter().filter(|key| !opens(text, key)) {
+            let path = format!("keys.{}", key.identity());
+            fields.push(FieldChange::new(path, None, Some(Value::from(key.as_str()))));
+        }
+        if let Some(file) = key_file {
+            let access = format!("{} {}:{}", file.mode, file.owner, file.group);
+            fields.extend(FieldChange::between("keys_access", &access, &keys_access(user, group)));
+        }
+        fields
+    }
+
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+        let user = desired.user.as_str();
+        let differs = |path: &str| host::differs(fields, path);
+        let mut steps = Vec::new();
+        if actual.is_none() {
+            let argv = ["useradd", "--create-home", "--user-group", "--shell", SHELL, "--", user];
+            steps.push(host::run(&argv, QUICK_S, format!("add user {user}")));
+        } else if differs("shell") {
+            let argv = ["usermod", "--shell", SHELL, "--", user];
+            steps.push(host::run(&argv, QUICK_S, format!("give {user} the shell {SHELL}")));
+        }
+        let path = sudoers_path(desired);
+        if differs(&path) || differs("passwordless_sudo") {
+            // A broken drop-in would end sudo for everybody.
+            steps.push(sudoers_file(desired, &path).step(Some(&["visudo", "-cf", "{}"])));
+        }
+        let group = actual.map_or(user, |actual| actual.group.as_str());
+        if differs("ssh_directory") {
+            steps.push(host::directory(&ssh_path(desired), user, group, "0700"));
+        }
+        if fields.iter().any(|field| field.path.starts_with("keys") && field.limit.is_none()) {
+            let keys = Wanted {
+                path: &keys_path(desired),
+                owner: user,
+                group,
+                mode: "0600",
+                text: authorized_keys(desired, actual.and_then(|actual| actual.keys.as_ref())),
+            };
+            steps.push(keys.step(None));
+        }
+        steps
+    }
+
+    fn remove(_owned: &Owned) -> Vec<Step> {
+        // Taking away a door that somebody may be using needs the protection against lock-out first.
+        Vec::new()
+    }
+
+    fn describe(desired: &Desired) -> Vec<FieldChange> {
+        let user = &desired.user;
+        let new = |path: &str, value: String| FieldChange::new(path, None, Some(Value::from(value)));
+        let mut fields = vec![new("user", user.clone()), new("shell", SHELL.to_owned())];
+        fields.extend(sudoers_file(desired, &sudoers_path(desired)).change(None));
+        fields.push(new("ssh_directory", format!("700 {user}:{user}")));
+        let keys = desired.keys.iter();
+        fields.extend(keys.map(|key| new(&format!("keys.{}", key.identity()), key.to_string())));
+        fields
+    }
+
+    fn files(desired: &Desired, actual: Option<&Actual>) -> Vec<FileDiff> {
+        let keys = actual.and_then(|actual| actual.keys.as_ref());
+        let text = keys.and_then(|file| file.text.as_deref()).unwrap_or_default();
+        let path = sudoers_path(desired);
+        let mut files = vec![sudoers_file(desired, &path).diff(actual.and_then(|actual| actual.sudoers.as_ref()))];
+        let access = keys.map(|file| format!("{} {}:{}", file.mode, file.owner, file.group));
+        let wanted = actual.map(|actual| keys_access(&desired.user, &actual.group));
+        // Only where it is written: a file that is good enough stays without our heading.
+        if access != wanted || !desired.keys.iter().all(|key| opens(text, key)) {
+            let after = authorized_keys(desired, keys);
+            files.push(Wanted::public(&keys_path(desired), after).diff(keys));
+        }
+        files
+    }
+
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+        let text = actual.keys.as_ref().and_then(|file| file.text.as_deref()).unwrap_or_default();
+        let lines = foreign(desired, text).into_iter().map(str::trim);
+        lines
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(|line| {
+                let name = line.split_whitespace().last().unwrap_or(line);
+                format!("a key that is not declared opens {}'s door: `{name}`", desired.user)
+            })
+            .collect()
+    }
+}
+
+fn sudoers_file<'a>(desired: &Desired, path: &'a str) -> Wanted<'a> {
+    Wanted { path, owner: "root", group: "root", mode: "0440", text: sudoers(desired) }
+}

@@ -1,0 +1,318 @@
+//! `iam.user`: an identity for one purpose, limited to one prefix of one bucket.
+//!
+//! Lightsail has no instance roles, so the host needs a key of its own; it may do what a backup repository needs and
+//! nothing else. Whether the key is where it belongs is asked by its public half. Deliberately absent: the key itself. Its
+//! secret half goes from AWS to its place once and is kept nowhere by Seawall.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::base::address::Address;
+use crate::inventory::sections::{Access, Identity, Inventory, KeyPlace};
+use crate::kinds::cloud::{self, describe, differs, field_differs, same_policy, step, tag_changes};
+use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, physical_name, tags};
+use crate::plan::Place;
+use crate::plan::change::FieldChange;
+use crate::plan::cloud::{AccessKey, Tags, User};
+use crate::plan::observed::{Observed, Unseen};
+use crate::plan::probe::{Answers, CloudProbe, Probe};
+use crate::plan::step::{CloudStep, KeyDelivery, Step};
+
+/// Name of the one inline policy.
+const POLICY: &str = "seawall";
+
+/// Access keys that AWS lets a user have (AWS, "IAM and AWS STS quotas").
+const KEYS_PER_USER: usize = 2;
+
+pub struct IamUser;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Desired {
+    pub name: String,
+    pub path: String,
+    pub policy: Value,
+    pub deliver: KeyDelivery,
+    pub tags: Tags,
+}
+
+/// The user, and its key file where that is on a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actual {
+    #[serde(flatten)]
+    pub user: User,
+    pub key_file: Option<KeyFile>,
+}
+
+/// A key file as far as it may be known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyFile {
+    /// Mode, owner and group, for example `640 root:postgres`.
+    pub access: String,
+    /// The public half; the secret half is never read.
+    pub id: String,
+}
+
+/// Mode, owner and group of a key file.
+fn ask_access(path: &str) -> Vec<String> {
+    ["stat", "-c", "%a %U:%G", "--", path].map(str::to_owned).to_vec()
+}
+
+/// The key id in a key file: of the secret's line nothing can match.
+fn ask_id(path: &str) -> Vec<String> {
+    let id = "s/^aws_access_key_id *= *\\([A-Za-z0-9]*\\) *$/\\1/p";
+    ["sed", "-n", "-e", id, "--", path].map(str::to_owned).to_vec()
+}
+
+/// The key file, or `None` where there is none, or no server that could have it.
+fn look_for_key(desired: &Desired, answers: &Answers) -> Result<Option<KeyFile>, Unseen> {
+    let KeyDelivery::HostFile { server, path, group: _ } = &desired.deliver else { return Ok(None) };
+    let asked = match answers.on_server(server, &ask_access(path)) {
+        Ok(state) => state,
+        Err(Unseen::NotYetCreated(_)) => return Ok(None),
+        Err(why) => return Err(why),
+    };
+    if !asked.ok() {
+        let absent = asked.stderr.contains("No such file");
+        return if absent { Ok(None) } else { Err(Unseen::Misread(format!("`{path}`: {}", asked.stderr.trim()))) };
+    }
+    let id = answers.on_server(server, &ask_id(path))?;
+    if !id.ok() {
+        return Err(Unseen::Misread(format!("`{path}`: {}", id.stderr.trim())));
+    }
+    Ok(Some(KeyFile { access: asked.stdout.trim().to_owned(), id: id.stdout.trim().to_owned() }))
+}
+
+/// The difference that a new key closes, with what is there instead of the right one.
+fn key_change(deliver: &KeyDelivery, keys: &[AccessKey], found: Option<&KeyFile>) -> Option<FieldChange> {
+    let new = |before: Option<String>| Some(FieldChange::new("key", before.map(Value::from), Some("a new one".into())));
+    let active = |id: &str| keys.iter().any(|key| key.active && key.id == id);
+    match (deliver, found) {
+        (KeyDelivery::OperatorFile { .. }, _) if keys.iter().any(|key| key.active) => None,
+        (KeyDelivery::OperatorFile { .. }, _) | (KeyDelivery::HostFile { .. }, None) => new(None),
+        (KeyDelivery::HostFile { .. }, Some(file)) if file.id.is_empty() => {
+            new(Some("a file without a key".to_owned()))
+        }
+        (KeyDelivery::HostFile { .. }, Some(file)) if !active(&file.id) => {
+            new(Some(format!("{}, which is no active key of this user", file.id)))
+        }
+        (KeyDelivery::HostFile { group, .. }, Some(file)) if file.access != format!("640 root:{group}") => {
+            new(Some(format!("{} in a file of {}", file.id, file.access)))
+        }
+        (KeyDelivery::HostFile { .. }, Some(_)) => None,
+    }
+}
+
+/// Which keys go when a new one is made: before it, because AWS allows two per user, and after it, because the new one
+/// takes their place. A key that somebody switched off stays if there is room: it may be evidence.
+fn keys_that_go(keys: &[AccessKey]) -> (Vec<&AccessKey>, Vec<&AccessKey>) {
+    let mut keys: Vec<&AccessKey> = keys.iter().collect();
+    keys.sort_by_key(|key| (key.active, &key.created));
+    let room = keys.len().saturating_sub(KEYS_PER_USER - 1);
+    let last = keys.split_off(room).into_iter().filter(|key| key.active).collect();
+    (keys, last)
+}
+
+fn probe(desired: &Desired) -> CloudProbe {
+    CloudProbe::User { name: desired.name.clone() }
+}
+
+/// What pgBackRest's user guide asks for, and the prefix itself: `repo-ls` asks for it as if it were an object. Never
+/// versions' deletion, policies or lifecycle: a stolen key cannot destroy history.
+fn policy(bucket: &str, identity: &Identity) -> Value {
+    let prefix = &identity.prefix;
+    let arn = format!("arn:aws:s3:::{bucket}");
+    let objects = [format!("{arn}/{prefix}"), format!("{arn}/{prefix}/*")];
+    let (list, act): (&[&str], &[&str]) = match identity.access {
+        Access::ReadWrite => (&["s3:ListBucket"], &["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]),
+        Access::ReadOnly => (&["s3:ListBucket", "s3:ListBucketVersions"], &["s3:GetObject", "s3:GetObjectVersion"]),
+    };
+    json!({
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "List", "Effect": "Allow", "Action": list, "Resource": arn,
+                "Condition": { "StringLike": { "s3:prefix": ["", prefix, format!("{prefix}/*")] } },
+            },
+            { "Sid": "Objects", "Effect": "Allow", "Action": act, "Resource": objects },
+        ],
+    })
+}
+
+fn deliver(place: &KeyPlace) -> KeyDelivery {
+    match place {
+        KeyPlace::Server { server, file, group } => {
+            KeyDelivery::HostFile { server: server.to_string(), path: file.clone(), group: group.clone() }
+        }
+        KeyPlace::Here { operator_file } => KeyDelivery::OperatorFile { path: operator_file.clone() },
+    }
+}
+
+impl Kind for IamUser {
+    const NAME: &'static str = "iam.user";
+    const SUMMARY: &'static str = "an identity for one purpose, limited to one prefix of one bucket";
+    const EXPLAIN: &'static str = "\
+Creates the IAM user ENVIRONMENT-NAME under /seawall/ENVIRONMENT/ with one inline policy: list, get, put and delete below
+one prefix (`read-write`), or list and get with versions (`read-only`). Attached policies and other inline policies are
+removed. A user without a key gets one; it goes straight into an AWS credentials file on a server (0640) or on your machine
+(0600), and exists nowhere else: not in a plan, not in a journal.
+
+A key file on a server is looked at by its owner, mode and key id. One that is gone, holds no active key of the user, or
+could be read by others, gets a new key; the user's other active keys are deleted then, because nobody has them or too
+many do. Your own machine's file is not looked at. A second active key beside the right one is reported and stays.
+
+identities:
+  repository:
+    bucket: backups
+    prefix: pgbackrest/chronos
+    access: read-write
+    key: { server: db, file: /etc/seawall/repository.credentials, group: root }";
+
+    type Desired = Desired;
+    type Actual = Actual;
+
+    fn declare(inventory: &Inventory) -> Vec<Declared<Desired>> {
+        let environment = inventory.environment.as_str();
+        let mut found = Vec::new();
+        for (name, identity) in &inventory.identities {
+            // A dangling bucket was refused when the inventory was checked.
+            let Some(bucket) = inventory.buckets.get(&identity.bucket) else { continue };
+            let address = Address::new(Self::NAME, name.as_str());
+            let mut after = vec![Address::new("s3.bucket", identity.bucket.as_str())];
+            if let KeyPlace::Server { server, .. } = &identity.key {
+                after.push(Address::new("lightsail.instance", server.as_str()));
+                after.push(Address::new("host.users", server.as_str()));
+            }
+            let tags = tags(environment, &address);
+            found.push(Declared {
+                address,
+                place: Place::Cloud,
+                after,
+                path: format!("identities.{name}"),
+                desired: Desired {
+                    name: physical_name(environment, name.as_str(), ""),
+                    path: format!("/seawall/{environment}/"),
+                    policy: policy(&bucket.name, identity),
+                    deliver: deliver(&identity.key),
+                    tags,
+                },
+            });
+        }
+        found
+    }
+
+    fn probes(desired: &Desired) -> Vec<Probe> {
+        let mut probes = cloud::probe(probe(desired));
+        if let KeyDelivery::HostFile { server, path, group: _ } = &desired.deliver {
+            let on_server = |argv| Probe::OnServer { server: server.clone(), argv };
+            probes.extend([on_server(ask_access(path)), on_server(ask_id(path))]);
+        }
+        probes
+    }
+
+    fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {
+        cloud::read(answers, &probe(desired)).and_then(|user| match look_for_key(desired, answers) {
+            Ok(key_file) => Observed::Present(Actual { user, key_file }),
+            Err(why) => Observed::Unknown(why),
+        })
+    }
+
+    fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
+        let Desired { name: _, path, policy, deliver, tags } = desired;
+        let Actual { user, key_file } = actual;
+        let User { name: _, path: has_path, arn: _, policies, attached, groups: _, keys, tags: found } = user;
+        let mut fields = Vec::new();
+        fields.extend(FieldChange::between("path", has_path, path).map(FieldChange::replacing));
+        if !same_policy(policies.get(POLICY), Some(policy)) {
+            fields.push(FieldChange::new(
+                format!("policy.{POLICY}"),
+                policies.get(POLICY).cloned(),
+                Some(policy.clone()),
+            ));
+        }
+        for (other, document) in policies.iter().filter(|(name, _)| *name != POLICY) {
+            fields.push(FieldChange::new(format!("policy.{other}"), Some(document.clone()), None));
+        }
+        for arn in attached {
+            fields.push(FieldChange::new(format!("attached.{arn}"), Some(true.into()), None));
+        }
+        if let Some(field) = key_change(deliver, keys, key_file.as_ref()) {
+            fields.push(field);
+            let (first, last) = keys_that_go(keys);
+            let state = |key: &AccessKey| Some(Value::from(if key.active { "active" } else { "inactive" }));
+            fields.extend(
+                first.into_iter().chain(last).map(|k| FieldChange::new(format!("keys.{}", k.id), state(k), None)),
+            );
+        }
+        fields.extend(tag_changes(tags, found));
+        fields
+    }
+
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+        let Desired { name, path, policy, deliver, tags } = desired.clone();
+        let actual = actual.map(|actual| &actual.user);
+        let mut steps = Vec::new();
+        let new = actual.is_none();
+        if new {
+            steps.push(step(CloudStep::CreateUser { name: name.clone(), path, tags: tags.clone() }));
+        } else if differs(fields, "tags") {
+            steps.push(step(CloudStep::TagUser { name: name.clone(), tags }));
+        }
+        if new || field_differs(fields, &format!("policy.{POLICY}")) {
+            let (user, document) = (name.clone(), policy);
+            steps.push(step(CloudStep::PutUserPolicy { user, policy: POLICY.to_owned(), document }));
+        }
+        if let Some(user) = actual {
+            for other in user.policies.keys().filter(|policy| *policy != POLICY) {
+                steps.push(step(CloudStep::DeleteUserPolicy { user: name.clone(), policy: other.clone() }));
+            }
+            for arn in &user.attached {
+                steps.push(step(CloudStep::DetachUserPolicy { user: name.clone(), arn: arn.clone() }));
+            }
+        }
+        if new || field_differs(fields, "key") {
+            let (first, last) = actual.map_or_else(Default::default, |user| keys_that_go(&user.keys));
+            let delete = |key: &AccessKey| step(CloudStep::DeleteAccessKey { user: name.clone(), id: key.id.clone() });
+            steps.extend(first.into_iter().map(delete));
+            steps.push(step(CloudStep::CreateAccessKey { user: name.clone(), deliver }));
+            steps.extend(last.into_iter().map(delete));
+        }
+        steps
+    }
+
+    fn remove(owned: &Owned) -> Vec<Step> {
+        // Its keys and inline policies go with it; see the step.
+        vec![step(CloudStep::DeleteUser { name: owned.name.clone() })]
+    }
+
+    fn describe(desired: &Desired) -> Vec<FieldChange> {
+        let key = match &desired.deliver {
+            KeyDelivery::HostFile { server, path, .. } => format!("to {path} on {server}"),
+            KeyDelivery::OperatorFile { path } => format!("to {path} here"),
+        };
+        describe([
+            ("name", desired.name.clone().into()),
+            ("path", desired.path.clone().into()),
+            ("policy.seawall", desired.policy.clone()),
+            ("key", key.into()),
+        ])
+    }
+
+    fn owner(declared: &Address, environment: &str, actual: &Actual) -> Owner {
+        owner_by_tags(declared, environment, &actual.user.tags)
+    }
+
+    fn remarks(_: &Desired, actual: &Actual) -> Vec<String> {
+        let actual = &actual.user;
+        let mut remarks = Vec::new();
+        let active: Vec<&str> = actual.keys.iter().filter(|key| key.active).map(|key| key.id.as_str()).collect();
+        if active.len() > 1 {
+            remarks.push(format!("it has {} active keys, {}, and needs one", active.len(), active.join(" and ")));
+        }
+        if !actual.groups.is_empty() {
+            remarks.push(format!("it is in {}, whose rights it has, too", actual.groups.join(", ")));
+        }
+        remarks
+    }
+}

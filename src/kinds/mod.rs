@@ -1,0 +1,168 @@
+//! Kinds: one file per kind of resource; pure and synchronous, no sockets, no clock.
+//!
+//! A kind says what part of the inventory it owns ([`Kind::declare`]), what to ask ([`Kind::probes`]), what the answers
+//! mean ([`Kind::read`]), what differs ([`Kind::diff`]) and what to do ([`Kind::steps`]). [`KINDS`] lists them; reference
+//! pages, `explain`, laws and the converge-twice run come from that table.
+
+mod cloud;
+pub mod cloudwatch_alarm;
+mod host;
+pub mod host_packages;
+pub mod host_swap;
+pub mod host_sysctl;
+pub mod host_time;
+pub mod host_updates;
+pub mod host_users;
+pub mod iam_user;
+pub mod lightsail_instance;
+pub mod lightsail_key_pair;
+pub mod lightsail_ports;
+pub mod lightsail_static_ip;
+pub mod s3_bucket;
+pub mod sns_topic;
+pub mod table;
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::base::address::Address;
+use crate::inventory::sections::Inventory;
+use crate::kinds::table::Entry;
+use crate::plan::Place;
+use crate::plan::change::{FieldChange, FileDiff, Risk};
+use crate::plan::cloud::{PROTECTED, TAG_ADDRESS, TAG_ENVIRONMENT, TAG_KEEP, Tags};
+use crate::plan::observed::Observed;
+use crate::plan::probe::{Answers, Probe};
+use crate::plan::step::Step;
+
+/// Every kind there is, in the order in which a reader meets them. Cloud kinds first, then host kinds.
+pub static KINDS: &[Entry] = &[
+    table::entry::<lightsail_key_pair::LightsailKeyPair>(),
+    table::entry::<lightsail_instance::LightsailInstance>(),
+    table::entry::<lightsail_static_ip::LightsailStaticIp>(),
+    table::entry::<lightsail_ports::LightsailPorts>(),
+    table::entry::<s3_bucket::S3Bucket>(),
+    table::entry::<iam_user::IamUser>(),
+    table::entry::<sns_topic::SnsTopic>(),
+    table::entry::<cloudwatch_alarm::CloudwatchAlarm>(),
+    table::entry::<host_packages::HostPackages>(),
+    table::entry::<host_users::HostUsers>(),
+    table::entry::<host_updates::HostUpdates>(),
+    table::entry::<host_sysctl::HostSysctl>(),
+    table::entry::<host_time::HostTime>(),
+    table::entry::<host_swap::HostSwap>(),
+];
+
+/// The entry of a kind, by name.
+pub fn kind(name: &str) -> Option<&'static Entry> {
+    KINDS.iter().find(|entry| entry.name == name)
+}
+
+/// One resource that the inventory asks for.
+#[derive(Clone, Debug)]
+pub struct Declared<D> {
+    pub address: Address,
+    pub place: Place,
+    /// What must be done before this, if it changes too.
+    pub after: Vec<Address>,
+    /// Path of its section in the inventory, for example `servers.db.swap`; messages point there.
+    pub path: String,
+    pub desired: D,
+}
+
+/// Something that Seawall put there, found by tag or manifest: enough to remove it without its declaration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owned {
+    pub address: Address,
+    pub place: Place,
+    /// Physical name of a cloud resource.
+    pub name: String,
+    pub arn: Option<String>,
+    /// For a static IP: the instance that it is attached to.
+    pub attached_to: Option<String>,
+    /// What was recorded on the host when it was put there: the kind's `Desired` as JSON.
+    pub record: Option<Value>,
+    pub protected: bool,
+}
+
+/// Whose a thing is that already bears the name we want.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Ours,
+    /// Somebody else's, with what tells so.
+    Foreign(String),
+}
+
+/// A kind of resource. All functions are pure.
+pub trait Kind {
+    /// For example `host.sysctl`.
+    const NAME: &'static str;
+    /// One line for `explain` and the reference page.
+    const SUMMARY: &'static str;
+    /// The whole explanation for `explain`: what it manages, what it does not, its inventory section with an example.
+    const EXPLAIN: &'static str;
+    const RISK: Risk = Risk::Plain;
+
+    /// What is wanted; saved in the host's manifest, so it holds no secret.
+    type Desired: Serialize + DeserializeOwned + Clone + fmt::Debug;
+    /// What is there.
+    type Actual: Serialize + DeserializeOwned + Clone + fmt::Debug;
+
+    /// The resources of this kind that the inventory asks for.
+    fn declare(inventory: &Inventory) -> Vec<Declared<Self::Desired>>;
+    /// What to ask. Asking changes nothing.
+    fn probes(desired: &Self::Desired) -> Vec<Probe>;
+    /// What the answers mean. What could not be asked is `Unknown`.
+    fn read(desired: &Self::Desired, answers: &Answers) -> Observed<Self::Actual>;
+    /// What differs. Empty means as wanted. Destructures both sides without `..`, so that a new field forces a decision.
+    fn diff(desired: &Self::Desired, actual: &Self::Actual) -> Vec<FieldChange>;
+    /// How to get from `actual` (absent: `None`) to `desired`, doing only what `fields` says differs.
+    fn steps(desired: &Self::Desired, actual: Option<&Self::Actual>, fields: &[FieldChange]) -> Vec<Step>;
+    /// How to take away what is ours. `actual` is not known here: steps must tolerate that parts are gone already.
+    fn remove(owned: &Owned) -> Vec<Step>;
+    /// Fields to show when the resource is created: what it will be.
+    fn describe(desired: &Self::Desired) -> Vec<FieldChange>;
+
+    /// Text of the files this resource consists of, before and after, for unified diffs.
+    fn files(_desired: &Self::Desired, _actual: Option<&Self::Actual>) -> Vec<FileDiff> {
+        Vec::new()
+    }
+
+    /// Whose the thing is that was found under our name. Host kinds own what they declare.
+    fn owner(_declared: &Address, _environment: &str, _actual: &Self::Actual) -> Owner {
+        Owner::Ours
+    }
+
+    /// Words to show with a resource that is as wanted and yet not well, for example an unconfirmed subscription.
+    fn remarks(_desired: &Self::Desired, _actual: &Self::Actual) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The tags that every resource of ours carries.
+pub fn tags(environment: &str, address: &Address) -> Tags {
+    Tags::from([(TAG_ENVIRONMENT.to_owned(), environment.to_owned()), (TAG_ADDRESS.to_owned(), address.to_string())])
+}
+
+/// Whose a tagged thing is.
+pub fn owner_by_tags(declared: &Address, environment: &str, found: &Tags) -> Owner {
+    match (found.get(TAG_ENVIRONMENT), found.get(TAG_ADDRESS)) {
+        (Some(env), Some(address)) if env == environment && *address == declared.to_string() => Owner::Ours,
+        (Some(env), Some(address)) => Owner::Foreign(format!("its tags say environment `{env}`, resource `{address}`")),
+        _ => Owner::Foreign("it has no tags of Seawall".to_owned()),
+    }
+}
+
+/// Whether tags protect a resource from being destroyed.
+pub fn protected_by_tags(found: &Tags) -> bool {
+    found.get(TAG_KEEP).is_some_and(|value| value == PROTECTED)
+}
+
+/// The physical name of a server's thing in the cloud: environment and server, and a word for what it is.
+/// Lightsail names are unique per account and region across all kinds of resource, hence the word.
+pub fn physical_name(environment: &str, server: &str, what: &str) -> String {
+    if what.is_empty() { format!("{environment}-{server}") } else { format!("{environment}-{server}-{what}") }
+}

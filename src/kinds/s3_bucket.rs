@@ -1,0 +1,250 @@
+//! `s3.bucket`: a private, encrypted, versioned bucket that only TLS can reach.
+//!
+//! All of its parts are one resource: versioning, encryption, public access block, ownership, policy, lifecycle, tags.
+//! Deliberately absent: lifecycle rules that move or expire current objects. They silently break a backup repository;
+//! retention belongs to the backup tool (pgBackRest's maintainers, pull request 1855).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::base::address::Address;
+use crate::inventory::sections::{Inventory, Keep};
+use crate::kinds::cloud::{self, describe, differs, missing, same_policy, step, tag_changes};
+use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, tags};
+use crate::plan::Place;
+use crate::plan::change::FieldChange;
+use crate::plan::cloud::{Bucket, LifecycleRule, PROTECTED, TAG_KEEP, Tags};
+use crate::plan::observed::Observed;
+use crate::plan::probe::{Answers, CloudProbe, Probe};
+use crate::plan::step::{CloudStep, Step};
+
+/// Our lifecycle rules' ids begin with this; other rules are other people's.
+const OURS: &str = "seawall-";
+/// A crashed multipart upload leaves parts that are billed and never seen. A week is longer than any upload.
+const ABORT_UPLOADS_DAYS: i32 = 7;
+/// Value of the keep tag on a bucket that may go.
+const DISPOSABLE: &str = "disposable";
+
+pub struct S3Bucket;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Desired {
+    pub name: String,
+    pub region: String,
+    pub versioning: bool,
+    pub policy: Value,
+    pub lifecycle: BTreeMap<String, LifecycleRule>,
+    pub tags: Tags,
+}
+
+fn probe(desired: &Desired) -> CloudProbe {
+    CloudProbe::Bucket { name: desired.name.clone() }
+}
+
+/// Denies everything that does not come over TLS 1.2 or newer (AWS, "Security best practices for Amazon S3").
+fn policy(name: &str) -> Value {
+    let resources = [format!("arn:aws:s3:::{name}"), format!("arn:aws:s3:::{name}/*")];
+    let deny = |sid: &str, condition: Value| json!({ "Sid": sid, "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": resources, "Condition": condition });
+    json!({
+        "Version": "2012-10-17",
+        "Statement": [
+            deny("SeawallOnlyTls", json!({ "Bool": { "aws:SecureTransport": "false" } })),
+            deny("SeawallOnlyModernTls", json!({ "NumericLessThan": { "s3:TlsVersion": "1.2" } })),
+        ],
+    })
+}
+
+fn lifecycle(versioning: bool, noncurrent_days: u32) -> BTreeMap<String, LifecycleRule> {
+    let uploads =
+        LifecycleRule { enabled: true, abort_incomplete_days: Some(ABORT_UPLOADS_DAYS), ..LifecycleRule::default() };
+    let mut rules = BTreeMap::from([(format!("{OURS}abort-uploads"), uploads)]);
+    if versioning {
+        let versions = LifecycleRule {
+            enabled: true,
+            noncurrent_days: i32::try_from(noncurrent_days).ok(),
+            expired_delete_marker: true,
+            ..LifecycleRule::default()
+        };
+        rules.insert(format!("{OURS}old-versions"), versions);
+    }
+    rules
+}
+
+fn is_ours(id: &str) -> bool {
+    id.starts_with(OURS)
+}
+
+fn versioning_word(enabled: bool) -> &'static str {
+    if enabled { "Enabled" } else { "Off" }
+}
+
+impl Kind for S3Bucket {
+    const NAME: &'static str = "s3.bucket";
+    const SUMMARY: &'static str = "a private, encrypted, versioned bucket that only TLS can reach";
+    const EXPLAIN: &'static str = "\
+Keeps a bucket private (all four public access blocks, no ACLs), encrypted (AES256), reachable by TLS 1.2 or newer only,
+versioned, and cleaned of what nobody will ever read: parts of broken uploads after 7 days, overwritten and deleted
+versions after `noncurrent_days`.
+
+It never moves or expires current objects: that breaks a backup repository silently. Lifecycle rules of others are kept and
+reported. A bucket is protected unless it says `keep: disposable`; the mark is a tag of the bucket, so deleting the line
+from the inventory does not lift it. The region of a bucket cannot be changed in place.
+
+buckets:
+  backups: { name: project-chronos-backups, keep: protected, versioning: true, noncurrent_days: 30 }";
+
+    type Desired = Desired;
+    type Actual = Bucket;
+
+    fn declare(inventory: &Inventory) -> Vec<Declared<Desired>> {
+        let mut found = Vec::new();
+        for (key, section) in &inventory.buckets {
+            let address = Address::new(Self::NAME, key.as_str());
+            let mut tags = tags(inventory.environment.as_str(), &address);
+            let keep = match section.keep {
+                Keep::Protected => PROTECTED,
+                Keep::Disposable => DISPOSABLE,
+            };
+            tags.insert(TAG_KEEP.to_owned(), keep.to_owned());
+            found.push(Declared {
+                address,
+                place: Place::Cloud,
+                after: Vec::new(),
+                path: format!("buckets.{key}"),
+                desired: Desired {
+                    name: section.name.clone(),
+                    region: inventory.aws.region.clone(),
+                    versioning: section.versioning,
+                    policy: policy(&section.name),
+                    lifecycle: lifecycle(section.versioning, section.noncurrent_days),
+                    tags,
+                },
+            });
+        }
+        found
+    }
+
+    fn probes(desired: &Desired) -> Vec<Probe> {
+        cloud::probe(probe(desired))
+    }
+
+    fn read(desired: &Desired, answers: &Answers) -> Observed<Bucket> {
+        cloud::read(answers, &probe(desired))
+    }
+
+    fn diff(desired: &Desired, actual: &Bucket) -> Vec<FieldChange> {
+        let Desired { name: _, region, versioning, policy, lifecycle, tags } = desired;
+        let Bucket {
+            name: _,
+            region: has_region,
+            versioning: has_versioning,
+            encryption,
+            public_access_blocked,
+            ownership,
+            policy: has_policy,
+            lifecycle: has_lifecycle,
+            tags: found,
+        } = actual;
+        let mut fields = Vec::new();
+        fields.extend(FieldChange::between("region", has_region, region).map(FieldChange::replacing));
+        // Versioning that was on can only be suspended, never switched off (S3 guide, "Using versioning").
+        let as_wanted = if *versioning { has_versioning == "Enabled" } else { has_versioning != "Enabled" };
+        if !as_wanted {
+            fields.extend(FieldChange::between("versioning", has_versioning, &versioning_word(*versioning)));
+        }
+        fields.extend(FieldChange::between("encryption", encryption, &"AES256"));
+        fields.extend(FieldChange::between("public_access_blocked", public_access_blocked, &true));
+        fields.extend(FieldChange::between("ownership", ownership, &"BucketOwnerEnforced"));
+        if !same_policy(Some(policy), has_policy.as_ref()) {
+            fields.push(FieldChange::new("policy", has_policy.clone(), Some(policy.clone())));
+        }
+        for (id, rule) in missing(lifecycle, has_lifecycle) {
+            let before = has_lifecycle.get(id).map(cloud::json);
+            fields.push(FieldChange::new(format!("lifecycle.{id}"), before, Some(cloud::json(rule))));
+        }
+        for (id, rule) in has_lifecycle.iter().filter(|(id, _)| is_ours(id) && !lifecycle.contains_key(*id)) {
+            fields.push(FieldChange::new(format!("lifecycle.{id}"), Some(cloud::json(rule)), None));
+        }
+        fields.extend(tag_changes(tags, found));
+        fields
+    }
+
+    fn steps(desired: &Desired, actual: Option<&Bucket>, fields: &[FieldChange]) -> Vec<Step> {
+        let name = desired.name.clone();
+        let new = actual.is_none();
+        let mut steps = Vec::new();
+        if new {
+            // With its tags: a bucket that was made and not finished is ours, and the next run goes on with it.
+            let (region, tags) = (desired.region.clone(), desired.tags.clone());
+            steps.push(step(CloudStep::CreateBucket { name: name.clone(), region, tags }));
+        } else if differs(fields, "tags") {
+            let mut tags = actual.map(|bucket| bucket.tags.clone()).unwrap_or_default();
+            tags.extend(desired.tags.clone());
+            steps.push(step(CloudStep::PutBucketTags { name: name.clone(), tags }));
+        }
+        if new || differs(fields, "public_access_blocked") {
+            steps.push(step(CloudStep::BlockBucketPublicAccess { name: name.clone() }));
+        }
+        if new || differs(fields, "ownership") {
+            steps.push(step(CloudStep::PutBucketOwnership { name: name.clone() }));
+        }
+        if new || differs(fields, "encryption") {
+            steps.push(step(CloudStep::PutBucketEncryption { name: name.clone() }));
+        }
+        if (new && desired.versioning) || (!new && differs(fields, "versioning")) {
+            steps.push(step(CloudStep::PutBucketVersioning { name: name.clone(), enabled: desired.versioning }));
+        }
+        if new || differs(fields, "policy") {
+            let policy = desired.policy.clone();
+            steps.push(step(CloudStep::PutBucketPolicy { name: name.clone(), policy }));
+        }
+        if new || differs(fields, "lifecycle") {
+            // S3 replaces the whole document: rules of others are read and put again.
+            let mut rules = desired.lifecycle.clone();
+            let others = actual.into_iter().flat_map(|bucket| &bucket.lifecycle).filter(|(id, _)| !is_ours(id));
+            rules.extend(others.map(|(id, rule)| (id.clone(), rule.clone())));
+            steps.push(step(CloudStep::PutBucketLifecycle { name, rules }));
+        }
+        steps
+    }
+
+    fn remove(owned: &Owned) -> Vec<Step> {
+        vec![step(CloudStep::DeleteBucket { name: owned.name.clone() })]
+    }
+
+    fn describe(desired: &Desired) -> Vec<FieldChange> {
+        let mut fields = describe([
+            ("name", desired.name.clone().into()),
+            ("region", desired.region.clone().into()),
+            ("versioning", versioning_word(desired.versioning).into()),
+            ("encryption", "AES256".into()),
+            ("public_access_blocked", true.into()),
+            ("ownership", "BucketOwnerEnforced".into()),
+            ("policy", "TLS 1.2 or newer only".into()),
+            ("keep", desired.tags.get(TAG_KEEP).cloned().into()),
+        ]);
+        for (id, rule) in &desired.lifecycle {
+            fields.push(FieldChange::new(format!("lifecycle.{id}"), None, Some(cloud::json(rule))));
+        }
+        fields
+    }
+
+    fn owner(declared: &Address, environment: &str, actual: &Bucket) -> Owner {
+        owner_by_tags(declared, environment, &actual.tags)
+    }
+
+    fn remarks(_: &Desired, actual: &Bucket) -> Vec<String> {
+        let others = actual.lifecycle.iter().filter(|(id, _)| !is_ours(id));
+        others
+            .map(|(id, rule)| match &rule.other {
+                Some(what) => {
+                    format!("lifecycle rule `{id}` is not ours and {what}: it can break a backup repository silently")
+                }
+                None => format!("lifecycle rule `{id}` is not ours; it is kept"),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,126 @@
+//! Kinds behind one face: the engine works with JSON values and function pointers, each kind with its own types.
+//!
+//! No boxing and no macro: [`entry`] makes a plain struct of function pointers for a kind, and the table is a slice.
+
+use serde_json::Value;
+
+use crate::base::address::Address;
+use crate::inventory::sections::Inventory;
+use crate::kinds::{Kind, Owned, Owner};
+use crate::plan::Place;
+use crate::plan::change::{FieldChange, FileDiff, Risk};
+use crate::plan::observed::Observed;
+use crate::plan::probe::{Answers, Probe};
+use crate::plan::step::Step;
+
+/// A kind with its types erased.
+pub struct Entry {
+    pub name: &'static str,
+    pub summary: &'static str,
+    pub explain: &'static str,
+    pub risk: Risk,
+    pub declare: fn(&Inventory) -> Vec<Wanted>,
+    pub probes: fn(&Value) -> Vec<Probe>,
+    pub judge: fn(&Wanted, &str, &Answers) -> Judged,
+    /// What would be done if nothing were there: for creation, replacement, and servers that do not exist yet.
+    pub create: fn(&Value) -> Creation,
+    pub remove: fn(&Owned) -> Vec<Step>,
+}
+
+/// One resource that the inventory asks for, its desired state as JSON.
+#[derive(Clone)]
+pub struct Wanted {
+    pub kind: &'static Entry,
+    pub address: Address,
+    pub place: Place,
+    pub after: Vec<Address>,
+    pub path: String,
+    pub desired: Value,
+}
+
+/// What a kind says about one wanted resource after looking.
+pub struct Judged {
+    /// What was observed, as JSON: what a plan's guard digests.
+    pub observed: Observed<Value>,
+    pub owner: Owner,
+    /// Empty when as wanted, and when absent or unknown.
+    pub fields: Vec<FieldChange>,
+    pub files: Vec<FileDiff>,
+    /// Steps to close `fields`; empty when absent (see [`Entry::create`]) or unknown.
+    pub steps: Vec<Step>,
+    pub remarks: Vec<String>,
+}
+
+/// What making a resource from nothing consists of.
+pub struct Creation {
+    pub fields: Vec<FieldChange>,
+    pub files: Vec<FileDiff>,
+    pub steps: Vec<Step>,
+}
+
+/// The table's entry for a kind.
+pub const fn entry<K: Kind>() -> Entry {
+    Entry {
+        name: K::NAME,
+        summary: K::SUMMARY,
+        explain: K::EXPLAIN,
+        risk: K::RISK,
+        declare: declare::<K>,
+        probes: probes::<K>,
+        judge: judge::<K>,
+        create: create::<K>,
+        remove: K::remove,
+    }
+}
+
+fn declare<K: Kind>(inventory: &Inventory) -> Vec<Wanted> {
+    let kind = crate::kinds::kind(K::NAME).expect("only kinds of the table declare");
+    K::declare(inventory)
+        .into_iter()
+        .map(|declared| Wanted {
+            kind,
+            address: declared.address,
+            place: declared.place,
+            after: declared.after,
+            path: declared.path,
+            desired: serde_json::to_value(&declared.desired).expect("a kind's desired state serialises"),
+        })
+        .collect()
+}
+
+fn typed<K: Kind>(desired: &Value) -> K::Desired {
+    serde_json::from_value(desired.clone()).expect("the desired state came from this kind")
+}
+
+fn probes<K: Kind>(desired: &Value) -> Vec<Probe> {
+    K::probes(&typed::<K>(desired))
+}
+
+fn judge<K: Kind>(wanted: &Wanted, environment: &str, answers: &Answers) -> Judged {
+    let desired = typed::<K>(&wanted.desired);
+    let observed = K::read(&desired, answers);
+    let mut judged = Judged {
+        observed: observed.as_ref().map(|actual| serde_json::to_value(actual).expect("a kind's state serialises")),
+        owner: Owner::Ours,
+        fields: Vec::new(),
+        files: Vec::new(),
+        steps: Vec::new(),
+        remarks: Vec::new(),
+    };
+    if let Observed::Present(actual) = &observed {
+        judged.owner = K::owner(&wanted.address, environment, actual);
+        judged.fields = K::diff(&desired, actual);
+        judged.remarks = K::remarks(&desired, actual);
+        if !judged.fields.is_empty() {
+            judged.files = K::files(&desired, Some(actual)).into_iter().filter(|f| f.before != f.after).collect();
+            judged.steps = K::steps(&desired, Some(actual), &judged.fields);
+        }
+    }
+    judged
+}
+
+fn create<K: Kind>(desired: &Value) -> Creation {
+    let desired = typed::<K>(desired);
+    let fields = K::describe(&desired);
+    Creation { files: K::files(&desired, None), steps: K::steps(&desired, None, &fields), fields }
+}
