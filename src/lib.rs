@@ -6,4 +6,5 @@ pub mod base;
 pub mod inventory;
 pub mod kinds;
 pub mod plan;
+pub mod policy;
 pub mod render;

@@ -1,0 +1,116 @@
+//! The objectives table: wanted, by configuration, last proof.
+//!
+//! What was not looked at or cannot be known yet says NOT EVALUATED and why; what is not set says NOT SET. Neither is
+//! ever reported as met.
+
+use crate::inventory::scalar::{Money, Span};
+use crate::inventory::sections::Inventory;
+use crate::plan::Objective;
+use crate::policy::cost;
+use crate::policy::price::bundle_of;
+
+const NOT_SET: &str = "NOT SET";
+/// For what no drill proves.
+const NOTHING: &str = "–";
+
+pub(super) fn table(inventory: &Inventory) -> Vec<Objective> {
+    let wanted = &inventory.objectives;
+    let never = |what: &str| format!("NOT EVALUATED: {what}");
+    let no_backup = never(if inventory.servers.values().any(|server| server.backup.is_some()) {
+        "this version does not evaluate backups yet"
+    } else {
+        "no server has a `backup` section"
+    });
+    let no_drill = never("no drill has run");
+    vec![
+        row("rpo", set(wanted.rpo), no_backup.clone(), no_drill.clone()),
+        row("rto", set(wanted.rto), no_backup, no_drill.clone()),
+        row("rebuild", set(wanted.rebuild), NOTHING.to_owned(), never("never rehearsed")),
+        row(
+            "drill",
+            wanted.drill_every.map_or(NOT_SET.to_owned(), |span| format!("every {span}")),
+            never("drills are not scheduled by this version"),
+            no_drill,
+        ),
+        row(
+            "monthly budget",
+            wanted.monthly_budget.map_or(NOT_SET.to_owned(), |money| money.to_string()),
+            price(inventory),
+            NOTHING.to_owned(),
+        ),
+    ]
+}
+
+fn row(name: &str, wanted: String, by_configuration: String, last_proof: String) -> Objective {
+    Objective { name: name.to_owned(), wanted, by_configuration, last_proof }
+}
+
+fn set(span: Option<Span>) -> String {
+    span.map_or(NOT_SET.to_owned(), |span| span.to_string())
+}
+
+/// The fixed price; a sum with an unknown part is no sum.
+fn price(inventory: &Inventory) -> String {
+    let unknown = inventory.servers.values().map(|server| &server.instance.bundle).find(|id| bundle_of(id).is_none());
+    if let Some(bundle) = unknown {
+        return format!("NOT EVALUATED: the price of bundle `{bundle}` is not known");
+    }
+    let fixed = Money::from_cents(cost::of(inventory).monthly_cents());
+    if inventory.buckets.is_empty() { fixed.to_string() } else { format!("{fixed} and storage by use") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::load::parse;
+
+    fn rows(objectives: &str, bundle: &str) -> Vec<Objective> {
+        let text = format!(
+            "
+seawall: 1
+environment: test
+aws: {{ account: \"123456789012\", region: ca-central-1 }}
+objectives: {objectives}
+servers:
+  db:
+    instance: {{ bundle: {bundle}, blueprint: debian_12, zone: ca-central-1a }}
+    login: {{ keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g ops] }}
+"
+        );
+        let loaded = parse("test.yaml", &text);
+        table(&loaded.inventory.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics)))
+    }
+
+    #[test]
+    fn what_is_not_set_or_not_evaluated_says_so() {
+        let rows = rows("{}", "huge_9_0");
+        assert!(rows.iter().all(|row| row.wanted == NOT_SET), "{rows:?}");
+        for (row, start) in rows.iter().zip([
+            "NOT EVALUATED: no server",
+            "NOT EVALUATED: no server",
+            "–",
+            "NOT EVALUATED: drills",
+            "NOT EVALUATED: the price of bundle `huge_9_0`",
+        ]) {
+            assert!(row.by_configuration.starts_with(start), "{row:?}");
+            assert!(!row.by_configuration.contains("OK"), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_is_shown_as_it_was_written() {
+        let rows = rows("{ rpo: 15m, drill_every: 7d, monthly_budget: 25 USD }", "small_3_0");
+        let shown: Vec<(&str, &str)> = rows.iter().map(|row| (row.name.as_str(), row.wanted.as_str())).collect();
+        assert_eq!(
+            shown,
+            [
+                ("rpo", "15m"),
+                ("rto", "NOT SET"),
+                ("rebuild", "NOT SET"),
+                ("drill", "every 7d"),
+                ("monthly budget", "25 USD")
+            ]
+        );
+        assert_eq!(rows[4].by_configuration, "12 USD");
+    }
+}
