@@ -7,4 +7,5 @@ pub mod inventory;
 pub mod kinds;
 pub mod plan;
 pub mod policy;
+pub mod reach;
 pub mod render;

@@ -1,0 +1,106 @@
+//! The only room with sockets, processes and credentials: probes to answers, steps to effects, no decisions.
+//!
+//! [`Ask`] looks and cannot change anything; `plan` and `drift` hold nothing else. [`Act`] adds the effects.
+
+pub mod aws;
+pub mod ssh;
+pub mod world;
+
+use std::future::Future;
+
+use serde_json::Value;
+
+use crate::base::address::Address;
+use crate::plan::host::Endpoint;
+use crate::plan::observed::Observed;
+use crate::plan::probe::{Answers, CloudProbe, HostProbe};
+use crate::plan::step::{CloudStep, HostStep};
+
+/// Looks at the world. Never fails as a whole: what could not be seen is `Unknown` in the answer.
+pub trait Ask: Sync {
+    /// Asks AWS one thing.
+    fn cloud(&self, probe: &CloudProbe) -> impl Future<Output = Observed<Value>> + Send;
+
+    /// Asks a host everything at once: one connection, one program, one answer.
+    fn host(&self, at: &Endpoint, probes: &[HostProbe]) -> impl Future<Output = Answers> + Send;
+}
+
+/// Changes the world.
+pub trait Act: Ask {
+    /// Does one step in AWS and waits until its effect is there. `hosts` tells where keys are delivered to.
+    fn act_cloud(&self, step: &CloudStep, hosts: &[Endpoint]) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Waits until a new server can be logged in to and its first boot has finished, within a named limit.
+    fn wait_ready(&self, at: &Endpoint) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Runs a host's steps as one transaction that a lost connection neither stops nor half-does.
+    fn act_host(
+        &self,
+        at: &Endpoint,
+        transaction: &Transaction,
+        on_event: &(dyn Fn(HostEvent) + Sync),
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// The steps of all changes of one host, in order, as one unit of work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transaction {
+    /// Names the unit and the folder on the host: lower-case letters, digits, hyphens.
+    pub id: String,
+    pub steps: Vec<TransactionStep>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransactionStep {
+    pub address: Address,
+    /// Index of the step within its change.
+    pub index: usize,
+    pub step: HostStep,
+}
+
+/// What a host reports while it works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostEvent {
+    /// Step `position` of the transaction begins; it is in the host's journal already.
+    Begun {
+        position: usize,
+    },
+    Done {
+        position: usize,
+    },
+    Failed {
+        position: usize,
+        status: i32,
+        output: String,
+    },
+    Reattached {
+        after_ms: u64,
+    },
+}
+
+/// Why a step did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Failure {
+    /// One sentence: what was tried and what came back.
+    pub what: String,
+    /// The position of the failing step, where it was a transaction.
+    pub position: Option<usize>,
+    /// The code that AWS gave, for example `NotFoundException`.
+    pub code: Option<String>,
+    /// Something to do about it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure of our own, without anybody else's code.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), position: None, code: None, hint: None }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

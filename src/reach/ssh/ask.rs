@@ -1,0 +1,368 @@
+//! All questions to a host as one read-only program, and its one framed answer.
+//!
+//! The answer is `seawall-answers 1 COUNT`, a line `SIZE NAME` for each part, the parts' bytes, and `end`. Lengths, not
+//! delimiters: any byte may stand in a part. What is cut, too large, too slow or changed while it was read is left out or
+//! `Unknown`; it never becomes half an answer. Deliberately absent: Python, an agent, anything that stays on the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::base::digest::Digest;
+use crate::plan::host::Endpoint;
+use crate::plan::observed::{Observed, Unseen};
+use crate::plan::probe::{Answers, CommandState, FILE_CONTENT_LIMIT, FileState, HostProbe};
+use crate::reach::ssh::error::{HostError, place};
+use crate::reach::ssh::quote::{quote, quote_all, quote_glob};
+use crate::reach::ssh::session::{Limit, Ssh};
+
+/// The fixed part of the program.
+const PRELUDE: &str = include_str!("ask.sh");
+/// Largest standard output of a command that is an answer, in bytes.
+pub const OUTPUT_LIMIT: usize = 256 * 1024;
+/// How much of a command's error output is kept, in bytes: the reason stands in its first lines.
+pub const STDERR_LIMIT: usize = 16 * 1024;
+/// Longest time for one command, in seconds, as [`HostProbe::Command`] promises.
+pub const COMMAND_LIMIT_S: u32 = 10;
+/// Commands that run side by side: enough to overlap waiting, few enough for a server with one core and 1 GB.
+const SIDE_BY_SIDE: usize = 8;
+/// Longest time for the whole program. Commands that all run into their limit would fill it with 48 of them.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(70);
+/// Largest whole answer, in bytes; 100 files and 100 commands at their limits stay under it.
+const ANSWER_LIMIT: u64 = 64 * 1024 * 1024;
+/// What `timeout` exits with, and what it exits with where it had to kill.
+const TIMED_OUT: [i32; 2] = [124, 137];
+
+impl Ssh {
+    /// Asks a host everything at once. What could not be seen is `Unknown` in the answers.
+    pub async fn ask(&self, at: &Endpoint, probes: &[HostProbe]) -> Answers {
+        if probes.is_empty() {
+            return Answers::default();
+        }
+        let questions = Questions::new(probes);
+        let limit = Limit { time: PROGRAM_LIMIT, bytes: ANSWER_LIMIT };
+        let printed = match self.run_again(at, &questions.program(), &[], limit).await {
+            Ok(printed) => printed,
+            Err(error) => return Answers::unseen(Unseen::from(&error)),
+        };
+        questions.decode(&printed.stdout).unwrap_or_else(|why| {
+            let said = printed.stderr.lines().next().unwrap_or_default();
+            let why = format!("{why} (status {}) {said}", printed.status);
+            Answers::unseen(Unseen::from(&HostError::Misread { at: place(at), why }))
+        })
+    }
+}
+
+/// The questions of one round trip, each once, in order: an answer is found by its position.
+#[derive(Debug, Default)]
+pub(crate) struct Questions {
+    files: Vec<String>,
+    /// Files below `/proc` and `/sys`, whose size is not known before they are read.
+    made_up: Vec<String>,
+    globs: Vec<String>,
+    commands: Vec<Vec<String>>,
+}
+
+impl Questions {
+    pub(crate) fn new(probes: &[HostProbe]) -> Self {
+        let mut questions = Self::default();
+        for probe in probes.iter().collect::<BTreeSet<_>>() {
+            match probe {
+                // Relative paths and NUL cannot be asked; they stay without an answer, which reads as Unknown.
+                HostProbe::File { path } if !path.starts_with('/') || path.contains('\0') => {}
+                HostProbe::File { path } if path.starts_with("/proc/") || path.starts_with("/sys/") => {
+                    questions.made_up.push(path.clone());
+                }
+                HostProbe::File { path } => questions.files.push(path.clone()),
+                HostProbe::Glob { pattern } if pattern.contains('\0') => {}
+                HostProbe::Glob { pattern } => questions.globs.push(pattern.clone()),
+                HostProbe::Command { argv } if argv.is_empty() || argv.iter().any(|word| word.contains('\0')) => {}
+                HostProbe::Command { argv } => questions.commands.push(argv.clone()),
+            }
+        }
+        questions
+    }
+
+    /// The program that answers them.
+    pub(crate) fn program(&self) -> String {
+        self.program_within(COMMAND_LIMIT_S)
+    }
+
+    /// The program, with another limit for each command.
+    pub(crate) fn program_within(&self, command_limit_s: u32) -> String {
+        const NO_NUL: &str = "questions with NUL were left out";
+        let mut text = format!(
+            "command_limit={command_limit_s} stderr_bytes={STDERR_LIMIT} output_bytes={} file_bytes={}\n{PRELUDE}",
+            OUTPUT_LIMIT + 1,
+            FILE_CONTENT_LIMIT + 1,
+        );
+        let mut line = |line: String| {
+            text.push_str(&line);
+            text.push('\n');
+        };
+        // The first commands run while the files are read.
+        for (batch, commands) in self.commands.chunks(SIDE_BY_SIDE).enumerate() {
+            for (index, argv) in commands.iter().enumerate() {
+                let number = batch * SIDE_BY_SIDE + index;
+                line(format!("cmd c{number:05} {} &", quote_all(argv).expect(NO_NUL)));
+            }
+            if batch == 0 {
+                self.file_lines(&mut line);
+            }
+            line("wait".to_owned());
+        }
+        if self.commands.is_empty() {
+            self.file_lines(&mut line);
+        }
+        line("answer".to_owned());
+        text
+    }
+
+    fn file_lines(&self, line: &mut impl FnMut(String)) {
+        const NO_NUL: &str = "questions with NUL were left out";
+        if !self.files.is_empty() {
+            line(format!("files {}", quote_all(&self.files).expect(NO_NUL)));
+        }
+        for (number, path) in self.made_up.iter().enumerate() {
+            line(format!("made_up v{number:05} {}", quote(path).expect(NO_NUL)));
+        }
+        for (number, pattern) in self.globs.iter().enumerate() {
+            line(format!("glob g{number:05} {}", quote_glob(pattern).expect(NO_NUL)));
+        }
+    }
+
+    /// Reads the answer.
+    ///
+    /// # Errors
+    /// What is wrong with its frame; nothing of such an answer is used.
+    pub(crate) fn decode(&self, stream: &[u8]) -> Result<Answers, String> {
+        let parts = Parts::read(stream)?;
+        let mut answers = Answers { files: self.read_files(&parts), ..Answers::default() };
+        for (number, path) in self.made_up.iter().enumerate() {
+            answers.files.insert(path.clone(), read_made_up(&parts, &format!("v{number:05}"), path));
+        }
+        for (number, pattern) in self.globs.iter().enumerate() {
+            let name = format!("g{number:05}");
+            let odd = parts.get(&name, "odd").is_some() || parts.get(&name, "ok").is_none();
+            let text = parts.get(&name, "out").and_then(|bytes| std::str::from_utf8(bytes).ok());
+            let Some(text) = text.filter(|_| !odd) else {
+                tracing::warn!(pattern, "a name that matches holds a newline or is not text");
+                continue;
+            };
+            let state = CommandState { status: 0, stdout: text.to_owned(), stderr: String::new() };
+            answers.globs.insert(pattern.clone(), state);
+        }
+        for (number, argv) in self.commands.iter().enumerate() {
+            match read_command(&parts, &format!("c{number:05}")) {
+                Ok(state) => {
+                    answers.commands.insert(argv.clone(), state);
+                }
+                Err(why) => tracing::warn!(command = argv.join(" "), why, "a command gave no answer"),
+            }
+        }
+        Ok(answers)
+    }
+
+    fn read_files(&self, parts: &Parts<'_>) -> BTreeMap<String, Observed<FileState>> {
+        let facts = facts(parts.whole("files.stat"));
+        let sums = sums(parts.whole("files.sums"));
+        let unread = String::from_utf8_lossy(parts.whole("files.unread"));
+        let mut missing = String::from_utf8_lossy(parts.whole("files.err")).into_owned();
+        if missing.lines().count() != self.files.iter().filter(|path| !facts.contains_key(path.as_bytes())).count() {
+            missing = String::new();
+        }
+        let mut missing = missing.lines();
+        let mut text = parts.whole("files.text");
+        let mut found = BTreeMap::new();
+        for path in &self.files {
+            let observed = match facts.get(path.as_bytes()) {
+                None => absent(path, missing.next()),
+                Some(fact) => match (fact.kind(), sums.get(path.as_bytes())) {
+                    (Some(kind), _) => {
+                        Observed::Unknown(Unseen::Misread(format!("`{path}` is {kind}: {}", fact.shown)))
+                    }
+                    (None, None) => {
+                        let why =
+                            unread.lines().find(|line| line.contains(path.as_str())).unwrap_or("no digest in time");
+                        Observed::Unknown(Unseen::Refused(format!("`{path}` could not be read: {why}")))
+                    }
+                    (None, Some(sum)) => {
+                        let length = usize::try_from(fact.size).unwrap_or(usize::MAX).min(FILE_CONTENT_LIMIT + 1);
+                        let (content, rest) = text.split_at(length.min(text.len()));
+                        text = rest;
+                        fact.state(path, sum, content)
+                    }
+                },
+            };
+            found.insert(path.clone(), observed);
+        }
+        found
+    }
+}
+
+/// What `stat` says about one path.
+struct Fact {
+    mode: u32,
+    bits: String,
+    owner: String,
+    group: String,
+    size: u64,
+    /// The quoted name, with the target of a symbolic link.
+    shown: String,
+}
+
+impl Fact {
+    /// What it is, if not a regular file (`st_mode`'s type bits).
+    fn kind(&self) -> Option<&'static str> {
+        Some(match self.mode & 0o170_000 {
+            0o100_000 => return None,
+            0o040_000 => "a directory",
+            0o120_000 => "a symbolic link",
+            0o010_000 => "a pipe",
+            0o140_000 => "a socket",
+            _ => "a device",
+        })
+    }
+
+    fn state(&self, path: &str, sum: &str, content: &[u8]) -> Observed<FileState> {
+        let small = self.size <= FILE_CONTENT_LIMIT as u64;
+        let digest = if small { Digest::of_bytes(content).as_str().to_owned() } else { format!("sha256:{sum}") };
+        if digest != format!("sha256:{sum}") {
+            return Observed::Unknown(Unseen::Misread(format!(
+                "`{path}` (or a file before it) changed while it was read"
+            )));
+        }
+        Observed::Present(FileState {
+            owner: self.owner.clone(),
+            group: self.group.clone(),
+            mode: self.bits.clone(),
+            size: self.size,
+            text: text(content).filter(|_| small),
+            digest,
+        })
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    (!text.contains('\0')).then(|| text.to_owned())
+}
+
+/// Reads records of seven fields that end in NUL.
+fn facts(stat: &[u8]) -> BTreeMap<&[u8], Fact> {
+    let fields: Vec<&[u8]> = stat.split(|&byte| byte == 0).collect();
+    let word = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    fields
+        .chunks_exact(7)
+        .filter_map(|record| {
+            let fact = Fact {
+                mode: u32::from_str_radix(std::str::from_utf8(record[1]).ok()?, 16).ok()?,
+                bits: word(record[2]),
+                owner: word(record[3]),
+                group: word(record[4]),
+                size: std::str::from_utf8(record[5]).ok()?.parse().ok()?,
+                shown: word(record[6]),
+            };
+            Some((record[0], fact))
+        })
+        .collect()
+}
+
+/// Reads `HEX  NAME` records that end in NUL.
+fn sums(sums: &[u8]) -> BTreeMap<&[u8], &str> {
+    sums.split(|&byte| byte == 0)
+        .filter_map(|record| {
+            let (sum, name) = record.split_at_checked(66)?;
+            Some((name, std::str::from_utf8(&sum[..64]).ok()?))
+        })
+        .collect()
+}
+
+/// A path that `stat` did not print, with the line that it wrote about it.
+fn absent(path: &str, line: Option<&str>) -> Observed<FileState> {
+    match line {
+        Some(line) if line.ends_with(": No such file or directory") => Observed::Absent,
+        Some(line) if line.ends_with(": Not a directory") => {
+            Observed::Unknown(Unseen::Misread(format!("a part of `{path}` before its name is not a directory")))
+        }
+        Some(line) => Observed::Unknown(Unseen::Refused(line.to_owned())),
+        None => Observed::Unknown(Unseen::Misread(format!("`{path}` came or went while it was looked at"))),
+    }
+}
+
+fn read_made_up(parts: &Parts<'_>, name: &str, path: &str) -> Observed<FileState> {
+    let content = parts.get(name, "out").unwrap_or_default();
+    if parts.get(name, "ok").is_none() {
+        let line = String::from_utf8_lossy(parts.get(name, "err").unwrap_or_default()).into_owned();
+        return absent(path, line.lines().next());
+    }
+    let small = content.len() <= FILE_CONTENT_LIMIT;
+    if !small {
+        return Observed::Unknown(Unseen::Misread(format!("`{path}` is larger than {FILE_CONTENT_LIMIT} bytes")));
+    }
+    // Ownership of what the kernel makes up is not configuration; it is root's and says nothing.
+    Observed::Present(FileState {
+        owner: "root".to_owned(),
+        group: "root".to_owned(),
+        mode: "444".to_owned(),
+        size: content.len() as u64,
+        text: text(content),
+        digest: Digest::of_bytes(content).as_str().to_owned(),
+    })
+}
+
+fn read_command(parts: &Parts<'_>, name: &str) -> Result<CommandState, String> {
+    let words = |part: &str| String::from_utf8_lossy(parts.get(name, part).unwrap_or_default()).into_owned();
+    let status: i32 = words("st").trim().parse().map_err(|_| "it did not end".to_owned())?;
+    let stdout = parts.get(name, "out").unwrap_or_default();
+    if TIMED_OUT.contains(&status) {
+        return Err(format!("it took longer than {COMMAND_LIMIT_S} s"));
+    }
+    if stdout.len() > OUTPUT_LIMIT {
+        return Err(format!("it printed more than {OUTPUT_LIMIT} bytes"));
+    }
+    if parts.get(name, "ok").is_none() {
+        return Err("its output could not be kept".to_owned());
+    }
+    Ok(CommandState { status, stdout: String::from_utf8_lossy(stdout).into_owned(), stderr: words("err") })
+}
+
+/// The parts of an answer by name.
+struct Parts<'a>(BTreeMap<&'a str, &'a [u8]>);
+
+impl<'a> Parts<'a> {
+    fn read(stream: &'a [u8]) -> Result<Self, String> {
+        let (header, mut rest) = line(stream).ok_or("no answer came")?;
+        let count: usize =
+            header.strip_prefix("seawall-answers 1 ").and_then(|count| count.parse().ok()).ok_or_else(|| {
+                format!("something else is printed first, perhaps by a login shell: `{}`", header.escape_debug())
+            })?;
+        let mut sizes = Vec::new();
+        for _ in 0..count {
+            let (entry, after) = line(rest).ok_or("the answer is cut")?;
+            let (size, name) = entry.split_once(' ').ok_or("a part has no name")?;
+            sizes.push((name, size.parse::<usize>().map_err(|error| error.to_string())?));
+            rest = after;
+        }
+        let mut parts = BTreeMap::new();
+        for (name, size) in sizes {
+            let (part, after) = rest.split_at_checked(size).ok_or("the answer is cut")?;
+            parts.insert(name, part);
+            rest = after;
+        }
+        if rest == b"end\n" { Ok(Self(parts)) } else { Err("the answer does not end where it should".to_owned()) }
+    }
+
+    fn get(&self, name: &str, part: &str) -> Option<&'a [u8]> {
+        self.0.get(format!("{name}.{part}").as_str()).copied()
+    }
+
+    fn whole(&self, name: &str) -> &'a [u8] {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+}
+
+/// The first line as text, and what follows it.
+fn line(stream: &[u8]) -> Option<(&str, &[u8])> {
+    let end = stream.iter().position(|&byte| byte == b'\n')?;
+    Some((std::str::from_utf8(&stream[..end]).ok()?, &stream[end + 1..]))
+}

@@ -1,0 +1,154 @@
+//! Secrets, fetched at the last moment: from the environment, a file, or a command on the operator's machine.
+//!
+//! A secret's value is in memory between here and a host's standard input; messages name the place, never the value.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+
+use crate::base::secret::{Secret, SecretRef};
+use crate::plan::step::{Content, HostStep};
+use crate::reach::Transaction;
+use crate::reach::ssh::program::Secrets;
+
+/// For a command that prints a secret: password managers ask over the network, and sometimes a person.
+const COMMAND_LIMIT: Duration = Duration::from_mins(1);
+/// Largest secret in bytes; a key file of a certificate chain stays well below.
+const SIZE_LIMIT: u64 = 64 * 1024;
+
+/// Which secret could not be had, where it was looked for, and how to give it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("secret `{name}` could not be had from {from}: {why}")]
+pub struct NoSecret {
+    pub name: String,
+    pub from: String,
+    pub why: String,
+    pub hint: String,
+}
+
+/// The secrets of every step, in the order of the steps.
+///
+/// # Errors
+/// The position of the first step whose secret is missing, and why.
+pub async fn of_transaction(transaction: &Transaction) -> Result<Vec<Secrets>, (usize, NoSecret)> {
+    let mut all = Vec::with_capacity(transaction.steps.len());
+    for (position, step) in transaction.steps.iter().enumerate() {
+        let mut found = Secrets::new();
+        if let HostStep::WriteFile { content: Content::WithSecrets { secrets, .. }, .. } = &step.step {
+            for (name, place) in secrets {
+                let value = resolve(name, place).await.map_err(|error| (position, error))?;
+                found.insert(name.clone(), value);
+            }
+        }
+        all.push(found);
+    }
+    Ok(all)
+}
+
+/// Fetches one secret. Its final newline is dropped; an empty one counts as missing.
+pub async fn resolve(name: &str, place: &SecretRef) -> Result<Secret<String>, NoSecret> {
+    let (value, hint) = match place {
+        SecretRef::Env { env } => (
+            std::env::var(env).map_err(|error| match error {
+                std::env::VarError::NotPresent => "it is not set".to_owned(),
+                std::env::VarError::NotUnicode(_) => "it is not UTF-8 text".to_owned(),
+            }),
+            format!("set `{env}` in the environment of this command"),
+        ),
+        SecretRef::File { file } => {
+            let hint = format!("put it into `{}` with mode 0600", file.display());
+            (from_file(file), hint)
+        }
+        SecretRef::Command { command } => {
+            let hint = "run the command by hand and see that it prints the secret and ends with status 0".to_owned();
+            (from_command(command).await, hint)
+        }
+    };
+    let value = value.and_then(|text| {
+        let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+        if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(Secret::new(text)) }
+    });
+    value.map_err(|why| NoSecret { name: name.to_owned(), from: place.to_string(), why, hint })
+}
+
+fn from_file(path: &std::path::Path) -> Result<String, String> {
+    let told = |error: std::io::Error| error.to_string();
+    let metadata = std::fs::metadata(path).map_err(told)?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err("others may read it".to_owned());
+    }
+    if metadata.len() > SIZE_LIMIT {
+        return Err(format!("it is larger than {SIZE_LIMIT} bytes"));
+    }
+    std::fs::read_to_string(path).map_err(told)
+}
+
+async fn from_command(command: &[String]) -> Result<String, String> {
+    let (program, args) = command.split_first().ok_or("it names no program")?;
+    let mut child = tokio::process::Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let stdout = child.stdout.take().expect("its output was asked for");
+    let read = async {
+        let mut text = String::new();
+        let mut stdout = stdout.take(SIZE_LIMIT + 1);
+        stdout.read_to_string(&mut text).await.map_err(|error| error.to_string())?;
+        if text.len() as u64 > SIZE_LIMIT {
+            return Err(format!("it printed more than {SIZE_LIMIT} bytes"));
+        }
+        let status = child.wait().await.map_err(|error| error.to_string())?;
+        if status.success() { Ok(text) } else { Err(format!("it ended with {status}")) }
+    };
+    let timed_out = |_| Err(format!("it took longer than {} s", COMMAND_LIMIT.as_secs()));
+    tokio::time::timeout(COMMAND_LIMIT, read).await.unwrap_or_else(timed_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(words: &[&str]) -> SecretRef {
+        SecretRef::Command { command: words.iter().map(|&word| word.to_owned()).collect() }
+    }
+
+    #[tokio::test]
+    async fn each_place_gives_its_value_without_the_final_newline() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("secret");
+        fs_err::write(&file, "from file\n").expect("a file");
+        fs_err::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+        let file = resolve("a", &SecretRef::File { file }).await.expect("a secret");
+        assert_eq!(file.reveal(), "from file");
+        let printed = resolve("b", &command(&["printf", "from command\n"])).await.expect("a secret");
+        assert_eq!(printed.reveal(), "from command");
+        let env = resolve("c", &SecretRef::Env { env: "PATH".to_owned() }).await.expect("set everywhere");
+        assert!(!env.reveal().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_named_with_a_way_to_give_it() {
+        let unset = SecretRef::Env { env: "SEAWALL_TEST_UNSET".to_owned() };
+        let error = resolve("cipher", &unset).await.expect_err("not set");
+        assert_eq!(
+            error.to_string(),
+            "secret `cipher` could not be had from environment variable `SEAWALL_TEST_UNSET`: it is not set"
+        );
+        assert!(error.hint.contains("SEAWALL_TEST_UNSET"));
+        for bad in [&["false"][..], &["true"], &["no-such-program-here"], &[]] {
+            assert!(resolve("x", &command(bad)).await.is_err(), "{bad:?}");
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let open = dir.path().join("open");
+        fs_err::write(&open, "x").expect("a file");
+        fs_err::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).expect("its mode");
+        let error = resolve("x", &SecretRef::File { file: open }).await.expect_err("open to others");
+        assert_eq!(error.why, "others may read it");
+    }
+}

@@ -1,0 +1,7 @@
+# How a transaction becomes a process that outlives the connection.
+unit_start() {
+    systemd-run --quiet --collect --unit="seawall-apply-$id" --description="Seawall transaction $id" \
+        -p Type=exec -p RuntimeMaxSec="$limit" -p UMask=0077 -p StandardOutput=null -- /bin/sh "$run/$id/program"
+}
+unit_active() { systemctl is-active --quiet "seawall-apply-$1.service"; }
+unit_pid() { systemctl show -p MainPID --value "seawall-apply-$id.service"; }

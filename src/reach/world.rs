@@ -1,0 +1,77 @@
+//! AWS and hosts together: the one implementation of [`Ask`] and [`Act`]. [`Look`] is the half that cannot write.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::base::secret::Secret;
+use crate::plan::host::Endpoint;
+use crate::plan::observed::Observed;
+use crate::plan::probe::{Answers, CloudProbe, HostProbe};
+use crate::plan::step::CloudStep;
+use crate::reach::aws::Aws;
+use crate::reach::ssh::session::Ssh;
+use crate::reach::{Act, Ask, Failure, HostEvent, Transaction};
+
+/// A way to AWS and a way to hosts.
+pub struct World {
+    pub aws: Aws,
+    /// Shared with whoever closes the connections at the end.
+    pub ssh: Arc<Ssh>,
+}
+
+/// The world for those who only look: `plan` and `drift` hold nothing else.
+pub struct Look<'a>(&'a World);
+
+impl World {
+    pub fn look(&self) -> Look<'_> {
+        Look(self)
+    }
+}
+
+impl Ask for World {
+    async fn cloud(&self, probe: &CloudProbe) -> Observed<Value> {
+        self.aws.ask(probe).await
+    }
+
+    async fn host(&self, at: &Endpoint, probes: &[HostProbe]) -> Answers {
+        self.ssh.ask(at, probes).await
+    }
+}
+
+impl Ask for Look<'_> {
+    async fn cloud(&self, probe: &CloudProbe) -> Observed<Value> {
+        self.0.cloud(probe).await
+    }
+
+    async fn host(&self, at: &Endpoint, probes: &[HostProbe]) -> Answers {
+        self.0.host(at, probes).await
+    }
+}
+
+impl Act for World {
+    async fn act_cloud(&self, step: &CloudStep, hosts: &[Endpoint]) -> Result<(), Failure> {
+        let deliver = |server: String, path: String, group: String, bytes: Secret<Vec<u8>>| async move {
+            let Some(at) = hosts.iter().find(|endpoint| endpoint.server == server) else {
+                return Err(Failure::new(format!(
+                    "the key could not be written: no way to log in to `{server}` is known"
+                )));
+            };
+            self.ssh.deliver_key(at, &path, &group, &bytes).await
+        };
+        self.aws.act(step, &deliver).await
+    }
+
+    async fn wait_ready(&self, at: &Endpoint) -> Result<(), Failure> {
+        self.ssh.wait_ready(at).await
+    }
+
+    async fn act_host(
+        &self,
+        at: &Endpoint,
+        transaction: &Transaction,
+        on_event: &(dyn Fn(HostEvent) + Sync),
+    ) -> Result<(), Failure> {
+        self.ssh.act(at, transaction, on_event).await
+    }
+}
