@@ -1,0 +1,403 @@
+//! Applies a plan: looks again, refuses what has moved, acts stage by stage, looks again until equal.
+//!
+//! Nothing resumes from a record: after a failure observation is the truth, so plan again. Resources on servers that did
+//! not exist when the plan was made are planned anew when they do, and must come out as they were shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::base::address::Address;
+use crate::base::diag::{Diagnostic, Diagnostics};
+use crate::engine::execute;
+use crate::engine::journal::Journal;
+use crate::engine::propose::{Intent, Outcome, change_for, propose};
+use crate::engine::refresh::{Scope, endpoint, refresh};
+use crate::engine::resolve::Resolved;
+use crate::kinds::table::Wanted;
+use crate::plan::change::{Action, Change};
+use crate::plan::host::Endpoint;
+use crate::plan::probe::CloudProbe;
+use crate::plan::record::{Record, Verdict};
+use crate::plan::step::{CloudStep, KeyDelivery, Step};
+use crate::plan::{Place, Plan, Stage};
+use crate::reach::{Act, Failure};
+
+/// How often deferred changes are planned anew. Each round brings up what the next one stands on: cloud, hosts, what
+/// needs hosts. A fourth round is never needed; a plan that still waits after it has a circle that we missed.
+const ROUNDS: usize = 4;
+
+/// How long a change may take to show in what is read back. S3 and IAM lag by seconds, in bad hours by tens of seconds.
+const VERIFY_LIMIT: Duration = Duration::from_secs(45);
+
+/// First pause between two readings; it doubles up to [`VERIFY_PAUSE_MAX`].
+const VERIFY_PAUSE_MIN: Duration = Duration::from_millis(100);
+const VERIFY_PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// How an apply ended.
+#[derive(Debug, Default)]
+pub struct Applied {
+    pub done: Vec<Address>,
+    pub already: Vec<Address>,
+    pub failed: Vec<(Address, Failure)>,
+    pub not_started: Vec<Address>,
+}
+
+impl Applied {
+    /// The verdict for journal and exit code.
+    pub fn verdict(&self) -> Verdict {
+        if self.failed.is_empty() && self.not_started.is_empty() { Verdict::Done } else { Verdict::Failed }
+    }
+}
+
+impl Applied {
+    /// What nothing may stand on now.
+    fn broken(&self) -> BTreeSet<Address> {
+        self.failed.iter().map(|(address, _)| address).chain(&self.not_started).cloned().collect()
+    }
+}
+
+/// What an apply works with.
+pub struct Run<'a, 'j, R: Act> {
+    pub resolved: &'a Resolved,
+    pub intent: &'a Intent,
+    pub reach: &'a R,
+    pub journal: &'a Journal<'j>,
+    /// Names this apply: part of every transaction's id on hosts. Lower-case letters and digits.
+    pub nonce: &'a str,
+}
+
+/// Compares a plan with the world as it is now: every change must still start from what it was planned from, or be done
+/// already. Returns the changes that are done already; an error names each attribute that moved.
+pub fn check_guards(approved: &Plan, fresh: &Plan) -> Result<BTreeSet<Address>, Diagnostics> {
+    let now: BTreeMap<&Address, &Change> =
+        fresh.changes().chain(fresh.deferred.iter().map(|d| &d.change)).map(|c| (&c.address, c)).collect();
+    let unseen: BTreeMap<&Address, String> = fresh.unknown.iter().map(|u| (&u.address, u.why.to_string())).collect();
+    let mut already = BTreeSet::new();
+    let mut stale = Diagnostics::default();
+    let planned: Vec<&Change> = approved.changes().chain(approved.deferred.iter().map(|d| &d.change)).collect();
+    for change in &planned {
+        match now.get(&change.address) {
+            Some(found) if found.guard == change.guard && found.action == change.action => {}
+            Some(found) => stale.push(moved(change, found)),
+            None => match unseen.get(&change.address) {
+                Some(why) => stale.push(stale_plan(&change.address).note(format!("it cannot be seen now: {why}"))),
+                None => {
+                    already.insert(change.address.clone());
+                }
+            },
+        }
+    }
+    let planned: BTreeSet<&Address> = planned.iter().map(|change| &change.address).collect();
+    for change in now.values().filter(|change| !planned.contains(&change.address)) {
+        stale.push(stale_plan(&change.address).note(format!(
+            "the plan leaves it alone, and now it would be {}",
+            match change.action {
+                Action::Create => "created",
+                Action::Destroy => "destroyed",
+                Action::Replace => "replaced",
+                Action::Update | Action::NoOp => "updated",
+            }
+        )));
+    }
+    if stale.is_empty() { Ok(already) } else { Err(stale) }
+}
+
+fn stale_plan(address: &Address) -> Diagnostic {
+    Diagnostic::error("stale-plan", format!("`{address}` is no longer as it was when this plan was made"))
+        .hint("nothing was changed by this run; make a new plan")
+}
+
+/// Three sides for each attribute: planned from, now, wanted.
+fn moved(planned: &Change, found: &Change) -> Diagnostic {
+    let mut problem = stale_plan(&planned.address);
+    if planned.action != found.action {
+        problem = problem.note(format!("planned {:?}, now {:?}", planned.action, found.action).to_lowercase());
+    }
+    let text = |value: &Option<serde_json::Value>| value.as_ref().map_or("(absent)".to_owned(), ToString::to_string);
+    let old: BTreeMap<&str, _> = planned.fields.iter().map(|field| (field.path.as_str(), field)).collect();
+    let new: BTreeMap<&str, _> = found.fields.iter().map(|field| (field.path.as_str(), field)).collect();
+    for path in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+        let note = match (old.get(path), new.get(path)) {
+            (Some(a), Some(b)) if a.before == b.before => continue,
+            (Some(a), Some(b)) => {
+                format!("{path}: planned from {}, now {}, wanted {}", text(&a.before), text(&b.before), text(&a.after))
+            }
+            (Some(a), None) => {
+                format!("{path}: planned from {}, now as wanted, {}", text(&a.before), text(&a.after))
+            }
+            (None, Some(b)) => {
+                format!("{path}: planned from as wanted, now {}, wanted {}", text(&b.before), text(&b.after))
+            }
+            (None, None) => continue,
+        };
+        problem = problem.note(note);
+    }
+    problem
+}
+
+impl<R: Act> Run<'_, '_, R> {
+    /// Applies an approved plan whose guards were checked just now.
+    pub async fn apply(&self, approved: &Plan, already: &BTreeSet<Address>) -> Applied {
+        let mut applied = Applied { already: already.iter().cloned().collect(), ..Applied::default() };
+        for address in already {
+            self.journal.record(&Record::AlreadyDone { address: address.clone() });
+        }
+        let mut stages = approved.stages.clone();
+        let mut deferred: BTreeSet<Address> = approved.deferred.iter().map(|d| d.change.address.clone()).collect();
+        let shown: BTreeMap<Address, Change> = approved
+            .changes()
+            .chain(approved.deferred.iter().map(|d| &d.change))
+            .map(|change| (change.address.clone(), change.clone()))
+            .collect();
+        for round in 0..ROUNDS {
+            for (index, stage) in stages.iter().enumerate() {
+                let id = format!("{}-{round}-{index}", self.nonce);
+                self.stage(stage, &id, already, &mut applied).await;
+            }
+            self.give_up_what_needs_failures(&shown, &mut deferred, &mut applied);
+            if deferred.is_empty() {
+                break;
+            }
+            match self.next_round(&shown, &deferred).await {
+                Ok(next) => {
+                    for change in next.iter().flat_map(|stage| &stage.changes) {
+                        deferred.remove(&change.address);
+                    }
+                    if next.is_empty() {
+                        // Everything that waited turned out to be as wanted.
+                        applied.already.extend(std::mem::take(&mut deferred));
+                        break;
+                    }
+                    stages = next;
+                }
+                Err((address, failure)) => {
+                    self.journal.record(&Record::Failed { address: address.clone(), why: failure.to_string() });
+                    applied.failed.push((address, failure));
+                    break;
+                }
+            }
+        }
+        for address in deferred {
+            if !applied.failed.iter().any(|(failed, _)| *failed == address) {
+                self.not_started(address, &mut applied);
+            }
+        }
+        applied
+    }
+
+    fn not_started(&self, address: Address, applied: &mut Applied) {
+        self.journal.record(&Record::NotStarted { address: address.clone() });
+        applied.not_started.push(address);
+    }
+
+    /// Takes out of `deferred` what stands, by any number of steps, on something that failed. The rest goes on.
+    fn give_up_what_needs_failures(
+        &self,
+        shown: &BTreeMap<Address, Change>,
+        deferred: &mut BTreeSet<Address>,
+        applied: &mut Applied,
+    ) {
+        loop {
+            let broken = applied.broken();
+            let next = deferred.iter().find(|address| {
+                shown.get(*address).is_some_and(|change| change.after.iter().any(|after| broken.contains(after)))
+            });
+            let Some(next) = next.cloned() else { return };
+            deferred.remove(&next);
+            self.not_started(next, applied);
+        }
+    }
+
+    /// Does one stage and looks again until it is as wanted.
+    async fn stage(&self, stage: &Stage, id: &str, already: &BTreeSet<Address>, applied: &mut Applied) {
+        let broken = applied.broken();
+        let mut changes = Vec::new();
+        for change in stage.changes.iter().filter(|change| !already.contains(&change.address)) {
+            // On the way down a failure of what stands on a thing keeps the thing; on the way up the other way round.
+            let stopped = change.after.iter().any(|after| broken.contains(after))
+                || (change.action == Action::Destroy && !broken.is_empty());
+            if stopped {
+                self.not_started(change.address.clone(), applied);
+            } else {
+                changes.push(change.clone());
+            }
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let work = Stage { place: stage.place.clone(), changes };
+        let endpoints = self.endpoints_for(&work).await;
+        let end = execute::stage(&work, id, &endpoints, self.reach, self.journal).await;
+        applied.failed.extend(end.failed);
+        applied.not_started.extend(end.not_started);
+        let acted: Vec<&Change> = work.changes.iter().filter(|c| end.acted.contains(&c.address)).collect();
+        for (address, result) in self.verify(&acted).await {
+            match result {
+                Ok(()) => {
+                    self.journal.record(&Record::Verified { address: address.clone() });
+                    applied.done.push(address);
+                }
+                Err(failure) => {
+                    self.journal.record(&Record::Failed { address: address.clone(), why: failure.to_string() });
+                    applied.failed.push((address, failure));
+                }
+            }
+        }
+    }
+
+    /// Reads what was changed until it is as wanted, within [`VERIFY_LIMIT`].
+    async fn verify(&self, acted: &[&Change]) -> Vec<(Address, Result<(), Failure>)> {
+        let mut results = Vec::new();
+        let mut waiting: BTreeMap<Address, Action> =
+            acted.iter().map(|change| (change.address.clone(), change.action)).collect();
+        // What is gone and no longer declared cannot be asked about by its kind: its steps waited until it was gone.
+        waiting.retain(|address, _| {
+            let declared = self.resolved.wanted(address).is_some();
+            if !declared {
+                results.push((address.clone(), Ok(())));
+            }
+            declared
+        });
+        let started = tokio::time::Instant::now();
+        let mut pause = VERIFY_PAUSE_MIN;
+        while !waiting.is_empty() {
+            let wanted: Vec<Wanted> =
+                self.resolved.wanted.iter().filter(|w| waiting.contains_key(&w.address)).cloned().collect();
+            let snapshot = refresh(self.resolved, &wanted, Scope::Only, self.reach).await;
+            let out_of_time = started.elapsed() > VERIFY_LIMIT;
+            for wanted in &wanted {
+                let action = waiting[&wanted.address];
+                let verdict = judge_after(action, change_for(self.resolved, &snapshot, wanted));
+                // A host's answer is final: nothing on it changes by waiting.
+                let last = out_of_time || matches!(wanted.place, Place::Host(_));
+                match verdict {
+                    Ok(()) => {}
+                    Err(_) if !last => continue,
+                    Err(why) => {
+                        waiting.remove(&wanted.address);
+                        results.push((wanted.address.clone(), Err(not_converged(&why))));
+                        continue;
+                    }
+                }
+                waiting.remove(&wanted.address);
+                results.push((wanted.address.clone(), Ok(())));
+            }
+            if !waiting.is_empty() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(VERIFY_PAUSE_MAX);
+            }
+        }
+        results
+    }
+
+    /// Waits for the servers that now exist and plans what waited for them. What comes out must be what was shown.
+    async fn next_round(
+        &self,
+        shown: &BTreeMap<Address, Change>,
+        deferred: &BTreeSet<Address>,
+    ) -> Result<Vec<Stage>, (Address, Failure)> {
+        let first = deferred.first().cloned().expect("called only while something waits");
+        self.wait_for_servers(deferred).await?;
+        let snapshot = refresh(self.resolved, &self.resolved.wanted, Scope::Whole, self.reach).await;
+        let again = propose(self.resolved, &snapshot, self.intent, &|_| None).plan;
+        if let Some(unseen) = again.unknown.first() {
+            return Err((unseen.address.clone(), Failure::new(format!("it cannot be seen: {}", unseen.why))));
+        }
+        let mut stages = Vec::new();
+        for stage in again.stages {
+            let mut changes = Vec::new();
+            for change in stage.changes {
+                let Some(approved) = shown.get(&change.address) else {
+                    return Err((change.address.clone(), Failure::new("it needs a change that the plan did not show")));
+                };
+                if !same_end(approved, &change) {
+                    return Err((
+                        change.address.clone(),
+                        Failure::new("it would come out differently than the plan showed"),
+                    ));
+                }
+                if deferred.contains(&change.address) {
+                    changes.push(change);
+                }
+            }
+            if !changes.is_empty() {
+                stages.push(Stage { place: stage.place, changes });
+            }
+        }
+        let still: Vec<&Address> = again.deferred.iter().map(|d| &d.change.address).collect();
+        if stages.is_empty() && !still.is_empty() {
+            return Err((first, Failure::new("what it waits for did not come to exist")));
+        }
+        Ok(stages)
+    }
+
+    /// Where the servers that a stage touches are logged in to. Asked anew each time: a static IP may have moved.
+    async fn endpoints_for(&self, stage: &Stage) -> Vec<Endpoint> {
+        let mut servers: BTreeSet<&str> = BTreeSet::new();
+        if let Place::Host(server) = &stage.place {
+            servers.insert(server);
+        }
+        for step in stage.changes.iter().flat_map(|change| &change.steps) {
+            if let Step::Cloud(CloudStep::CreateAccessKey { deliver: KeyDelivery::HostFile { server, .. }, .. }) = step
+            {
+                servers.insert(server);
+            }
+        }
+        let mut endpoints = Vec::new();
+        for (name, server) in self.resolved.servers.iter().filter(|(name, _)| servers.contains(name.as_str())) {
+            let answer = self.reach.cloud(&CloudProbe::Instance { name: server.instance.clone() }).await;
+            // A server without an endpoint fails in the stage, with its address in the message.
+            endpoints.extend(endpoint(name, server, &answer).ok());
+        }
+        endpoints
+    }
+
+    /// Waits until every server that something waits for can be logged in to and has finished its first boot.
+    async fn wait_for_servers(&self, deferred: &BTreeSet<Address>) -> Result<(), (Address, Failure)> {
+        for (name, server) in &self.resolved.servers {
+            let place = Place::Host(name.clone());
+            let waited_for = self.resolved.wanted.iter().any(|w| w.place == place && deferred.contains(&w.address));
+            if !waited_for {
+                continue;
+            }
+            let answer = self.reach.cloud(&CloudProbe::Instance { name: server.instance.clone() }).await;
+            let at = endpoint(name, server, &answer)
+                .map_err(|why| (server.address.clone(), Failure::new(format!("it cannot be logged in to: {why}"))))?;
+            self.reach.wait_ready(&at).await.map_err(|failure| (server.address.clone(), failure))?;
+        }
+        Ok(())
+    }
+}
+
+fn not_converged(why: &str) -> Failure {
+    Failure::new(format!("after its steps it is not as wanted: {why}"))
+        .hint("if nobody else changed it meanwhile, this is a bug in seawall")
+}
+
+/// Whether a resource is, after its steps, what they were to make of it.
+fn judge_after(action: Action, outcome: Outcome) -> Result<(), String> {
+    match (action, outcome) {
+        (Action::Destroy, Outcome::Change { change, .. }) if change.action == Action::Create => Ok(()),
+        (Action::Destroy, Outcome::Unknown(_)) => Ok(()),
+        (Action::Destroy, _) => Err("it is still there".to_owned()),
+        (_, Outcome::Unchanged { .. }) => Ok(()),
+        (_, Outcome::Unknown(why)) => Err(format!("it cannot be seen: {why}")),
+        (_, Outcome::Foreign(why)) => Err(format!("it is not ours: {why}")),
+        (_, Outcome::Change { change, .. }) if change.action == Action::Create => Err("it is not there".to_owned()),
+        (_, Outcome::Change { change, .. }) => {
+            let fields: Vec<&str> = change.fields.iter().map(|field| field.path.as_str()).collect();
+            Err(fields.join(", "))
+        }
+    }
+}
+
+/// Whether two changes of a resource end at the same values. Their starts may differ: a package brings a default file.
+fn same_end(shown: &Change, now: &Change) -> bool {
+    let ends = |change: &Change| -> BTreeMap<String, Option<serde_json::Value>> {
+        change.fields.iter().map(|field| (field.path.clone(), field.after.clone())).collect()
+    };
+    let shown_ends = ends(shown);
+    let files: BTreeMap<&str, &Option<String>> = shown.files.iter().map(|f| (f.path.as_str(), &f.after)).collect();
+    ends(now).iter().all(|(path, after)| shown_ends.get(path).is_none_or(|shown| shown == after))
+        && now.files.iter().all(|f| files.get(f.path.as_str()).is_none_or(|after| **after == f.after))
+}

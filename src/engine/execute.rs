@@ -1,0 +1,172 @@
+//! Does the changes of one stage: cloud changes side by side, a host's changes as one transaction.
+//!
+//! Takes no decisions: the steps stand in the changes. Every step is in the journal before it acts.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt as _;
+
+use crate::base::address::Address;
+use crate::engine::journal::Journal;
+use crate::plan::change::Change;
+use crate::plan::host::Endpoint;
+use crate::plan::record::Record;
+use crate::plan::step::Step;
+use crate::plan::{Place, Stage};
+use crate::reach::{Act, Failure, HostEvent, Transaction, TransactionStep};
+
+/// How many cloud changes are done at the same time. Mutations are throttled harder than reads.
+const CLOUD_CHANGES_AT_ONCE: usize = 8;
+
+/// How the changes of a stage ended.
+#[derive(Debug, Default)]
+pub struct StageEnd {
+    pub acted: Vec<Address>,
+    pub failed: Vec<(Address, Failure)>,
+    pub not_started: Vec<Address>,
+}
+
+/// Does a stage. `id` names a host's transaction and is unique within the apply.
+pub async fn stage(
+    stage: &Stage,
+    id: &str,
+    endpoints: &[Endpoint],
+    reach: &impl Act,
+    journal: &Journal<'_>,
+) -> StageEnd {
+    match &stage.place {
+        Place::Cloud => cloud(&stage.changes, endpoints, reach, journal).await,
+        Place::Host(server) => {
+            if let Some(at) = endpoints.iter().find(|endpoint| endpoint.server == *server) {
+                host(&stage.changes, id, at, reach, journal).await
+            } else {
+                let failure = Failure::new(format!("no way to log in to `{server}` is known"));
+                let mut end = StageEnd::default();
+                for (index, change) in stage.changes.iter().enumerate() {
+                    if index == 0 {
+                        journal.record(&Record::Failed { address: change.address.clone(), why: failure.to_string() });
+                        end.failed.push((change.address.clone(), failure.clone()));
+                    } else {
+                        journal.record(&Record::NotStarted { address: change.address.clone() });
+                        end.not_started.push(change.address.clone());
+                    }
+                }
+                end
+            }
+        }
+    }
+}
+
+async fn cloud(changes: &[Change], endpoints: &[Endpoint], reach: &impl Act, journal: &Journal<'_>) -> StageEnd {
+    let results: Vec<(Address, Result<(), Failure>)> = futures::stream::iter(changes)
+        .map(|change| async move { (change.address.clone(), one(change, endpoints, reach, journal).await) })
+        .buffer_unordered(CLOUD_CHANGES_AT_ONCE)
+        .collect()
+        .await;
+    let mut end = StageEnd::default();
+    for (address, result) in results {
+        match result {
+            Ok(()) => end.acted.push(address),
+            Err(failure) => end.failed.push((address, failure)),
+        }
+    }
+    end.acted.sort();
+    end
+}
+
+async fn one(change: &Change, endpoints: &[Endpoint], reach: &impl Act, journal: &Journal<'_>) -> Result<(), Failure> {
+    let address = &change.address;
+    journal.record(&Record::ChangeBegun { address: address.clone() });
+    for (index, step) in change.steps.iter().enumerate() {
+        journal.record(&Record::StepBegun { address: address.clone(), step: index, what: step.summary() });
+        let done = match (journal.check(), step) {
+            (Err(why), _) => Err(Failure::new(why)),
+            (Ok(()), Step::Cloud(step)) => reach.act_cloud(step, endpoints).await,
+            (Ok(()), Step::Host(step)) => Err(Failure::new(format!(
+                "`{}` is a host's step in a cloud change; this is a bug in seawall",
+                step.summary()
+            ))),
+        };
+        if let Err(failure) = done {
+            journal.record(&Record::Failed { address: address.clone(), why: failure.to_string() });
+            return Err(failure);
+        }
+        journal.record(&Record::StepDone { address: address.clone(), step: index });
+    }
+    Ok(())
+}
+
+async fn host(changes: &[Change], id: &str, at: &Endpoint, reach: &impl Act, journal: &Journal<'_>) -> StageEnd {
+    let mut steps: Vec<TransactionStep> = Vec::new();
+    for change in changes {
+        for (index, step) in change.steps.iter().enumerate() {
+            if let Step::Host(step) = step {
+                steps.push(TransactionStep { address: change.address.clone(), index, step: step.clone() });
+            }
+        }
+    }
+    let transaction = Transaction { id: id.to_owned(), steps };
+    let done = std::sync::Mutex::new(BTreeMap::<Address, usize>::new());
+    let on_event = |event: HostEvent| note(&event, at, &transaction, journal, &done);
+    let result = match journal.check() {
+        Ok(()) => reach.act_host(at, &transaction, &on_event).await,
+        Err(why) => Err(Failure::new(why)),
+    };
+    let done = done.into_inner().expect("no thread panics while it counts steps");
+    let mut end = StageEnd::default();
+    match result {
+        Ok(()) => end.acted = changes.iter().map(|change| change.address.clone()).collect(),
+        Err(failure) => {
+            // The step that failed tells the resource; without one, the first resource that is not done is meant.
+            let failed = failure.position.and_then(|p| transaction.steps.get(p)).map(|step| step.address.clone());
+            for change in changes {
+                let all = transaction.steps.iter().filter(|step| step.address == change.address).count();
+                let address = change.address.clone();
+                if done.get(&address).copied().unwrap_or(0) == all {
+                    end.acted.push(address);
+                } else if end.failed.is_empty() && failed.as_ref().is_none_or(|failed| *failed == address) {
+                    journal.record(&Record::Failed { address: address.clone(), why: failure.to_string() });
+                    end.failed.push((address, failure.clone()));
+                } else {
+                    journal.record(&Record::NotStarted { address: address.clone() });
+                    end.not_started.push(address);
+                }
+            }
+        }
+    }
+    end
+}
+
+/// Turns what the host reports into records.
+fn note(
+    event: &HostEvent,
+    at: &Endpoint,
+    transaction: &Transaction,
+    journal: &Journal<'_>,
+    done: &std::sync::Mutex<BTreeMap<Address, usize>>,
+) {
+    let step = |position: usize| transaction.steps.get(position);
+    match event {
+        HostEvent::Begun { position } => {
+            let Some(step) = step(*position) else { return };
+            if step.index == 0 {
+                journal.record(&Record::ChangeBegun { address: step.address.clone() });
+            }
+            let what = step.step.summary();
+            journal.record(&Record::StepBegun { address: step.address.clone(), step: step.index, what });
+        }
+        HostEvent::Done { position } => {
+            let Some(step) = step(*position) else { return };
+            *done.lock().expect("no thread panics while it counts steps").entry(step.address.clone()).or_default() += 1;
+            journal.record(&Record::StepDone { address: step.address.clone(), step: step.index });
+        }
+        HostEvent::Failed { position, status, output } => {
+            let Some(step) = step(*position) else { return };
+            let text = format!("status {status}\n{output}");
+            journal.record(&Record::Output { address: step.address.clone(), text });
+        }
+        HostEvent::Reattached { after_ms } => {
+            journal.record(&Record::Reattached { server: at.server.clone(), after_ms: *after_ms });
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What is ours without a state file: cloud resources by their tags, host resources by the host's own manifest.
+
+use std::collections::BTreeSet;
+
+use crate::base::address::Address;
+use crate::engine::refresh::Snapshot;
+use crate::engine::resolve::Resolved;
+use crate::kinds::{Owned, physical_name, protected_by_tags};
+use crate::plan::cloud::{CensusEntry, TAG_ADDRESS, TAG_ENVIRONMENT};
+use crate::plan::observed::{Observed, Unseen};
+use crate::plan::{NotSeen, Place, Unmanaged};
+use crate::reach::ssh::manifest::parse_manifest;
+
+/// How a host's manifest is called where it could not be read.
+pub const MANIFEST: &str = "host.manifest";
+
+/// What a look around found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Ours, declared or not.
+    pub owned: Vec<Owned>,
+    pub unmanaged: Vec<Unmanaged>,
+    /// Places whose belongings could not be listed.
+    pub unseen: Vec<NotSeen>,
+}
+
+/// Sorts everything that the snapshot saw into ours and not ours.
+pub fn sort(resolved: &Resolved, snapshot: &Snapshot) -> Found {
+    let mut found = Found::default();
+    match &snapshot.census {
+        Some(Observed::Present(census)) => {
+            let ours: BTreeSet<&str> = census
+                .entries
+                .iter()
+                .filter(|entry| entry.kind == "lightsail.instance" && is_ours(resolved, entry))
+                .map(|entry| entry.name.as_str())
+                .collect();
+            for entry in &census.entries {
+                sort_entry(resolved, entry, &ours, &mut found);
+            }
+        }
+        Some(Observed::Unknown(why)) => {
+            found.unseen.push(NotSeen { address: Address::new("aws.account", &resolved.account), why: why.clone() });
+        }
+        Some(Observed::Absent) | None => {}
+    }
+    for (server, view) in &snapshot.hosts {
+        match parse_manifest(&view.answers) {
+            Ok(records) => found.owned.extend(records.into_iter().map(|(address, record)| Owned {
+                address,
+                place: Place::Host(server.clone()),
+                name: server.clone(),
+                arn: None,
+                attached_to: None,
+                record: Some(record),
+                protected: false,
+            })),
+            // A server that does not exist yet owns nothing; one that could not be asked is already in the plan.
+            Err(Unseen::NotYetCreated(_)) => {}
+            Err(why) => {
+                let address = Address::new(MANIFEST, server);
+                found.unseen.push(NotSeen { address, why });
+            }
+        }
+    }
+    found
+}
+
+fn is_ours(resolved: &Resolved, entry: &CensusEntry) -> bool {
+    entry.tags.get(TAG_ENVIRONMENT).is_some_and(|environment| *environment == resolved.environment)
+}
+
+fn sort_entry(resolved: &Resolved, entry: &CensusEntry, our_instances: &BTreeSet<&str>, found: &mut Found) {
+    let address = if entry.kind == "lightsail.static_ip" {
+        static_ip_address(resolved, entry, our_instances)
+    } else if is_ours(resolved, entry) {
+        entry.tags.get(TAG_ADDRESS).and_then(|text| text.parse().ok())
+    } else if entry.kind == "lightsail.key_pair" && entry.tags.is_empty() {
+        // Its import was cut short before it had tags; see the kind.
+        let mut servers = resolved.servers.keys();
+        let server = servers.find(|server| physical_name(&resolved.environment, server, "key") == entry.name);
+        server.map(|server| Address::new(&entry.kind, server))
+    } else {
+        None
+    };
+    if let Some(address) = &address
+        && resolved.wanted(address).is_some_and(|wanted| wanted.desired["name"] != entry.name)
+    {
+        let note = format!("was `{address}` before the inventory gave that another name; it stays as it is");
+        found.unmanaged.push(unmanaged(entry, note));
+        return;
+    }
+    if let Some(address) = address {
+        found.owned.push(Owned {
+            address,
+            place: Place::Cloud,
+            name: entry.name.clone(),
+            arn: entry.arn.clone(),
+            attached_to: entry.attached_to.clone(),
+            record: None,
+            protected: protected_by_tags(&entry.tags),
+        });
+        return;
+    }
+    let note = match entry.tags.get(TAG_ENVIRONMENT) {
+        // Other environments are somebody's work, not clutter of this one.
+        Some(environment) if *environment != resolved.environment => return,
+        Some(_) => "has this environment's tag and no readable `seawall:address`".to_owned(),
+        None if entry.kind == "lightsail.static_ip" && entry.attached_to.is_none() => {
+            "detached: AWS bills a static IP that no instance uses".to_owned()
+        }
+        None => "has no tags of Seawall".to_owned(),
+    };
+    found.unmanaged.push(unmanaged(entry, note));
+}
+
+fn unmanaged(entry: &CensusEntry, note: String) -> Unmanaged {
+    Unmanaged { place: Place::Cloud, kind: entry.kind.clone(), name: entry.name.clone(), note }
+}
+
+/// Lightsail cannot tag a static IP. It is ours when it has exactly the name that we give, and belongs to a server of the
+/// inventory or is attached to an instance of ours that has left it.
+fn static_ip_address(resolved: &Resolved, entry: &CensusEntry, our_instances: &BTreeSet<&str>) -> Option<Address> {
+    let kind = entry.kind.as_str();
+    if let Some(server) =
+        resolved.servers.keys().find(|server| physical_name(&resolved.environment, server, "ip") == entry.name)
+    {
+        let elsewhere = entry.attached_to.as_deref().is_some_and(|instance| !our_instances.contains(instance));
+        return (!elsewhere).then(|| Address::new(kind, server));
+    }
+    let instance = entry.attached_to.as_deref().filter(|instance| our_instances.contains(instance))?;
+    let server = instance.strip_prefix(&resolved.environment)?.strip_prefix('-')?;
+    (physical_name(&resolved.environment, server, "ip") == entry.name).then(|| Address::new(kind, server))
+}

@@ -1,0 +1,184 @@
+//! Asks everything, concurrently, and never fails as a whole: what could not be seen is in the snapshot as such.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::StreamExt as _;
+use serde_json::Value;
+
+use crate::engine::resolve::{Resolved, ServerRef, at};
+use crate::kinds::table::Wanted;
+use crate::plan::Place;
+use crate::plan::cloud::{Census, Instance};
+use crate::plan::host::Endpoint;
+use crate::plan::observed::{Observed, Unseen};
+use crate::plan::probe::{Answers, CloudProbe, HostProbe, Probe};
+use crate::reach::Ask;
+use crate::reach::ssh::manifest::manifest_probes;
+
+/// How many AWS resources are read at the same time. AWS throttles reads per account; sixteen in flight stays below its
+/// limits with twenty servers and already hides the latency.
+const CLOUD_READS_AT_ONCE: usize = 16;
+
+/// How many hosts are asked at the same time: each is one ssh process here.
+const HOSTS_AT_ONCE: usize = 32;
+
+/// SSH's port. Moving it is the work of the sshd kind, which does not exist yet.
+const SSH_PORT: u16 = 22;
+
+/// What the world looked like.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub cloud: Answers,
+    /// Everything of ours in the account. `Unknown` when not asked for (a partial refresh).
+    pub census: Option<Observed<Census>>,
+    pub hosts: BTreeMap<String, HostView>,
+}
+
+/// What one host looked like.
+#[derive(Clone, Debug)]
+pub struct HostView {
+    pub endpoint: Option<Endpoint>,
+    pub answers: Answers,
+}
+
+impl Snapshot {
+    /// The answers of a place.
+    pub fn answers(&self, place: &Place) -> Option<&Answers> {
+        match place {
+            Place::Cloud => Some(&self.cloud),
+            Place::Host(server) => self.hosts.get(server).map(|view| &view.answers),
+        }
+    }
+
+    /// The hosts that can be logged in to.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.hosts.values().filter_map(|view| view.endpoint.clone()).collect()
+    }
+}
+
+/// How much to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The given resources, and what else is there.
+    Whole,
+    /// Only the given resources: for looking again during an apply.
+    Only,
+}
+
+/// Asks about the given resources. One connection and one program per host; everything else concurrently.
+pub async fn refresh(resolved: &Resolved, wanted: &[Wanted], scope: Scope, ask: &impl Ask) -> Snapshot {
+    let mut probes: BTreeSet<CloudProbe> = BTreeSet::new();
+    let mut on_servers: BTreeSet<(String, Vec<String>)> = BTreeSet::new();
+    for wanted in at(wanted, &Place::Cloud) {
+        for probe in (wanted.kind.probes)(&wanted.desired) {
+            match probe {
+                Probe::Cloud(probe) => drop(probes.insert(probe)),
+                Probe::OnServer { server, argv } => drop(on_servers.insert((server, argv))),
+                Probe::Host(_) => {}
+            }
+        }
+    }
+    let asked = |name: &String| {
+        at(wanted, &Place::Host(name.clone())).next().is_some() || on_servers.iter().any(|(server, _)| server == name)
+    };
+    let servers: BTreeMap<&String, &ServerRef> = resolved.servers.iter().filter(|(name, _)| asked(name)).collect();
+    let instances: BTreeSet<CloudProbe> =
+        servers.values().map(|server| CloudProbe::Instance { name: server.instance.clone() }).collect();
+    let census = CloudProbe::Census { environment: resolved.environment.clone() };
+    if scope == Scope::Whole {
+        probes.insert(census.clone());
+    }
+    let rest: Vec<CloudProbe> = probes.difference(&instances).cloned().collect();
+
+    let cloud = futures::stream::iter(rest)
+        .map(|probe| async move {
+            let answer = ask.cloud(&probe).await;
+            (probe, answer)
+        })
+        .buffer_unordered(CLOUD_READS_AT_ONCE)
+        .collect::<BTreeMap<_, _>>();
+    let hosts = futures::stream::iter(servers)
+        .map(|(name, server)| {
+            let more = on_servers.iter().filter(|(on, _)| on == name).map(|(_, argv)| argv.clone());
+            let probes = host_probes(name, wanted, more);
+            async move { (name.clone(), look_at_host(name, server, &probes, ask).await) }
+        })
+        .buffer_unordered(HOSTS_AT_ONCE)
+        .collect::<Vec<_>>();
+    let (cloud, hosts) = futures::join!(cloud, hosts);
+
+    let mut snapshot = Snapshot { cloud: Answers { cloud, ..Answers::default() }, ..Snapshot::default() };
+    for (name, (probe, answer, view)) in hosts {
+        snapshot.cloud.cloud.insert(probe, answer);
+        snapshot.hosts.insert(name, view);
+    }
+    for (server, argv) in on_servers {
+        let answer = snapshot.hosts.get(&server).map_or_else(
+            || Err(Unseen::Misread(format!("`{server}` is no server of the inventory"))),
+            |view| view.answers.command(&argv.iter().map(String::as_str).collect::<Vec<_>>()).cloned(),
+        );
+        snapshot.cloud.on_servers.insert((server, argv), answer);
+    }
+    if scope == Scope::Whole {
+        snapshot.census = Some(snapshot.cloud.cloud::<Census>(&census));
+    }
+    snapshot
+}
+
+/// All questions to one host, each once.
+fn host_probes(name: &str, wanted: &[Wanted], more: impl Iterator<Item = Vec<String>>) -> Vec<HostProbe> {
+    let mut probes: BTreeSet<HostProbe> = manifest_probes().into_iter().collect();
+    for wanted in at(wanted, &Place::Host(name.to_owned())) {
+        probes.extend((wanted.kind.probes)(&wanted.desired).into_iter().filter_map(|probe| match probe {
+            Probe::Host(probe) => Some(probe),
+            Probe::Cloud(_) | Probe::OnServer { .. } => None,
+        }));
+    }
+    probes.extend(more.map(|argv| HostProbe::Command { argv }));
+    probes.into_iter().collect()
+}
+
+/// Finds a host through the cloud, then asks it everything at once.
+async fn look_at_host(
+    name: &str,
+    server: &ServerRef,
+    probes: &[HostProbe],
+    ask: &impl Ask,
+) -> (CloudProbe, Observed<Value>, HostView) {
+    let probe = CloudProbe::Instance { name: server.instance.clone() };
+    let answer = ask.cloud(&probe).await;
+    let view = match endpoint(name, server, &answer) {
+        Err(why) => HostView { endpoint: None, answers: Answers::unseen(why) },
+        Ok(endpoint) => {
+            let answers = ask.host(&endpoint, probes).await;
+            HostView { endpoint: Some(endpoint), answers }
+        }
+    };
+    (probe, answer, view)
+}
+
+/// Where a server is logged in to, as far as the cloud knows it.
+pub fn endpoint(name: &str, server: &ServerRef, answer: &Observed<Value>) -> Result<Endpoint, Unseen> {
+    let value = match answer {
+        Observed::Present(value) => value.clone(),
+        Observed::Absent => return Err(Unseen::NotYetCreated(server.address.clone())),
+        Observed::Unknown(why) => return Err(why.clone()),
+    };
+    let instance: Instance = serde_json::from_value(value).map_err(|error| Unseen::Misread(error.to_string()))?;
+    if instance.state != "running" {
+        return Err(Unseen::Unreachable(format!("instance `{}` is {}", instance.name, instance.state)));
+    }
+    let Some(address) = instance.public_ip else {
+        return Err(Unseen::Unreachable(format!("instance `{}` has no public address", instance.name)));
+    };
+    if instance.host_keys.is_empty() {
+        return Err(Unseen::Unreachable(format!("Lightsail has not witnessed a host key of `{}` yet", instance.name)));
+    }
+    Ok(Endpoint {
+        server: name.to_owned(),
+        address,
+        port: SSH_PORT,
+        user: server.login.clone(),
+        host_keys: instance.host_keys,
+    })
+}

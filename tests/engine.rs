@@ -1,0 +1,155 @@
+//! What the engine makes of a world that has moved: servers that are replaced, things that bear an old name, words that
+//! belong to a resource that changes. Worlds are data; that real ones give such data is shown by the rehearsals.
+
+#[allow(dead_code, reason = "the laws use the rest")]
+#[path = "support/model.rs"]
+mod model;
+
+use std::path::Path;
+
+use model::Model;
+use seawall::base::address::Address;
+use seawall::engine::drift;
+use seawall::engine::propose::{Intent, Proposal, propose};
+use seawall::engine::refresh::{HostView, Snapshot};
+use seawall::engine::resolve::{Resolved, resolve};
+use seawall::engine::store::Applied;
+use seawall::inventory::load;
+use seawall::kinds::table::Wanted;
+use seawall::plan::change::{Action, Reason};
+use seawall::plan::cloud::{Census, CensusEntry, Topic};
+use seawall::plan::observed::{Observed, Unseen};
+use seawall::plan::probe::{Answers, CloudProbe, Probe};
+use seawall::plan::{Place, Plan};
+
+/// The worked example with some of its text replaced.
+fn resolved(replacements: &[(&str, &str)]) -> Resolved {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("inventories/chronos-prod.yaml");
+    let mut text = std::fs::read_to_string(path).expect("the worked example");
+    for (from, to) in replacements {
+        assert!(text.contains(from), "the example has no {from:?}");
+        text = text.replacen(from, to, 1);
+    }
+    let loaded = load::parse("test.yaml", &text);
+    assert!(!loaded.diagnostics.has_errors(), "{:?}", loaded.diagnostics);
+    resolve(&loaded.inventory.expect("an inventory")).expect("it resolves")
+}
+
+fn cloud(resolved: &Resolved) -> impl Iterator<Item = &Wanted> {
+    resolved.wanted.iter().filter(|wanted| wanted.place == Place::Cloud)
+}
+
+/// A world in which an inventory was applied; its server does not answer any more, unless `answers` has what it says.
+fn world_of(before: &Resolved, asked: &Resolved) -> Snapshot {
+    let mut model = Model::default();
+    for wanted in cloud(before) {
+        let judged = (wanted.kind.judge)(wanted, &before.environment, &model.answers(&probes(wanted)));
+        match judged.observed {
+            Observed::Absent => model.act(&(wanted.kind.create)(&wanted.desired).steps),
+            _ => model.act(&judged.steps),
+        }
+    }
+    let all: Vec<Probe> = cloud(asked).flat_map(probes).collect();
+    let silent = || Unseen::Unreachable("it does not answer".to_owned());
+    let view = HostView { endpoint: None, answers: Answers::unseen(silent()) };
+    Snapshot {
+        cloud: model.answers(&all),
+        census: Some(Observed::Present(Census { entries: Vec::new() })),
+        hosts: [("db".to_owned(), view)].into(),
+    }
+}
+
+fn probes(wanted: &Wanted) -> Vec<Probe> {
+    (wanted.kind.probes)(&wanted.desired)
+}
+
+fn planned(resolved: &Resolved, snapshot: &Snapshot) -> Proposal {
+    propose(resolved, snapshot, &Intent::default(), &|_| None)
+}
+
+fn address(text: &str) -> Address {
+    text.parse().expect("an address")
+}
+
+const LARGER: (&str, &str) = ("bundle: small_3_0 ", "bundle: medium_3_0");
+
+#[test]
+fn a_replaced_server_takes_along_what_stands_on_it_and_asks_for_proof() {
+    let after = resolved(&[LARGER, ("monthly_budget: 25 USD", "monthly_budget: 50 USD")]);
+    let snapshot = world_of(&resolved(&[]), &after);
+    let plan: Plan = planned(&after, &snapshot).plan;
+
+    let replaced: Vec<&Address> = plan.changes().filter(|c| c.action == Action::Replace).map(|c| &c.address).collect();
+    assert_eq!(replaced, [&address("lightsail.instance/db")]);
+    assert!(plan.findings.iter().any(|finding| finding.code == "data-unproven"), "{:?}", plan.findings);
+    assert!(plan.unknown.is_empty(), "the old server's silence is no obstacle: {:?}", plan.unknown);
+    for fitted in ["lightsail.ports/db", "lightsail.static_ip/db", "iam.user/repository"] {
+        let deferred = plan.deferred.iter().find(|d| d.change.address == address(fitted)).expect(fitted);
+        assert_eq!((deferred.change.action, &deferred.change.reason), (Action::Update, &Reason::ServerReplaced));
+        assert!(!plan.unchanged.contains(&address(fitted)), "{fitted}");
+    }
+    for anew in ["host.packages/db", "host.sysctl/db", "host.users/db"] {
+        let deferred = plan.deferred.iter().find(|d| d.change.address == address(anew)).expect(anew);
+        assert_eq!(deferred.change.action, Action::Create);
+    }
+    assert!(plan.unchanged.contains(&address("s3.bucket/backups")), "the data stays where it is");
+}
+
+#[test]
+fn what_waits_for_our_own_replacement_did_not_change_behind_us() {
+    let before = resolved(&[]);
+    let after = resolved(&[LARGER, ("monthly_budget: 25 USD", "monthly_budget: 50 USD")]);
+    let everything: Vec<Address> = before.wanted.iter().map(|wanted| wanted.address.clone()).collect();
+    let applied = drift::remember(Applied::new(), &before, &everything, &[]);
+    let plan = planned(&after, &world_of(&before, &after)).plan;
+    let split = drift::split(&plan, &after, &applied);
+    assert!(split.behind_us.is_empty(), "{:?}", split.behind_us);
+    assert_eq!(split.not_applied.len(), plan.deferred.len() + 1);
+
+    // The same server taken away by somebody else: that, and all that was on it, did change behind us.
+    let mut snapshot = world_of(&before, &before);
+    snapshot.cloud.cloud.insert(CloudProbe::Instance { name: "chronos-prod-db".to_owned() }, Observed::Absent);
+    let gone = Unseen::NotYetCreated(address("lightsail.instance/db"));
+    snapshot.hosts.insert("db".to_owned(), HostView { endpoint: None, answers: Answers::unseen(gone) });
+    let plan = planned(&before, &snapshot).plan;
+    let split = drift::split(&plan, &before, &applied);
+    let behind: Vec<&Address> = split.behind_us.iter().map(|change| &change.address).collect();
+    assert!(behind.contains(&&address("lightsail.instance/db")) && behind.contains(&&address("host.users/db")));
+}
+
+#[test]
+fn a_bucket_that_the_inventory_renamed_is_reported_and_stays() {
+    let before = resolved(&[]);
+    let name = "name: project-chronos-backups ";
+    let after = resolved(&[(name, "name: project-chronos-second")]);
+    let mut snapshot = world_of(&before, &after);
+    let tags = [("seawall:environment", "chronos-prod"), ("seawall:address", "s3.bucket/backups")];
+    let old = CensusEntry {
+        kind: "s3.bucket".to_owned(),
+        name: "project-chronos-backups".to_owned(),
+        arn: None,
+        attached_to: None,
+        tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+    };
+    snapshot.census = Some(Observed::Present(Census { entries: vec![old] }));
+    let plan = planned(&after, &snapshot).plan;
+    let reported: Vec<&str> = plan.unmanaged.iter().map(|thing| thing.name.as_str()).collect();
+    assert_eq!(reported, ["project-chronos-backups"]);
+    assert!(plan.changes().all(|change| change.action != Action::Destroy), "{:?}", plan.stages);
+}
+
+#[test]
+fn words_about_a_resource_are_kept_when_it_also_changes() {
+    let inventory = resolved(&[]);
+    let mut snapshot = world_of(&inventory, &inventory);
+    let probe = CloudProbe::Topic { name: "chronos-prod-alerts".to_owned() };
+    let mut topic = snapshot.cloud.cloud::<Topic>(&probe).present().cloned().expect("the topic");
+    topic.policy = None;
+    let document = serde_json::to_value(topic).expect("a document");
+    snapshot.cloud.cloud.insert(probe, Observed::Present(document));
+    let proposal = planned(&inventory, &snapshot);
+    let topic = address("sns.topic/alerts");
+    assert!(proposal.plan.changes().any(|change| change.address == topic));
+    let words: Vec<&String> = proposal.remarks.iter().filter(|(of, _)| *of == topic).map(|(_, words)| words).collect();
+    assert!(words.iter().any(|words| words.contains("to confirm")), "{words:?}");
+}
