@@ -10,3 +10,4 @@ pub mod plan;
 pub mod policy;
 pub mod reach;
 pub mod render;
+pub mod view;

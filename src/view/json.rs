@@ -1,0 +1,179 @@
+//! Versioned JSON of what commands produce. Additions keep the number; anything else raises it.
+//!
+//! The types here are the documents: their schemas, made from the same types, stand in `docs/`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::base::address::Address;
+use crate::base::diag::Diagnostic;
+use crate::plan::change::{Change, Limit};
+use crate::plan::{NotSeen, Plan, Unmanaged};
+use crate::view::plan::PlanContext;
+
+/// Format of a plan that is shown.
+const PLAN: &str = "seawall.plan-view/1";
+
+/// Format of drift.
+const DRIFT: &str = "seawall.drift/1";
+
+/// Format of how an apply ended.
+const APPLIED: &str = "seawall.applied/1";
+
+/// Format of what is wrong.
+const PROBLEMS: &str = "seawall.problems/1";
+
+/// A plan as `seawall plan --format json` and `seawall show --format json` print it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "Seawall plan, as shown", deny_unknown_fields)]
+pub struct PlanView<'a> {
+    /// `seawall.plan-view/1`.
+    #[schemars(extend("const" = PLAN))]
+    format: &'a str,
+    environment: &'a str,
+    /// The AWS account, twelve digits.
+    account: &'a str,
+    region: &'a str,
+    /// Made against the local cloud, not against AWS.
+    sandbox: bool,
+    /// The inventory's file, as the operator named it.
+    inventory: &'a str,
+    plan: &'a Plan,
+    /// Nothing is to be done.
+    empty: bool,
+    /// Everything could be looked at. A plan that is not complete is not applied.
+    complete: bool,
+    remarks: Vec<Remark<'a>>,
+}
+
+/// What changed behind us, and what is not applied yet, as `seawall drift --format json` prints it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "Seawall drift", deny_unknown_fields)]
+pub struct DriftView<'a> {
+    /// `seawall.drift/1`.
+    #[schemars(extend("const" = DRIFT))]
+    format: &'a str,
+    environment: &'a str,
+    /// The AWS account, twelve digits.
+    account: &'a str,
+    region: &'a str,
+    /// Of the local cloud, not of AWS.
+    sandbox: bool,
+    /// The inventory's file, as the operator named it.
+    inventory: &'a str,
+    /// The inventory is as it was when it was last applied, and the world is not. `before` is what was found.
+    changed_behind_us: &'a [Change],
+    /// The inventory asks for these since it was last applied.
+    not_applied_yet: &'a [Change],
+    not_ours: &'a [Unmanaged],
+    unknown: &'a [NotSeen],
+    limits: &'a [Limit],
+    unchanged: &'a [Address],
+    remarks: Vec<Remark<'a>>,
+}
+
+/// Something worth saying about a resource that is as wanted.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Remark<'a> {
+    address: &'a Address,
+    remark: &'a str,
+}
+
+/// How an apply ended, as `seawall apply --format json` and `seawall destroy --format json` print it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "How an apply of Seawall ended", deny_unknown_fields)]
+pub struct AppliedView<'a> {
+    /// `seawall.applied/1`.
+    #[schemars(extend("const" = APPLIED))]
+    format: &'a str,
+    /// Changed, and read back as wanted.
+    done: &'a [Address],
+    /// As wanted before this run came to them.
+    already_done: &'a [Address],
+    failed: Vec<FailedView<'a>>,
+    /// Not begun, because of a failure before them.
+    not_started: &'a [Address],
+}
+
+/// A resource whose change failed.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct FailedView<'a> {
+    address: &'a Address,
+    why: &'a str,
+}
+
+/// What is wrong with an inventory, or with a run.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "Problems that Seawall found", deny_unknown_fields)]
+pub struct ProblemsView<'a> {
+    /// `seawall.problems/1`.
+    #[schemars(extend("const" = PROBLEMS))]
+    format: &'a str,
+    problems: &'a [Diagnostic],
+}
+
+/// A plan.
+pub fn plan(plan: &Plan, context: &PlanContext) -> Value {
+    to_value(&PlanView {
+        format: PLAN,
+        environment: &context.environment,
+        account: &context.account,
+        region: &context.region,
+        sandbox: context.sandbox,
+        inventory: &context.inventory_file,
+        plan,
+        empty: plan.is_empty(),
+        complete: plan.is_complete(),
+        remarks: remarks(context),
+    })
+}
+
+/// Drift.
+pub fn drift(behind_us: &[Change], not_applied: &[Change], plan: &Plan, context: &PlanContext) -> Value {
+    to_value(&DriftView {
+        format: DRIFT,
+        environment: &context.environment,
+        account: &context.account,
+        region: &context.region,
+        sandbox: context.sandbox,
+        inventory: &context.inventory_file,
+        changed_behind_us: behind_us,
+        not_applied_yet: not_applied,
+        not_ours: &plan.unmanaged,
+        unknown: &plan.unknown,
+        limits: &plan.limits,
+        unchanged: &plan.unchanged,
+        remarks: remarks(context),
+    })
+}
+
+/// How an apply ended.
+pub fn applied(done: &[Address], already: &[Address], failed: &[(Address, String)], not_started: &[Address]) -> Value {
+    let failed = failed.iter().map(|(address, why)| FailedView { address, why }).collect();
+    to_value(&AppliedView { format: APPLIED, done, already_done: already, failed, not_started })
+}
+
+/// What is wrong with an inventory, or with a run.
+pub fn problems(diagnostics: &[Diagnostic]) -> Value {
+    to_value(&ProblemsView { format: PROBLEMS, problems: diagnostics })
+}
+
+/// The schema (draft 2020-12) of what a type serialises to.
+pub fn schema_of<T: JsonSchema>() -> Value {
+    schemars::generate::SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .to_value()
+}
+
+fn remarks(context: &PlanContext) -> Vec<Remark<'_>> {
+    context.remarks.iter().map(|(address, remark)| Remark { address, remark }).collect()
+}
+
+fn to_value(data: &impl Serialize) -> Value {
+    serde_json::to_value(data).expect("plain data of this program serialises")
+}

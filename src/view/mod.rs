@@ -1,0 +1,19 @@
+//! The only room that formats: text, JSON, progress. It reads data and decides nothing.
+//!
+//! Everything returns text or writes to a given writer. Start with [`plan`]; [`style`] is what the rest paints with.
+
+pub mod change;
+pub mod diag;
+pub mod diff;
+pub mod drift;
+pub mod explain;
+pub mod json;
+pub mod plan;
+pub mod progress;
+#[cfg(test)]
+mod sample;
+pub mod style;
+#[cfg(test)]
+mod tests;
+pub mod text;
+pub mod value;

@@ -1,0 +1,272 @@
+//! A plan as text, read top-down by place: what will happen, what is dangerous, what to do next.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::base::address::Address;
+use crate::base::diag::{Diagnostics, Severity};
+use crate::plan::change::{Action, Change, Limit};
+use crate::plan::{Cost, Objective, Place, Plan};
+use crate::view::change;
+use crate::view::diag;
+use crate::view::style::{Role, Style};
+use crate::view::text::{clean_line, wrap};
+use crate::view::value::sides;
+
+/// Columns between two columns of a table.
+const GAP: usize = 2;
+
+/// What a plan is shown with.
+#[derive(Clone, Debug, Default)]
+pub struct PlanContext {
+    pub environment: String,
+    pub account: String,
+    pub region: String,
+    pub sandbox: bool,
+    pub inventory_file: String,
+    /// Whole diffs, every step.
+    pub verbose: bool,
+    /// What is worth saying about resources that are as wanted.
+    pub remarks: Vec<(Address, String)>,
+    /// In US cents.
+    pub budget_cents: Option<u64>,
+    pub sources: BTreeMap<String, String>,
+    pub style: Style,
+    /// Everything is asked to go, so that nothing to do means nothing there.
+    pub destroy: bool,
+    /// The command that does what is shown, where the reader is to type it: `seawall apply`. Empty where no command is
+    /// needed (this one does it) or where another message names it.
+    pub next: String,
+    /// Columns of the terminal; `None` where the text goes elsewhere, so that it is the same everywhere.
+    pub width: Option<usize>,
+}
+
+/// The whole plan.
+pub fn render(plan: &Plan, context: &PlanContext) -> String {
+    let mut text = header(context);
+    for (here, changes) in by_place(plan) {
+        let _ = writeln!(text, "{}\n", context.style.paint(Role::Title, place(here)));
+        text.push_str(&change::render_all(changes, context));
+    }
+    deferred(&mut text, plan, context);
+    surroundings(&mut text, plan, context);
+    if !plan.findings.is_empty() {
+        text.push_str(&diag::render(&Diagnostics(plan.findings.clone()), &context.sources, context.style));
+        text.push('\n');
+    }
+    text.push_str(&objectives(&plan.objectives, context.width));
+    text.push_str(&cost(&plan.cost, context.budget_cents, context.verbose));
+    text.push_str(&summary(plan, context));
+    text
+}
+
+/// The changes of consecutive stages at one place: how stages are cut is no concern of the reader's.
+fn by_place(plan: &Plan) -> Vec<(&Place, Vec<&Change>)> {
+    let mut places: Vec<(&Place, Vec<&Change>)> = Vec::new();
+    for stage in plan.stages.iter().filter(|stage| !stage.changes.is_empty()) {
+        match places.last_mut() {
+            Some((place, changes)) if **place == stage.place => changes.extend(&stage.changes),
+            _ => places.push((&stage.place, stage.changes.iter().collect())),
+        }
+    }
+    places
+}
+
+/// Environment, account, and whether it is AWS.
+pub fn header(context: &PlanContext) -> String {
+    let place = if context.sandbox {
+        format!("sandbox, as account {} in {}", context.account, context.region)
+    } else {
+        format!("AWS account {} in {}", context.account, context.region)
+    };
+    format!("{}  {place}\n\n", context.style.paint(Role::Title, &context.environment))
+}
+
+fn place(place: &Place) -> String {
+    match place {
+        Place::Cloud => "cloud".to_owned(),
+        Place::Host(server) => format!("server {server}"),
+    }
+}
+
+fn deferred(text: &mut String, plan: &Plan, context: &PlanContext) {
+    let mut groups: BTreeMap<(&Address, &Place), Vec<&Change>> = BTreeMap::new();
+    for deferred in &plan.deferred {
+        groups.entry((&deferred.after, &deferred.place)).or_default().push(&deferred.change);
+    }
+    for ((after, where_), changes) in groups {
+        let title = format!("{}, after {after}", place(where_));
+        let _ = writeln!(text, "{}", context.style.paint(Role::Title, title));
+        let _ = writeln!(
+            text,
+            "{}\n",
+            context.style.paint(Role::Faint, "planned from the templates; planned again against what is there by then")
+        );
+        text.push_str(&change::render_all(changes, context));
+    }
+}
+
+/// What is not a change and yet worth knowing.
+pub fn surroundings(text: &mut String, plan: &Plan, context: &PlanContext) {
+    let style = context.style;
+    let mut section = |title: &str, role: Role, lines: Vec<String>| {
+        if !lines.is_empty() {
+            let _ = writeln!(text, "{}", style.paint(role, title));
+            for line in lines {
+                let _ = writeln!(text, "{}", wrap(&format!("    {line}"), 8, context.width));
+            }
+            text.push('\n');
+        }
+    };
+    section("could not look, so nothing is known and nothing will be done about", Role::Danger, unseen(plan));
+    section("cannot be changed on this machine", Role::Changed, limits(plan));
+    section(
+        "worth knowing",
+        Role::Changed,
+        context.remarks.iter().map(|(address, remark)| format!("! {address}  {}", clean_line(remark))).collect(),
+    );
+    section(
+        "not ours, left alone",
+        Role::Faint,
+        plan.unmanaged
+            .iter()
+            .map(|thing| clean_line(&format!("  {}  {}  {}", thing.kind, thing.name, thing.note)))
+            .collect(),
+    );
+}
+
+/// What could not be looked at, a line for each reason: a server that does not answer is one fact, not eight.
+fn unseen(plan: &Plan) -> Vec<String> {
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for unseen in &plan.unknown {
+        let (why, address) = (clean_line(&unseen.why.to_string()), unseen.address.to_string());
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, addresses)) => addresses.push(address),
+            None => reasons.push((why, vec![address])),
+        }
+    }
+    reasons.into_iter().map(|(why, addresses)| format!("? {}  {why}", addresses.join(", "))).collect()
+}
+
+/// Limits, grouped by resource and reason.
+fn limits(plan: &Plan) -> Vec<String> {
+    let why = |limit: &Limit| limit.field.limit.clone().unwrap_or_default();
+    let mut lines = Vec::new();
+    let mut told: Vec<(&Address, String)> = Vec::new();
+    for first in &plan.limits {
+        let group = (&first.address, why(first));
+        if told.contains(&group) {
+            continue;
+        }
+        let reason = if group.1.is_empty() { "no reason is known" } else { &group.1 };
+        lines.push(format!("! {}  {}", first.address, clean_line(reason)));
+        let same: Vec<_> = plan.limits.iter().filter(|limit| (&limit.address, why(limit)) == group).collect();
+        let width = same.iter().map(|limit| limit.field.path.chars().count()).max().unwrap_or(0);
+        for limit in same {
+            let field = &limit.field;
+            let sides = sides(field.before.as_ref(), field.after.as_ref());
+            lines.push(format!("    {:width$}  {sides}", clean_line(&field.path)));
+        }
+        told.push(group);
+    }
+    lines
+}
+
+/// The objectives table.
+fn objectives(objectives: &[Objective], terminal: Option<usize>) -> String {
+    if objectives.is_empty() {
+        return String::new();
+    }
+    let width = |column: fn(&Objective) -> &str, title: &str| {
+        objectives.iter().map(|o| column(o).chars().count()).max().unwrap_or(0).max(title.len())
+    };
+    let name = width(|o| &o.name, "objectives");
+    let wanted = width(|o| &o.wanted, "wanted");
+    let by = width(|o| &o.by_configuration, "by configuration");
+    let last = name + wanted + by + 3 * GAP;
+    let mut text = format!("{:name$}  {:wanted$}  {:by$}  last proof\n", "objectives", "wanted", "by configuration");
+    for row in objectives {
+        let line =
+            format!("{:name$}  {:wanted$}  {:by$}  {}", row.name, row.wanted, row.by_configuration, row.last_proof);
+        let _ = writeln!(text, "{}", wrap(&line, last, terminal));
+    }
+    text.push('\n');
+    text
+}
+
+fn dollars(cents: u64) -> String {
+    format!("{}.{:02} USD", cents / 100, cents % 100)
+}
+
+fn cost(cost: &Cost, budget: Option<u64>, verbose: bool) -> String {
+    if cost.lines.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("cost  {} a month at list price", dollars(cost.monthly_cents()));
+    if let Some(budget) = budget {
+        let _ = write!(text, ", of a budget of {}", dollars(budget));
+    }
+    text.push('\n');
+    if verbose {
+        for line in &cost.lines {
+            let _ = writeln!(text, "    {:>10}  {}  {}", dollars(line.monthly_cents), line.address, line.what);
+        }
+        for left_out in &cost.not_included {
+            let _ = writeln!(text, "    not included: {left_out}");
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// The last lines: what it comes to, and what to do next where there is something to do.
+pub fn summary(plan: &Plan, context: &PlanContext) -> String {
+    let errors = plan.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let mut text = if plan.is_empty() && plan.is_complete() {
+        let what = if errors > 0 { "No changes, but refused by a rule" } else { "No changes" };
+        match (context.destroy, plan.unchanged.len()) {
+            (true, 0) => format!("{what}: nothing of {} is there", context.environment),
+            (_, count) => format!("{what}: {} {} {}", resources(count), matches(count), context.inventory_file),
+        }
+    } else {
+        counts(plan)
+    };
+    if !plan.is_complete() {
+        let _ = write!(text, "; {} could not be looked at", resources(plan.unknown.len()));
+    }
+    text = wrap(&text, 4, context.width);
+    text.push('\n');
+    let _ = if errors > 0 {
+        let rules =
+            if errors == 1 { "the error above stands".to_owned() } else { format!("the {errors} errors above stand") };
+        writeln!(text, "This cannot be applied as long as {rules}")
+    } else if !plan.is_complete() {
+        writeln!(text, "This cannot be applied: what could not be looked at is not known to be safe to change")
+    } else if !plan.is_empty() && !context.next.is_empty() {
+        writeln!(text, "Apply this with: {}", context.next)
+    } else {
+        Ok(())
+    };
+    text
+}
+
+fn counts(plan: &Plan) -> String {
+    let changes: Vec<&Change> = plan.changes().chain(plan.deferred.iter().map(|d| &d.change)).collect();
+    let count = |action: Action| changes.iter().filter(|change| change.action == action).count();
+    format!(
+        "Plan: {} to create, {} to update, {} to replace, {} to destroy; {} as wanted",
+        count(Action::Create),
+        count(Action::Update),
+        count(Action::Replace),
+        count(Action::Destroy),
+        resources(plan.unchanged.len())
+    )
+}
+
+fn matches(count: usize) -> &'static str {
+    if count == 1 { "matches" } else { "match" }
+}
+
+fn resources(count: usize) -> String {
+    if count == 1 { "1 resource".to_owned() } else { format!("{count} resources") }
+}

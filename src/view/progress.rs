@@ -1,0 +1,161 @@
+//! An apply as it happens: a live line per running change on a terminal, plain lines elsewhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::base::address::Address;
+use crate::plan::record::Record;
+use crate::view::text::{clean_line, without_arns};
+
+/// How often the live lines are drawn. Fast enough to look alive, slow enough for a slow connection.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Lines of a failing command's output that are shown; the journal has all that was kept.
+const OUTPUT_LINES: usize = 12;
+
+/// Where progress goes.
+pub enum Mode {
+    /// A terminal that can be drawn on.
+    Live,
+    /// Lines to a writer.
+    Plain(Box<dyn Write + Send>),
+}
+
+/// Shows records. Times come from [`Instant`], which only ever words a line.
+pub struct Progress {
+    mode: Mode,
+    live: Option<MultiProgress>,
+    running: BTreeMap<Address, Running>,
+}
+
+struct Running {
+    since: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    pub fn new(mode: Mode) -> Self {
+        let live = matches!(mode, Mode::Live).then(MultiProgress::new);
+        Self { mode, live, running: BTreeMap::new() }
+    }
+
+    /// Shows one record.
+    pub fn record(&mut self, record: &Record) {
+        match record {
+            Record::ChangeBegun { address } => {
+                let bar = self.live.as_ref().map(|live| {
+                    let bar = live.add(ProgressBar::new_spinner());
+                    // The elapsed time first: its column stays, and `wide_msg` cuts what would break the line.
+                    let style = ProgressStyle::with_template("  {spinner} {elapsed:>4}  {prefix}  {wide_msg}");
+                    bar.set_style(style.expect("the template is a constant that indicatif knows"));
+                    bar.set_prefix(address.to_string());
+                    bar.enable_steady_tick(TICK);
+                    bar
+                });
+                let running = Running { since: Instant::now(), bar };
+                self.running.insert(address.clone(), running);
+            }
+            Record::StepBegun { address, what, .. } => self.step(address, &clean_line(&without_arns(what))),
+            Record::Verified { address } => self.end(address, "done"),
+            Record::AlreadyDone { address } => self.line(&format!("  {address}  was as wanted already")),
+            Record::Failed { address, why } => {
+                self.end(address, "FAILED");
+                for line in why.lines() {
+                    self.line(&format!("    {}", clean_line(line)));
+                }
+            }
+            Record::NotStarted { address } => self.line(&format!("  {address}  not started")),
+            Record::Output { text, .. } => {
+                let lines: Vec<&str> = text.lines().collect();
+                let left_out = lines.len().saturating_sub(OUTPUT_LINES);
+                if left_out > 0 {
+                    self.line(&format!("    | … {left_out} earlier lines are in the journal"));
+                }
+                for line in &lines[left_out..] {
+                    self.line(&format!("    | {}", clean_line(line)));
+                }
+            }
+            Record::Reattached { server, after_ms } => {
+                let seconds = tenths(Duration::from_millis(*after_ms));
+                self.line(&format!("  server {server}  connection lost and found again after {seconds}"));
+            }
+            // A plan stands above where a person looks on.
+            Record::Begun { .. } => self.line(""),
+            Record::StepDone { .. } | Record::Finished { .. } => {}
+        }
+    }
+
+    fn step(&mut self, address: &Address, what: &str) {
+        match self.running.get(address).and_then(|running| running.bar.as_ref()) {
+            Some(bar) => bar.set_message(what.to_owned()),
+            None if self.live.is_none() => self.line(&format!("  {address}  {what}")),
+            None => {}
+        }
+    }
+
+    fn end(&mut self, address: &Address, how: &str) {
+        let Some(running) = self.running.remove(address) else {
+            self.line(&format!("  {address}  {how}"));
+            return;
+        };
+        if let Some(bar) = &running.bar {
+            bar.finish_and_clear();
+        }
+        self.line(&format!("  {address}  {how}  {}", tenths(running.since.elapsed())));
+    }
+
+    fn line(&mut self, line: &str) {
+        // Progress is talk: if nobody can hear it any more, the work goes on.
+        let _ = match (&mut self.mode, &self.live) {
+            (Mode::Plain(out), _) => writeln!(out, "{line}"),
+            (Mode::Live, Some(bars)) => bars.println(line),
+            (Mode::Live, None) => Ok(()),
+        };
+    }
+}
+
+fn tenths(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// How an apply ended, as a few lines.
+pub fn summary(
+    done: &[Address],
+    already: &[Address],
+    failed: &[(Address, String, Option<String>)],
+    not_started: &[Address],
+) -> String {
+    let mut text = String::new();
+    if failed.is_empty() && not_started.is_empty() {
+        let count = done.len();
+        let _ = match (count, already.len()) {
+            (0, _) => writeln!(text, "Nothing to do: everything is as wanted"),
+            (_, 0) => writeln!(text, "Done: {count} changed and read back as wanted"),
+            (_, 1) => writeln!(text, "Done: {count} changed and read back as wanted, 1 was so already"),
+            (_, n) => writeln!(text, "Done: {count} changed and read back as wanted, {n} were so already"),
+        };
+        return text;
+    }
+    let _ = writeln!(
+        text,
+        "Failed: {} done, {} failed, {} not started",
+        done.len() + already.len(),
+        failed.len(),
+        not_started.len()
+    );
+    for (address, why, hint) in failed {
+        let _ = writeln!(text, "  failed       {address}  {}", clean_line(why));
+        if let Some(hint) = hint {
+            let _ = writeln!(text, "               hint: {}", clean_line(hint));
+        }
+    }
+    for address in not_started {
+        let _ = writeln!(text, "  not started  {address}");
+    }
+    let _ = writeln!(text, "hint: nothing needs to be undone; a new plan shows what remains");
+    text
+}
