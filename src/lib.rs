@@ -10,4 +10,5 @@ pub mod plan;
 pub mod policy;
 pub mod reach;
 pub mod render;
+pub mod sandbox;
 pub mod view;

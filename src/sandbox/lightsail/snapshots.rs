@@ -1,0 +1,73 @@
+//! Manual snapshots of instances: records only, there is no disk behind them. They outlive their instance.
+
+use serde_json::{Value, json};
+
+use crate::sandbox::lightsail::catalog::bundle;
+use crate::sandbox::lightsail::check;
+use crate::sandbox::lightsail::error::ApiError;
+use crate::sandbox::lightsail::operations::{Call, many};
+use crate::sandbox::lightsail::state::{Snapshot, key, now, with};
+
+fn view(snapshot: &Snapshot) -> Value {
+    let ready = snapshot.available_at <= now();
+    with(
+        snapshot.common.view("InstanceSnapshot"),
+        json!({
+            "state": if ready { "available" } else { "pending" }, "progress": if ready { "100" } else { "0" },
+            "fromInstanceName": snapshot.instance, "fromInstanceArn": snapshot.instance_arn,
+            "fromBlueprintId": snapshot.blueprint, "fromBundleId": snapshot.bundle, "isFromAutoSnapshot": false,
+            "sizeInGb": snapshot.size_gb, "fromAttachedDisks": [],
+        }),
+    )
+}
+
+pub fn create(call: &mut Call) -> Result<Value, ApiError> {
+    let name = call.need("instanceSnapshotName")?;
+    let instance_name = call.need("instanceName")?;
+    check::name(&name)?;
+    call.state.refuse_taken(call.region, &name)?;
+    let tags = check::tags(call.params.get("tags"))?;
+    let instance = call.state.instance(call.region, &instance_name)?.clone();
+    if !["running", "stopped"].contains(&instance.state.as_str()) {
+        let message = format!("The instance {instance_name} is {}", instance.state);
+        return Err(ApiError::new("OperationFailureException", message));
+    }
+    let common = call.state.common("InstanceSnapshot", call.region, &instance.common.zone, &name, tags);
+    let available_at = now() + call.delays.snapshot;
+    let snapshot = Snapshot {
+        common: common.clone(),
+        instance: instance_name,
+        instance_arn: instance.common.arn,
+        size_gb: bundle(&instance.bundle).map_or(0, |bundle| bundle.disk_gb),
+        blueprint: instance.blueprint,
+        bundle: instance.bundle,
+        available_at,
+    };
+    call.state.snapshots.insert(key(call.region, &name), snapshot);
+    let operation = call.state.operation("CreateInstanceSnapshot", "InstanceSnapshot", &common, Some(available_at));
+    Ok(many(&[operation]))
+}
+
+fn find(call: &Call, name: &str) -> Result<Snapshot, ApiError> {
+    let found = call.state.snapshots.get(&key(call.region, name));
+    found.cloned().ok_or_else(|| ApiError::not_found("InstanceSnapshot", name))
+}
+
+pub fn get(call: &mut Call) -> Result<Value, ApiError> {
+    let name = call.need("instanceSnapshotName")?;
+    Ok(json!({ "instanceSnapshot": view(&find(call, &name)?) }))
+}
+
+pub fn list(call: &mut Call) -> Result<Value, ApiError> {
+    let here = call.state.snapshots.values().filter(|snapshot| snapshot.common.region == call.region);
+    let views: Vec<Value> = here.map(view).collect();
+    call.page("instanceSnapshots", &views)
+}
+
+pub fn delete(call: &mut Call) -> Result<Value, ApiError> {
+    let name = call.need("instanceSnapshotName")?;
+    let snapshot = find(call, &name)?;
+    call.state.snapshots.remove(&key(call.region, &name));
+    let operation = call.soon("DeleteInstanceSnapshot", "InstanceSnapshot", &snapshot.common);
+    Ok(many(&[operation]))
+}

@@ -1,0 +1,14 @@
+//! The local cloud: a Lightsail API of our own, an emulator for the rest, and real Debian machines behind it.
+
+pub mod control;
+pub mod daemon;
+pub mod emulator;
+pub mod faults;
+pub mod front;
+pub mod gaps;
+pub mod joined;
+pub mod lab;
+pub mod lightsail;
+pub mod machines;
+pub mod process;
+pub mod tls;

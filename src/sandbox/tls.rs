@@ -1,0 +1,78 @@
+//! The lab's certificate authority, and the front's certificate for every name that clients use for AWS.
+//!
+//! The authority is kept over restarts, so that machines which trust it still do; the server's certificate is new
+//! at each start. Neither is ever meant for anything but the lab.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::sandbox::lightsail::catalog::REGIONS;
+use crate::sandbox::process::write_private;
+
+/// The authority's certificate in the lab's folder.
+pub const CA_FILE: &str = "ca.pem";
+const CA_KEY_FILE: &str = "ca.key";
+
+fn authority() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "Seawall sandbox CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+/// The names in the front's certificate.
+fn names(more: &[String]) -> Vec<String> {
+    let mut names =
+        ["127.0.0.1", "::1", "localhost", "*.amazonaws.com", "*.s3.amazonaws.com"].map(str::to_owned).to_vec();
+    for (region, _, _) in REGIONS {
+        names.push(format!("s3.{region}.amazonaws.com"));
+        names.push(format!("*.s3.{region}.amazonaws.com"));
+        names.push(format!("*.{region}.amazonaws.com"));
+    }
+    names.extend_from_slice(more);
+    names
+}
+
+/// Makes or reads the authority in `folder` and returns what ends TLS for its names and `more` of them.
+pub fn acceptor(folder: &Path, more: &[String]) -> io::Result<TlsAcceptor> {
+    let params = authority().map_err(io::Error::other)?;
+    let key_file = folder.join(CA_KEY_FILE);
+    let key = if folder.join(CA_FILE).exists() && key_file.exists() {
+        KeyPair::from_pem(&fs_err::read_to_string(&key_file)?).map_err(io::Error::other)?
+    } else {
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = params.self_signed(&key).map_err(io::Error::other)?;
+        write_private(&key_file, key.serialize_pem().as_bytes())?;
+        fs_err::write(folder.join(CA_FILE), certificate.pem())?;
+        key
+    };
+    let issuer = Issuer::new(params, key);
+    let mut server = CertificateParams::new(names(more)).map_err(io::Error::other)?;
+    server.distinguished_name = rcgen::DistinguishedName::new();
+    server.distinguished_name.push(DnType::CommonName, "Seawall sandbox");
+    server.use_authority_key_identifier_extension = true;
+    server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let server_key = KeyPair::generate().map_err(io::Error::other)?;
+    let certificate = server.signed_by(&server_key, &issuer).map_err(io::Error::other)?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server_key.serialize_der()));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .map_err(io::Error::other)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
