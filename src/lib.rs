@@ -3,6 +3,7 @@
 //! The rooms, in reading order; `docs/ARCHITECTURE.md` walks through them and `tests/tidy.rs` holds them apart.
 
 pub mod base;
+pub mod cli;
 pub mod engine;
 pub mod inventory;
 pub mod kinds;

@@ -1,0 +1,291 @@
+//! `seawall apply`: shows the plan, asks, applies; or applies exactly a saved one. `destroy` comes through here, too.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::base::address::Address;
+use crate::base::diag::Diagnostic;
+use crate::base::digest::Digest;
+use crate::cli::args::{ApplyArgs, DestroyArgs, Format};
+use crate::cli::exit::{Exit, Stop};
+use crate::cli::session::{Session, refuses};
+use crate::cli::work::{Work, holder, nonce, store_failed, store_failed_after};
+use crate::engine::apply::{Applied, Run, check_guards};
+use crate::engine::drift;
+use crate::engine::file::PlanFile;
+use crate::engine::journal::Journal;
+use crate::engine::lock;
+use crate::engine::propose::Proposal;
+use crate::engine::store::{Claim, Store, StoreFailure, applied, remember};
+use crate::plan::Plan;
+use crate::plan::change::Action;
+use crate::plan::record::{Record, Verdict};
+use crate::view::progress::Progress;
+
+/// Where journals go.
+const PLANS: &str = "plans";
+
+/// Said where a failure comes after the work.
+const AFTER_CHANGES: &str = "this run's changes were made before that, as far as its journal under `plans/` says";
+
+/// `seawall apply [PLAN]`.
+pub async fn apply(session: &mut Session, args: &ApplyArgs) -> Result<Exit, Stop> {
+    let saved = args.plan.as_deref().map(PlanFile::read).transpose().map_err(Stop::failed)?;
+    let (mut only, mut data) = (args.only.clone(), args.data.clone());
+    if let Some(file) = &saved {
+        if !only.only.is_empty() || !data.lose_data.is_empty() {
+            let problem = Diagnostic::error("saved-plan-is-fixed", "a saved plan is applied as it is")
+                .hint("leave --only and --lose-data away; they belong to the command that makes the plan");
+            return Err(Stop::new(Exit::Usage, problem));
+        }
+        (only.only, data.lose_data) = (file.header.only.clone(), file.header.lose_data.clone());
+    }
+    let destroy = saved.as_ref().is_some_and(|file| file.header.destroy);
+    let mut work = Work::begin(session, &only, &data, destroy).await?;
+    if let Some(file) = &saved {
+        work.intent.keep_protected = file.header.keep_protected;
+        fits(file, &work)?;
+    }
+    locked(session, &work, saved, args.yes, "apply").await
+}
+
+/// `seawall destroy`.
+pub async fn destroy(session: &mut Session, args: &DestroyArgs) -> Result<Exit, Stop> {
+    let mut work = Work::begin(session, &args.only, &args.data, true).await?;
+    work.intent.keep_protected = args.keep_protected;
+    if let Some(path) = &args.out {
+        let snapshot = work.look(&work.world.look()).await;
+        let proposal = work.propose(&snapshot);
+        return crate::cli::plan::finish(session, &work, &proposal, Some(path));
+    }
+    locked(session, &work, None, args.yes, "destroy").await
+}
+
+/// Whether a saved plan belongs to this inventory and this world.
+fn fits(file: &PlanFile, work: &Work) -> Result<(), Stop> {
+    let here = work.header();
+    let refuse = |what: String| {
+        let problem = Diagnostic::error("stale-plan", what)
+            .note("nothing was changed by this run")
+            .hint("make a new plan with this inventory");
+        Err(Stop::new(Exit::Stale, problem))
+    };
+    if file.header.environment != here.environment || file.header.account != here.account {
+        return refuse(format!(
+            "this plan is for environment `{}` in account {}, and the inventory is `{}` in account {}",
+            file.header.environment, file.header.account, here.environment, here.account
+        ));
+    }
+    if file.header.sandbox != here.sandbox {
+        let (planned, now) = if here.sandbox { ("AWS", "the sandbox") } else { ("the sandbox", "AWS") };
+        return refuse(format!("this plan was made for {planned}, and this is {now}"));
+    }
+    if file.header.inventory != here.inventory {
+        return refuse("the inventory has changed since this plan was made".to_owned());
+    }
+    Ok(())
+}
+
+/// Everything from taking the lock to giving it back.
+async fn locked(
+    session: &mut Session,
+    work: &Work,
+    saved: Option<PlanFile>,
+    yes: bool,
+    what: &str,
+) -> Result<Exit, Stop> {
+    let stores = work.stores().await.map_err(|failure| store_failed(&failure))?;
+    let lock = lock::take(&stores.all(), &holder(what)).await.map_err(Stop::failed)?;
+    if let Some(note) = &lock.took_over {
+        session.say(format!("note: {note}"));
+    }
+    if let Some(why) = &stores.why_not_shared {
+        session.say(format!("note: {why}"));
+    }
+    let result = tokio::select! {
+        result = decide(session, work, stores.widest(), saved, yes) => result,
+        _ = tokio::signal::ctrl_c() => Err(Stop::new(
+            Exit::Interrupted,
+            Diagnostic::error("interrupted", "this run was interrupted")
+                .note("steps that had begun may be done or not; a transaction that runs on a host goes on there")
+                .hint("a new plan shows what remains"),
+        )),
+    };
+    if let Err(failure) = lock::release(&stores.all(), lock).await {
+        session.say(format!("warning: the lock could not be given back: {failure}"));
+    }
+    result
+}
+
+/// Looks, plans or checks, asks, acts.
+async fn decide(
+    session: &mut Session,
+    work: &Work,
+    store: &Store,
+    saved: Option<PlanFile>,
+    yes: bool,
+) -> Result<Exit, Stop> {
+    let snapshot = work.look(&work.world.look()).await;
+    let proposal = work.propose(&snapshot);
+    let (plan, already) = match &saved {
+        Some(file) => {
+            let already =
+                check_guards(&file.plan, &proposal.plan).map_err(|problems| Stop::new(Exit::Stale, problems))?;
+            (file.plan.clone(), already)
+        }
+        None => (proposal.plan.clone(), BTreeSet::new()),
+    };
+    // In JSON the product is the result of the apply; one document on stdout, not two.
+    if session.global.format == Format::Text {
+        session.show_plan(work, &Proposal { plan: plan.clone(), remarks: proposal.remarks.clone() })?;
+    }
+    if refuses(&proposal.plan.findings) {
+        return Ok(Exit::Refused);
+    }
+    if !plan.is_complete() {
+        session.say("nothing was changed: what could not be looked at is not known to be safe to change");
+        return Ok(Exit::Failed);
+    }
+    if plan.is_empty() {
+        remember_all(work, store, &proposal.plan.unchanged, &[]).await.map_err(|failure| store_failed(&failure))?;
+        session.show_applied(&Applied::default())?;
+        return Ok(Exit::Done);
+    }
+    if saved.is_none() && !yes && !confirmed(session, work)? {
+        return Ok(Exit::Failed);
+    }
+    if saved.is_none() && !yes {
+        // The world may have moved while a person read.
+        let again = work.propose(&work.look(&work.world.look()).await);
+        check_guards(&plan, &again.plan).map_err(|problems| Stop::new(Exit::Stale, problems))?;
+    }
+    let used = saved.as_ref().map_or_else(nonce, |file| file.header.nonce.clone());
+    use_once(store, &used, saved.is_some()).await?;
+    act(session, work, store, &plan, &already, &proposal.plan.unchanged, &used).await
+}
+
+/// A person says yes, or nothing happens.
+fn confirmed(session: &mut Session, work: &Work) -> Result<bool, Stop> {
+    if !session.can_ask() {
+        return Err(Stop::new(
+            Exit::Usage,
+            Diagnostic::error("nobody-to-ask", "there is no terminal to ask on, and --yes was not given")
+                .note("nothing was changed by this run")
+                .hint("save a plan with `seawall plan --out`, read it, and apply it; or give --yes"),
+        ));
+    }
+    let verb = if work.intent.destroy { "Destroy" } else { "Apply" };
+    let place = if work.sandbox { "the sandbox" } else { "AWS" };
+    session.ask(&format!("{verb} this in environment {} on {place}? Type yes: ", work.resolved.environment))
+}
+
+/// Where it is recorded that a plan was used.
+fn used(nonce: &str) -> String {
+    format!("used/{nonce}")
+}
+
+fn used_now() -> String {
+    format!("{}\n", Timestamp::now())
+}
+
+/// Records a nonce; a plan that was used before is refused.
+async fn use_once(store: &Store, nonce: &str, saved: bool) -> Result<(), Stop> {
+    match store.claim(&used(nonce), used_now().as_bytes()).await.map_err(|failure| store_failed(&failure))? {
+        Claim::Won => Ok(()),
+        Claim::Held(when) if saved => Err(Stop::new(
+            Exit::Stale,
+            Diagnostic::error("plan-used", "this plan was applied before, and a plan is applied once")
+                .note(format!("it was used at {}", String::from_utf8_lossy(&when).trim()))
+                .note("nothing was changed by this run")
+                .hint("make a new plan"),
+        )),
+        Claim::Held(_) => Err(Stop::new(
+            Exit::Bug,
+            Diagnostic::error("plan-used", "a new plan's random name was used before; this is a bug in seawall"),
+        )),
+    }
+}
+
+/// Does it, tells about it, and remembers what is as wanted now.
+async fn act(
+    session: &mut Session,
+    work: &Work,
+    store: &Store,
+    plan: &Plan,
+    already: &BTreeSet<Address>,
+    unchanged: &[Address],
+    nonce: &str,
+) -> Result<Exit, Stop> {
+    let folder = journal_folder(&work.resolved.environment, nonce);
+    let mut progress = Progress::new(session.progress_mode());
+    let mut watch = |record: &Record| progress.record(record);
+    let journal = Journal::create(&folder, &mut watch).map_err(|error| {
+        Stop::failed(
+            Diagnostic::error("journal-failed", format!("the journal `{}` could not be made", folder.display()))
+                .note(error.to_string())
+                .note("nothing was changed by this run"),
+        )
+    })?;
+    journal.record(&Record::Begun {
+        changes: plan.changes().count() + plan.deferred.len(),
+        plan: Digest::of(plan).to_string(),
+        environment: work.resolved.environment.clone(),
+    });
+    let run = Run { resolved: &work.resolved, intent: &work.intent, reach: &work.world, journal: &journal, nonce };
+    let ended = run.apply(plan, already).await;
+    journal.record(&Record::Finished { verdict: ended.verdict() });
+    drop(journal);
+    drop(progress);
+
+    let destroyed: Vec<Address> =
+        plan.changes().filter(|c| c.action == Action::Destroy).map(|c| c.address.clone()).collect();
+    let gone: Vec<Address> = ended.done.iter().filter(|address| destroyed.contains(address)).cloned().collect();
+    let mut as_wanted: Vec<Address> = unchanged.to_vec();
+    as_wanted.extend(ended.done.iter().chain(&ended.already).filter(|a| !gone.contains(a)).cloned());
+    // The state bucket may have come into being, or gone, just now.
+    let after = |failure: StoreFailure| store_failed_after(&failure, AFTER_CHANGES);
+    let now = work.stores().await.map_err(after)?;
+    remember_all(work, now.widest(), &as_wanted, &gone).await.map_err(after)?;
+    if let Some(shared) = &now.shared {
+        keep_journal(session, shared, &folder).await;
+        if !store.is_shared() {
+            shared.claim(&used(nonce), used_now().as_bytes()).await.map_err(after)?;
+        }
+    }
+    session.show_applied(&ended)?;
+    session.say(format!("journal: {}", folder.join("journal.jsonl").display()));
+    Ok(match ended.verdict() {
+        Verdict::Done => Exit::Done,
+        Verdict::RolledBack => Exit::RolledBack,
+        Verdict::Interrupted => Exit::Interrupted,
+        Verdict::Failed => Exit::Failed,
+    })
+}
+
+async fn remember_all(work: &Work, store: &Store, as_wanted: &[Address], gone: &[Address]) -> Result<(), StoreFailure> {
+    let before = applied(store).await?;
+    let after = drift::remember(before.clone(), &work.resolved, as_wanted, gone);
+    if after == before {
+        return Ok(());
+    }
+    remember(store, &after).await
+}
+
+/// Copies the journal to where other operators can read it. A failure is said; the work is done all the same.
+async fn keep_journal(session: &mut Session, store: &Store, folder: &Path) {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let copied = match fs_err::read(folder.join("journal.jsonl")) {
+        Ok(bytes) => store.put(&format!("journals/{name}.jsonl"), &bytes).await.map_err(|failure| failure.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(why) = copied {
+        session.say(format!("warning: the journal could not be copied to {}: {why}", store.describe()));
+    }
+}
+
+fn journal_folder(environment: &str, nonce: &str) -> PathBuf {
+    let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    Path::new(PLANS).join(format!("{stamp}-{environment}-{nonce}"))
+}

@@ -1,0 +1,224 @@
+//! The command line. Help texts are the manual: one line each, more where a person at 3 a.m. needs it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::base::address::Address;
+
+/// Provisions and hardens a production PostgreSQL server on AWS Lightsail from one inventory, and keeps it so
+#[derive(Parser, Debug)]
+#[command(
+    name = "seawall",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done or nothing to do, 1 failed, 2 differences (plan, drift),\n3 refused by a rule or protection, 4 stale plan, 5 rolled back, 64 usage, 70 a bug in seawall,\n130 interrupted. Every error's code is explained in docs/errors.md."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The inventory; the only file in `inventories/` is the default
+    #[arg(short, long, global = true, env = "SEAWALL_INVENTORY", value_name = "FILE")]
+    pub inventory: Option<PathBuf>,
+    /// Work on a local cloud with real machines instead of AWS
+    #[arg(long, global = true)]
+    pub sandbox: bool,
+    /// How to print what the command produces
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// When to use colours; NO_COLOR is respected
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// Say more: whole diffs, every step; twice for the log
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Check the inventory offline; every problem at once
+    Validate,
+    /// Show what apply would do; exits with 2 when there are differences
+    Plan(PlanArgs),
+    /// Make the world as the inventory says; with a saved plan, exactly that plan
+    Apply(ApplyArgs),
+    /// Show what changed behind us; cannot write; exits with 2 when there are differences
+    Drift(OnlyArgs),
+    /// Remove what Seawall put there
+    Destroy(DestroyArgs),
+    /// Print a saved plan
+    Show {
+        /// The saved plan
+        #[arg(value_name = "PLAN.json")]
+        plan: PathBuf,
+    },
+    /// Say what a kind manages, or why a resource is as it is
+    Explain {
+        /// A kind such as host.sysctl, or an address such as host.sysctl/db; without it, all kinds
+        #[arg(value_name = "KIND or ADDRESS")]
+        what: Option<String>,
+    },
+    /// Print the JSON Schema of inventories, for editors, or of a document that Seawall writes
+    Schema {
+        #[arg(value_enum, default_value_t = Document::Inventory)]
+        document: Document,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Remove a lock that a dead run left behind
+    Unlock {
+        /// Why; it is recorded
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// The local cloud: start, look, log in, end
+    Sandbox {
+        #[command(subcommand)]
+        command: SandboxCommand,
+    },
+}
+
+/// Documents with a published schema.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Document {
+    /// What a person writes
+    Inventory,
+    /// A saved plan
+    Plan,
+    /// What `plan` and `show` print with --format json
+    PlanView,
+    /// What `drift` prints with --format json
+    Drift,
+    /// What `apply` and `destroy` print with --format json
+    Applied,
+    /// Problems with --format json
+    Problems,
+}
+
+#[derive(Args, Debug, Clone, Default)]
+pub struct OnlyArgs {
+    /// Only these resources, for example host.sysctl/db
+    #[arg(long, value_name = "ADDRESS", num_args = 1..)]
+    pub only: Vec<Address>,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub only: OnlyArgs,
+    /// Save the plan, to be applied exactly once
+    #[arg(long, value_name = "plans/NAME.json")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct ApplyArgs {
+    /// A saved plan; without it, a plan is made, shown and applied
+    #[arg(value_name = "PLAN.json")]
+    pub plan: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub only: OnlyArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct DestroyArgs {
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Leave protected resources and remove the rest
+    #[arg(long)]
+    pub keep_protected: bool,
+    /// Save the plan of removals instead of doing it
+    #[arg(long, value_name = "plans/NAME.json")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub only: OnlyArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+#[derive(Args, Debug, Clone, Default)]
+pub struct DataArgs {
+    /// A resource whose data may be lost, for example lightsail.instance/db
+    #[arg(long, value_name = "ADDRESS", num_args = 1..)]
+    pub lose_data: Vec<Address>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum SandboxCommand {
+    /// Start the local cloud; the first time builds the machine image (some minutes)
+    Up,
+    /// Say what runs and how to reach it
+    Status,
+    /// Log in to a server
+    Ssh {
+        /// The server, by its name in the inventory
+        server: String,
+        /// A command to run there instead of a shell
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Run a program in the lab's network
+    Exec {
+        /// Source address that the program's traffic comes from
+        #[arg(long, value_name = "ADDRESS")]
+        from: Option<std::net::IpAddr>,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Confirm an e-mail subscription, as its reader would by clicking
+    Confirm {
+        /// The e-mail address
+        address: String,
+    },
+    /// Make the next calls of an AWS operation go wrong
+    Fault {
+        /// lightsail, s3, sns, monitoring, iam or sts
+        service: String,
+        /// The operation, `*` for any; for s3 the HTTP method
+        operation: String,
+        /// throttle, access_denied, expired_token, http500, fail_operation, timeout_after_effect or stuck_pending
+        #[arg(long, default_value = "throttle")]
+        kind: String,
+        /// How many calls
+        #[arg(long, default_value_t = 1)]
+        times: u32,
+    },
+    /// End everything that runs; `--wipe` also removes what it kept
+    Down {
+        /// Remove machines, buckets and all other state, too
+        #[arg(long)]
+        wipe: bool,
+    },
+}

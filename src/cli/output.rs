@@ -1,0 +1,232 @@
+//! From what commands have to what `view` formats.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::Path;
+
+use crate::base::diag::{Diagnostic, Diagnostics};
+use crate::cli::args::Color;
+use crate::cli::exit::Stop;
+use crate::cli::session::{Loaded, Session, refuses};
+use crate::cli::work::Work;
+use crate::engine::apply::Applied;
+use crate::engine::drift::Drift;
+use crate::engine::file::PlanFile;
+use crate::engine::propose::Proposal;
+use crate::engine::resolve::Resolved;
+use crate::inventory::scalar::Money;
+use crate::view::diag;
+use crate::view::drift;
+use crate::view::json;
+use crate::view::plan::{self, PlanContext};
+use crate::view::progress::{self, Mode};
+use crate::view::style::Style;
+
+impl Session {
+    fn style_for(&self, terminal: bool) -> Style {
+        let coloured = match self.global.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        };
+        Style { coloured }
+    }
+
+    /// Style of the product, on stdout.
+    pub fn style(&self) -> Style {
+        self.style_for(std::io::stdout().is_terminal())
+    }
+
+    /// Where progress goes: drawn on a terminal, lines elsewhere.
+    pub fn progress_mode(&self) -> Mode {
+        if std::io::stderr().is_terminal() { Mode::Live } else { Mode::Plain(Box::new(std::io::stderr())) }
+    }
+
+    /// Messages: on stderr as text, on stdout where the product is JSON.
+    pub fn show_diagnostics(&mut self, diagnostics: &Diagnostics) {
+        if diagnostics.is_empty() {
+            return;
+        }
+        // If stderr is closed there is nobody left to tell.
+        let _ = if self.is_json() {
+            let document = json::problems(&diagnostics.0);
+            writeln!(self.out, "{document:#}")
+        } else {
+            let style = self.style_for(std::io::stderr().is_terminal());
+            let text = diag::render(diagnostics, &self.sources, style);
+            write!(self.err, "{text}")
+        };
+    }
+
+    fn context(&self, work: &Work, proposal: &Proposal) -> PlanContext {
+        PlanContext {
+            environment: work.resolved.environment.clone(),
+            account: work.resolved.account.clone(),
+            region: work.resolved.region.clone(),
+            sandbox: work.sandbox,
+            inventory_file: work.loaded.file.clone(),
+            verbose: self.global.verbose > 0,
+            remarks: proposal.remarks.clone(),
+            budget_cents: work.loaded.inventory.objectives.monthly_budget.map(Money::cents),
+            sources: self.sources.clone(),
+            style: self.style(),
+            destroy: work.intent.destroy,
+            next: String::new(),
+            width: terminal_width(),
+        }
+    }
+
+    /// A plan that this command applies, or that another message tells how to apply.
+    pub fn show_plan(&mut self, work: &Work, proposal: &Proposal) -> Result<(), Stop> {
+        let context = self.context(work, proposal);
+        self.show_plan_in(proposal, &context)
+    }
+
+    /// A plan that was only asked for: it ends with the command that applies it.
+    pub fn show_plan_and_next(&mut self, work: &Work, proposal: &Proposal) -> Result<(), Stop> {
+        let context = PlanContext { next: self.apply_command(work), ..self.context(work, proposal) };
+        self.show_plan_in(proposal, &context)
+    }
+
+    fn show_plan_in(&mut self, proposal: &Proposal, context: &PlanContext) -> Result<(), Stop> {
+        self.product(&plan::render(&proposal.plan, context), || json::plan(&proposal.plan, context))
+    }
+
+    /// The command that makes and applies what this one showed.
+    fn apply_command(&self, work: &Work) -> String {
+        let mut words = self.apply_words(self.global.sandbox);
+        let data: Vec<_> = work.intent.lose_data.iter().cloned().collect();
+        for (flag, addresses) in [("--only", &work.only), ("--lose-data", &data)] {
+            if !addresses.is_empty() {
+                words.push(flag.to_owned());
+                words.extend(addresses.iter().map(|address| quoted(&address.to_string())));
+            }
+        }
+        words.join(" ")
+    }
+
+    /// The command that applies a saved plan.
+    pub fn apply_saved(&self, sandbox: bool, path: &Path) -> String {
+        let mut words = self.apply_words(sandbox);
+        words.push(quoted(&path.display().to_string()));
+        words.join(" ")
+    }
+
+    fn apply_words(&self, sandbox: bool) -> Vec<String> {
+        let mut words = vec!["seawall".to_owned()];
+        if let Some(inventory) = &self.global.inventory {
+            words.extend(["-i".to_owned(), quoted(&inventory.display().to_string())]);
+        }
+        words.extend(sandbox.then(|| "--sandbox".to_owned()));
+        words.push("apply".to_owned());
+        words
+    }
+
+    pub fn show_drift(&mut self, work: &Work, proposal: &Proposal, split: &Drift) -> Result<(), Stop> {
+        let context = PlanContext { next: self.apply_command(work), ..self.context(work, proposal) };
+        let (behind, later) = (&split.behind_us, &split.not_applied);
+        self.product(&drift::render(behind, later, &proposal.plan, &context), || {
+            json::drift(behind, later, &proposal.plan, &context)
+        })
+    }
+
+    /// A saved plan, as it was made.
+    pub fn show_saved(&mut self, file: &PlanFile, path: &Path) -> Result<(), Stop> {
+        let header = &file.header;
+        let context = PlanContext {
+            environment: header.environment.clone(),
+            account: header.account.clone(),
+            region: header.region.clone(),
+            sandbox: header.sandbox,
+            inventory_file: "the inventory it was made from".to_owned(),
+            verbose: self.global.verbose > 0,
+            style: self.style(),
+            destroy: header.destroy,
+            next: self.apply_saved(header.sandbox, path),
+            width: terminal_width(),
+            ..PlanContext::default()
+        };
+        let made = header.made_at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        let title = format!(
+            "saved plan {}, made {made} by {} with seawall {}\n",
+            file.digest.short(),
+            header.made_by,
+            header.version
+        );
+        let text = title + &plan::render(&file.plan, &context);
+        self.product(&text, || json::plan(&file.plan, &context))
+    }
+
+    pub fn show_applied(&mut self, applied: &Applied) -> Result<(), Stop> {
+        let failed: Vec<_> = applied.failed.iter().map(|(a, f)| (a.clone(), f.to_string(), f.hint.clone())).collect();
+        let text = progress::summary(&applied.done, &applied.already, &failed, &applied.not_started);
+        self.product(&text, || {
+            let failed: Vec<_> = failed.iter().map(|(address, why, _)| (address.clone(), why.clone())).collect();
+            json::applied(&applied.done, &applied.already, &failed, &applied.not_started)
+        })
+    }
+
+    pub fn show_validated(
+        &mut self,
+        loaded: &Loaded,
+        resolved: &Resolved,
+        findings: &[Diagnostic],
+    ) -> Result<(), Stop> {
+        if self.is_json() {
+            let document = json::problems(findings);
+            return Ok(writeln!(self.out, "{document:#}")?);
+        }
+        self.show_diagnostics(&Diagnostics(findings.to_vec()));
+        let servers = resolved.servers.len();
+        let servers = if servers == 1 { "1 server".to_owned() } else { format!("{servers} servers") };
+        // What can be read and breaks a rule cannot be applied: "valid" would be half of the truth.
+        let verdict = if refuses(findings) { "is refused by a rule" } else { "is valid" };
+        let resources = match resolved.wanted.len() {
+            1 => "1 resource".to_owned(),
+            many => format!("{many} resources"),
+        };
+        Ok(writeln!(
+            self.out,
+            "{} {verdict}: environment {}, {servers}, {resources}",
+            loaded.file, resolved.environment,
+        )?)
+    }
+
+    fn product(&mut self, text: &str, document: impl FnOnce() -> serde_json::Value) -> Result<(), Stop> {
+        if self.is_json() {
+            let document = document();
+            writeln!(self.out, "{document:#}")?;
+        } else {
+            write!(self.out, "{text}")?;
+        }
+        Ok(self.out.flush()?)
+    }
+
+    /// Asks a question; only the whole word `yes` means yes.
+    pub fn ask(&mut self, question: &str) -> Result<bool, Stop> {
+        write!(self.err, "{question}")?;
+        self.err.flush()?;
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer)?;
+        let yes = answer.trim() == "yes";
+        if !yes {
+            self.say("nothing was changed");
+        }
+        Ok(yes)
+    }
+}
+
+/// Columns of the terminal that the product goes to; `None` where it goes elsewhere.
+fn terminal_width() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
+    Some(usize::from(width.0))
+}
+
+/// A word as a POSIX shell takes it for one.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ':' | '@' | '%' | ',');
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

@@ -1,0 +1,133 @@
+//! What needs neither a world nor a saved plan: validate, explain, schema, completions, help, mistakes on the line.
+
+use std::io::Read as _;
+use std::process::Stdio;
+
+use crate::{Desk, GOOD, root};
+
+/// Three mistakes of different sorts, each with a place.
+const BAD: &str = "\
+seawall: 1
+environment: test
+aws: { account: 123456789012, region: ca-central-1 }
+servers:
+  db:
+    instance: { bundel: small_3_0, blueprint: debian_12, zone: ca-central-1a }
+    login: { keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g ops] }
+    swap: { size_mib: lots }
+";
+
+/// Sound, and against a rule.
+const REFUSED: &str = include_str!("../inventories/invalid/rule-world-open-database.yaml");
+
+#[test]
+fn a_good_inventory_is_one_line() {
+    let mut desk = Desk::with_inventory(GOOD);
+    desk.case(0, &["validate"]);
+    desk.case(0, &["-i", "inventories/test.yaml", "--format", "json", "validate"]);
+    desk.is_as_expected("validate-good");
+}
+
+#[test]
+fn every_problem_is_told_at_once_and_shown_in_its_line() {
+    let mut desk = Desk::with_inventory(BAD);
+    desk.case(1, &["validate"]);
+    desk.case(1, &["--format", "json", "validate"]);
+    desk.is_as_expected("validate-bad");
+}
+
+#[test]
+fn a_broken_rule_is_a_refusal_and_no_failure() {
+    let mut desk = Desk::with_inventory(REFUSED);
+    desk.case(3, &["validate"]);
+    desk.is_as_expected("validate-refused");
+}
+
+#[test]
+fn which_inventory_is_never_guessed() {
+    let mut desk = Desk::empty();
+    desk.case(64, &["validate"]);
+    desk.case(1, &["-i", "nowhere.yaml", "validate"]);
+    desk.case(1, &["-i", ".", "validate"]);
+    desk.write("inventories/a.yaml", GOOD);
+    desk.write("inventories/b.yml", GOOD);
+    desk.case(64, &["plan"]);
+    desk.write("empty.yaml", "");
+    desk.case(1, &["-i", "empty.yaml", "validate"]);
+    desk.is_as_expected("which-inventory");
+}
+
+#[test]
+fn kinds_and_resources_are_explained() {
+    let mut desk = Desk::with_inventory(GOOD);
+    desk.case(0, &["explain"]);
+    desk.case(0, &["explain", "host.swap"]);
+    desk.case(0, &["explain", "lightsail.instance/db"]);
+    desk.case(64, &["explain", "host.swop"]);
+    desk.case(64, &["explain", "host.swap/nowhere"]);
+    desk.is_as_expected("explain");
+}
+
+#[test]
+fn the_schema_is_the_published_one() {
+    let output = Desk::empty().run(&["schema"]);
+    assert_eq!(output.status.code(), Some(0));
+    let published = std::fs::read(root().join("docs/inventory.schema.json")).expect("the schema is published");
+    let parse = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).expect("a schema is JSON");
+    assert_eq!(parse(&output.stdout), parse(&published));
+}
+
+#[test]
+fn completions_know_the_commands() {
+    let output = Desk::empty().run(&["completions", "bash"]);
+    assert_eq!(output.status.code(), Some(0));
+    let script = String::from_utf8(output.stdout).expect("a script is text");
+    for word in ["validate", "destroy", "--lose-data", "complete -F"] {
+        assert!(script.contains(word), "{word} is not completed");
+    }
+    assert_eq!(Desk::empty().run(&["completions", "clay"]).status.code(), Some(64));
+}
+
+#[test]
+fn the_help_is_the_manual() {
+    let mut desk = Desk::empty();
+    for command in [&["--help"][..], &["plan", "--help"], &["apply", "--help"], &["destroy", "--help"]] {
+        desk.case(0, command);
+    }
+    desk.is_as_expected("help");
+}
+
+/// Exit code 2 would read as "there are differences".
+#[test]
+fn a_mistake_on_the_line_is_64() {
+    let mut desk = Desk::empty();
+    desk.case(64, &["plna"]);
+    desk.case(64, &["plan", "--out"]);
+    desk.case(64, &["plan", "--only", "database"]);
+    desk.case(64, &["show"]);
+    desk.case(64, &["--format", "xml", "validate"]);
+    desk.case(64, &["unlock", "--reason", "because"]);
+    desk.is_as_expected("usage");
+    assert_eq!(Desk::empty().run(&[]).status.code(), Some(64));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_crash() {
+    for args in [&["schema"][..], &["explain"], &["completions", "bash"]] {
+        let desk = Desk::empty();
+        let mut command = desk.command(args);
+        let mut child = command.stdout(closed_pipe()).spawn().expect("the binary starts");
+        let mut said = String::new();
+        child.stderr.take().expect("stderr is a pipe").read_to_string(&mut said).expect("stderr is text");
+        let status = child.wait().expect("the binary ends");
+        assert_eq!(said, "", "{args:?}");
+        assert!(matches!(status.code(), Some(0 | 1)), "{args:?} ended with {status}");
+    }
+}
+
+/// The writing end of a pipe that nobody reads.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
