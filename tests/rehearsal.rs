@@ -1,0 +1,307 @@
+//! The story of the demo and the bad luck of real nights, on a local cloud with a real Debian server.
+
+#[path = "support/rehearsal.rs"]
+mod rehearsal;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rehearsal::Rehearsal;
+use seawall::base::secret::Secret;
+use seawall::engine::propose::{Intent, propose};
+use seawall::engine::refresh::{Scope, refresh};
+use seawall::engine::resolve::resolve;
+use seawall::inventory;
+use seawall::reach::aws::{Aws, Connection};
+use seawall::reach::ssh::session::Ssh;
+use seawall::reach::world::World;
+use serde_json::{Value, json};
+
+/// How long a condition may take to come true.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits for a condition; never for time.
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < PATIENCE, "{what} did not come true within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn plan_apply_tamper_drift_heal_destroy() {
+    let Some(lab) = Rehearsal::begin("plan_apply_tamper_drift_heal_destroy") else { return };
+    lab.expect(0, &["sandbox", "up"]);
+
+    let plan = lab.expect(2, &["--sandbox", "plan"]);
+    assert!(plan.stdout.contains("lightsail.instance/db"), "{}", plan.stdout);
+    assert!(plan.stdout.contains("host.sysctl/db"), "a new server's own resources are in the plan: {}", plan.stdout);
+    assert!(plan.stdout.contains("/etc/sysctl.d/60-seawall.conf"), "files are shown in full: {}", plan.stdout);
+
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let second = lab.expect(0, &["--sandbox", "plan"]);
+    assert!(second.stdout.contains("No changes"), "{}", second.stdout);
+    assert!(second.stdout.contains("confirm"), "an unconfirmed subscription is shown: {}", second.stdout);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.expect(0, &["--sandbox", "drift"]);
+
+    one_session_and_one_program_per_host(&lab);
+
+    lab.expect(0, &["sandbox", "confirm", "ops@automatonicai.com"]);
+    let confirmed = lab.expect(0, &["--sandbox", "plan"]);
+    assert!(!confirmed.stdout.contains("confirm"), "{}", confirmed.stdout);
+
+    tamper_with_the_host(&lab);
+    what_leaves_the_inventory_is_removed(&lab);
+
+    let refused = lab.expect(3, &["--sandbox", "destroy", "--yes"]);
+    assert!(refused.stdout.contains("protected") && refused.stdout.contains("data-unproven"), "{}", refused.stdout);
+    lab.expect(0, &["--sandbox", "destroy", "--yes", "--keep-protected", "--lose-data", "lightsail.instance/db"]);
+    let after = lab.expect(2, &["--sandbox", "plan", "--format", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&after.stdout).expect("JSON on stdout");
+    let text = plan.to_string();
+    assert!(text.contains("lightsail.instance/db"), "it would be made anew: {text}");
+}
+
+/// What a plan costs on a host: one login, one program, whatever the number of resources.
+fn one_session_and_one_program_per_host(lab: &Rehearsal) {
+    let status = lab.status();
+    let text = |pointer: &str| status.pointer(pointer).and_then(Value::as_str).expect(pointer).to_owned();
+    let secret = std::fs::read_to_string(text("/credentials/secret_access_key_file")).expect("the sandbox's secret");
+    let connection = Connection {
+        region: text("/region"),
+        account: text("/account"),
+        endpoint: Some(text("/endpoint")),
+        ca_file: Some(text("/ca_file").into()),
+        credentials: Some((text("/credentials/access_key_id"), Secret::new(secret.trim().to_owned()))),
+    };
+    let inventory = inventory::load::load(&lab.inventory_path()).inventory.expect("the inventory is right");
+    let resolved = resolve(&inventory).expect("the inventory resolves");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let aws = Aws::connect(&connection).await.expect("a connection");
+        let ssh = Arc::new(Ssh::new(Some(text("/hosts/0/key_file").into()), None));
+        let world = World { aws, ssh: Arc::clone(&ssh) };
+        let snapshot = refresh(&resolved, &resolved.wanted, Scope::Whole, &world.look()).await;
+        let plan = propose(&resolved, &snapshot, &Intent::default(), &|_| None).plan;
+        assert!(plan.is_complete(), "{:?}", plan.unknown);
+        assert!(plan.unchanged.len() > 10, "{:?}", plan.unchanged);
+        assert_eq!((ssh.counters.sessions(), ssh.counters.execs()), (1, 1));
+        ssh.close().await;
+    });
+}
+
+/// Each tampering is found by drift, named, and healed by apply; the next plan is empty.
+fn tamper_with_the_host(lab: &Rehearsal) {
+    let tamperings: [(&str, &[&str]); 8] = [
+        ("iam.user/repository", &["rm", "/etc/seawall/credentials"]),
+        ("iam.user/repository", &["chmod", "644", "/etc/seawall/credentials"]),
+        ("host.sysctl/db", &["sysctl", "-w", "net.ipv4.conf.all.accept_redirects=1"]),
+        ("host.sysctl/db", &["rm", "/etc/sysctl.d/60-seawall.conf"]),
+        ("host.users/db", &["rm", "/etc/sudoers.d/90-seawall-admin"]),
+        ("host.updates/db", &["systemctl", "disable", "--now", "apt-daily-upgrade.timer"]),
+        ("host.packages/db", &["dpkg", "--remove", "--force-depends", "jq"]),
+        ("host.time/db", &["ln", "-sf", "/usr/share/zoneinfo/Europe/Paris", "/etc/localtime"]),
+    ];
+    for (address, command) in tamperings {
+        lab.on_server(command);
+        let drift = lab.expect(2, &["--sandbox", "drift"]);
+        assert!(drift.stdout.contains(address), "{command:?} was not found: {}", drift.stdout);
+        assert!(drift.stdout.contains("behind"), "{command:?} happened behind us: {}", drift.stdout);
+        lab.expect(0, &["--sandbox", "apply", "--yes"]);
+        lab.expect(0, &["--sandbox", "plan"]);
+    }
+}
+
+/// What leaves the inventory leaves the world, in the cloud and on the host; what nobody declared was never ours.
+fn what_leaves_the_inventory_is_removed(lab: &Rehearsal) {
+    let before = lab.inventory();
+    let (kept, alarm) = before.split_once("\nalarms:").expect("the example has alarms");
+    lab.write_inventory(kept);
+    lab.edit_inventory("    updates:", "    # updates:");
+    lab.on_server(&["sh", "-c", "echo mine > /etc/sysctl.d/10-mine.conf"]);
+
+    let plan = lab.expect(2, &["--sandbox", "plan"]);
+    for gone in ["- cloudwatch.alarm/repository-size", "- host.updates/db"] {
+        assert!(plan.stdout.contains(gone), "{gone} is missing: {}", plan.stdout);
+    }
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.expect(0, &["--sandbox", "plan"]);
+    let alarms = lab.aws("cloudwatch", "describe_alarms", &json!({}));
+    assert_eq!(alarms["MetricAlarms"], json!([]), "after {} bytes of alarms left", alarm.len());
+    assert_eq!(lab.on_server(&["cat", "/etc/sysctl.d/10-mine.conf"]).stdout, "mine\n");
+
+    lab.write_inventory(&before);
+    lab.expect(2, &["--sandbox", "plan"]);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.expect(0, &["--sandbox", "plan"]);
+}
+
+#[test]
+fn saved_plans_are_applied_exactly_and_once() {
+    let Some(lab) = Rehearsal::begin("saved_plans_are_applied_exactly_and_once") else { return };
+    lab.expect(0, &["sandbox", "up"]);
+    let save = |name: &str| {
+        let path = format!("plans/{name}.json");
+        lab.expect(2, &["--sandbox", "plan", "--only", "s3.bucket/backups", "--out", &path]);
+        path
+    };
+    let refused = |code: i32, plan: &str, because: &str| {
+        let ended = lab.expect(code, &["--sandbox", "apply", plan]);
+        assert!(ended.stderr.contains(&format!("error[{because}]")), "{because}: {}", ended.stderr);
+        assert!(ended.stderr.contains("nothing was changed"), "{because}: {}", ended.stderr);
+        ended.stderr
+    };
+    let bucket = json!({ "Bucket": "project-chronos-backups" });
+
+    let first = save("first");
+    assert!(lab.expect(0, &["show", &first]).stdout.contains("s3.bucket/backups"));
+    lab.expect(1, &["--sandbox", "plan", "--only", "s3.bucket/backups", "--out", &first]);
+
+    // Cut short, edited, from the future, and made for AWS: each is told from the others, and none does anything.
+    let text = std::fs::read_to_string(lab.path().join(&first)).expect("the saved plan");
+    let variants = [
+        ("cut", text[..text.len() / 2].to_owned(), 1, "plan-damaged"),
+        ("edited", text.replace("\"noncurrent_days\": 30", "\"noncurrent_days\": 1"), 1, "plan-edited"),
+        ("newer", text.replace("seawall.plan/1", "seawall.plan/2"), 1, "plan-format"),
+    ];
+    for (name, variant, code, because) in variants {
+        assert_ne!(variant, text, "{name} is the same plan");
+        let path = format!("plans/{name}.json");
+        std::fs::write(lab.path().join(&path), variant).expect("a broken plan is written");
+        refused(code, &path, because);
+    }
+    let there = lab.outsider(None, "s3", "head_bucket", &bucket);
+    assert_ne!(there.code, 0, "a refused plan made the bucket: {}", there.stdout);
+
+    // Another inventory, by one letter in a comment's neighbour.
+    let before = lab.inventory();
+    lab.edit_inventory("noncurrent_days: 30", "noncurrent_days: 31");
+    refused(4, &first, "stale-plan");
+    lab.write_inventory(&before);
+
+    lab.expect(0, &["--sandbox", "apply", &first]);
+    refused(4, &first, "plan-used");
+
+    // What a plan was made from must still be so; the message has all three sides.
+    lab.aws(
+        "s3",
+        "put_bucket_versioning",
+        &with(&bucket, "VersioningConfiguration", &json!({ "Status": "Suspended" })),
+    );
+    let second = save("second");
+    lab.aws("s3", "delete_public_access_block", &bucket);
+    let stale = refused(4, &second, "stale-plan");
+    assert!(stale.contains("planned from as wanted, now"), "{stale}");
+    let versioning = lab.aws("s3", "get_bucket_versioning", &bucket);
+    assert_eq!(versioning["Status"], "Suspended", "a stale plan was applied in part");
+
+    // What is done already is not done again.
+    lab.expect(0, &["--sandbox", "apply", "--only", "s3.bucket/backups", "--yes"]);
+    lab.expect(0, &["--sandbox", "plan", "--only", "s3.bucket/backups"]);
+}
+
+fn with(object: &Value, key: &str, value: &Value) -> Value {
+    let mut object = object.clone();
+    object[key] = value.clone();
+    object
+}
+
+#[test]
+fn a_killed_apply_converges_and_its_lock_tells_who() {
+    let Some(lab) = Rehearsal::begin("a_killed_apply_converges_and_its_lock_tells_who") else { return };
+    lab.expect(0, &["sandbox", "up"]);
+    // Killed after ever more records, until an apply gets through before its turn comes. One that meets a server that
+    // was just made and is still pending refuses to guess, and the next one goes on.
+    for records in (2..400).step_by(5) {
+        let before = lab.journals().len();
+        let mut child = lab.start(&["--sandbox", "apply", "--yes"]);
+        let mut ended = None;
+        eventually("the apply reaches its record", || {
+            ended = child.try_wait().expect("the child can be waited for");
+            let journals = lab.journals();
+            let lines = journals
+                .get(before)
+                .map_or(0, |path| std::fs::read_to_string(path).unwrap_or_default().lines().count());
+            ended.is_some() || lines >= records
+        });
+        child.kill().expect("the child can be killed");
+        child.wait().expect("the child ends");
+        if ended.is_some_and(|status| status.success()) {
+            break;
+        }
+    }
+    let lock = lab.path().join(".seawall/sandbox-state/chronos-prod/lock.json");
+    // A refused destroy is short; one of a few is caught while it holds the lock.
+    let caught = (0..20).any(|_| {
+        let mut child = lab.start(&["--sandbox", "destroy", "--yes"]);
+        eventually("the lock is taken", || lock.exists() || child.try_wait().expect("a child").is_some());
+        child.kill().expect("the child can be killed");
+        child.wait().expect("the child ends");
+        lock.exists()
+    });
+    assert!(caught, "no run was killed while it held the lock");
+    let next = lab.run(&["--sandbox", "apply", "--yes"]);
+    assert!(next.stderr.contains("took over the lock of tester on"), "{}", next.stderr);
+    assert!(next.stderr.contains("for `seawall destroy`"), "{}", next.stderr);
+    eventually("the server runs", || lab.run(&["--sandbox", "plan"]).code != 1);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.expect(0, &["--sandbox", "plan"]);
+}
+
+#[test]
+fn two_applies_at_once_do_not_both_write() {
+    let Some(lab) = Rehearsal::begin("two_applies_at_once_do_not_both_write") else { return };
+    lab.expect(0, &["sandbox", "up"]);
+    let mut first = lab.start(&["--sandbox", "apply", "--yes"]);
+    eventually("the first apply has begun", || !lab.journals().is_empty());
+    let second = lab.expect(1, &["--sandbox", "apply", "--yes"]);
+    assert!(second.stderr.contains("error[locked]"), "{}", second.stderr);
+    assert!(second.stderr.contains("held by tester on"), "{}", second.stderr);
+    let hasty = lab.expect(64, &["unlock", "--sandbox", "--reason", "?"]);
+    assert!(hasty.stderr.contains("error[reason-missing]"), "{}", hasty.stderr);
+    assert!(first.wait().expect("the first apply ends").success());
+    lab.expect(0, &["--sandbox", "plan"]);
+    let idle = lab.expect(0, &["--sandbox", "unlock", "--reason", "a look at every lock there is"]);
+    for place in ["in folder .seawall/", "in s3://project-chronos-backups/seawall/", "on host `db`"] {
+        assert!(idle.stderr.contains(&format!("nobody holds the lock {place}")), "{place}: {}", idle.stderr);
+    }
+}
+
+/// The server's size cannot be changed in place: a new one, everything on it made anew, and what outlives it fitted to it.
+#[test]
+fn a_replaced_server_comes_back_whole() {
+    let Some(lab) = Rehearsal::begin("a_replaced_server_comes_back_whole") else { return };
+    lab.expect(0, &["sandbox", "up"]);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let address = || lab.aws("lightsail", "get_static_ip", &json!({ "staticIpName": "chronos-prod-db-ip" }));
+    let (before, key) = (address(), lab.on_server(&["cat", "/etc/seawall/credentials"]).stdout);
+    lab.edit_inventory("bundle: small_3_0 ", "bundle: medium_3_0");
+    lab.edit_inventory("monthly_budget: 25 USD", "monthly_budget: 50 USD");
+
+    let refused = lab.expect(3, &["--sandbox", "apply", "--yes"]);
+    assert!(refused.stdout.contains("error[data-unproven]"), "{}", refused.stdout);
+    let drift = lab.expect(2, &["--sandbox", "drift"]);
+    assert!(drift.stdout.contains("0 changed behind us"), "{}", drift.stdout);
+    lab.expect(0, &["--sandbox", "apply", "--yes", "--lose-data", "lightsail.instance/db"]);
+    lab.expect(0, &["--sandbox", "plan"]);
+    let after = address();
+    assert_eq!(after["staticIp"]["ipAddress"], before["staticIp"]["ipAddress"], "the address stays");
+    assert_eq!(after["staticIp"]["isAttached"], true);
+    let new_key = lab.on_server(&["cat", "/etc/seawall/credentials"]).stdout;
+    assert_ne!(new_key, key, "the old key is nobody's any more");
+    let keys = lab.aws("iam", "list_access_keys", &json!({ "UserName": "chronos-prod-repository" }));
+    assert_eq!(keys["AccessKeyMetadata"].as_array().map(Vec::len), Some(1), "{keys}");
+}
+
+#[test]
+fn a_changed_host_key_is_not_talked_to() {
+    let Some(lab) = Rehearsal::begin("a_changed_host_key_is_not_talked_to") else { return };
+    lab.expect(0, &["sandbox", "up"]);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.on_server(&["sh", "-c", "rm /etc/ssh/ssh_host_*; ssh-keygen -q -A; systemctl restart ssh"]);
+    let plan = lab.expect(1, &["--sandbox", "plan"]);
+    assert!(plan.stdout.contains("host key"), "{}", plan.stdout);
+    assert!(!plan.stdout.contains("No changes"), "{}", plan.stdout);
+}
