@@ -119,7 +119,7 @@ fn rewritten(text: &str, cases: &[Case], outcomes: &[Expect]) -> String {
 
 /// An expectation as it stands in a file, with an empty line at its end.
 fn block(expect: &Expect) -> String {
-    let Expect { action, fields, steps, remarks, detail } = expect;
+    let Expect { action, fields, steps, remarks, refusals, detail } = expect;
     let mut out = format!("    action: {action}\n");
     for (name, lines) in [("fields", fields), ("steps", steps), ("remarks", remarks)] {
         if lines.is_empty() {
@@ -130,6 +130,9 @@ fn block(expect: &Expect) -> String {
         for line in lines {
             writeln!(out, "    - {}", scalar(line)).expect("a String takes all");
         }
+    }
+    if !refusals.is_empty() {
+        writeln!(out, "    refusals: [{}]", refusals.join(", ")).expect("a String takes all");
     }
     if let Some(steps) = detail {
         writeln!(out, "    detail:").expect("a String takes all");

@@ -91,8 +91,8 @@ fn declared() -> Vec<Wanted> {
 
 /// All that judging says, as one text.
 fn said(judged: &Judged) -> String {
-    let Judged { observed, owner, fields, files, steps, remarks } = judged;
-    format!("{observed:?} {owner:?} {fields:?} {files:?} {steps:?} {remarks:?}")
+    let Judged { observed, owner, fields, files, steps, remarks, refusals } = judged;
+    format!("{observed:?} {owner:?} {fields:?} {files:?} {steps:?} {remarks:?} {refusals:?}")
 }
 
 /// All that creating says, as one text.

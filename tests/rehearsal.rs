@@ -53,6 +53,7 @@ fn plan_apply_tamper_drift_heal_destroy() {
     assert!(!confirmed.stdout.contains("confirm"), "{}", confirmed.stdout);
 
     tamper_with_the_host(&lab);
+    a_list_that_shuts_us_out_is_refused(&lab);
     what_leaves_the_inventory_is_removed(&lab);
 
     let refused = lab.expect(3, &["--sandbox", "destroy", "--yes"]);
@@ -112,6 +113,19 @@ fn tamper_with_the_host(lab: &Rehearsal) {
         lab.expect(0, &["--sandbox", "apply", "--yes"]);
         lab.expect(0, &["--sandbox", "plan"]);
     }
+}
+
+/// The ports are Lightsail's, and who is connected is known on the server alone.
+fn a_list_that_shuts_us_out_is_refused(lab: &Rehearsal) {
+    let before = lab.inventory();
+    lab.edit_inventory("from: [203.0.113.0/24], why: operators", "from: [192.0.2.0/24], why: operators");
+    let plan = lab.expect(3, &["--sandbox", "plan"]);
+    assert!(plan.stdout.contains("error[operator-shut-out]"), "{}", plan.stdout);
+    assert!(plan.stdout.contains("would be closed to 203.0.113."), "{}", plan.stdout);
+    assert!(plan.stdout.contains("inventories/chronos-prod.yaml:"), "its line is named: {}", plan.stdout);
+    lab.expect(3, &["--sandbox", "apply", "--yes"]);
+    lab.write_inventory(&before);
+    lab.expect(0, &["--sandbox", "plan"]);
 }
 
 /// What leaves the inventory leaves the world, in the cloud and on the host; what nobody declared was never ours.

@@ -109,6 +109,7 @@ pub fn change_for(resolved: &Resolved, snapshot: &Snapshot, wanted: &Wanted) -> 
             change: Box::new(creation(wanted, Digest::of(&judged.observed))),
             limits: Vec::new(),
             remarks: Vec::new(),
+            refusals: Vec::new(),
         },
         Observed::Present(_) => match &judged.owner {
             Owner::Foreign(why) => Outcome::Foreign(why.clone()),
@@ -122,7 +123,7 @@ pub enum Outcome {
     Unknown(Unseen),
     Foreign(String),
     Unchanged { limits: Vec<FieldChange>, remarks: Vec<String> },
-    Change { change: Box<Change>, limits: Vec<FieldChange>, remarks: Vec<String> },
+    Change { change: Box<Change>, limits: Vec<FieldChange>, remarks: Vec<String>, refusals: Vec<Diagnostic> },
 }
 
 fn present(wanted: &Wanted, judged: Judged) -> Outcome {
@@ -160,7 +161,7 @@ fn present(wanted: &Wanted, judged: Judged) -> Outcome {
             after: wanted.after.clone(),
         }
     };
-    Outcome::Change { change: Box::new(change), limits, remarks: judged.remarks }
+    Outcome::Change { change: Box::new(change), limits, remarks: judged.remarks, refusals: judged.refusals }
 }
 
 fn creation(wanted: &Wanted, guard: Digest) -> Change {
@@ -222,8 +223,13 @@ impl Draft<'_> {
                 self.limited(&wanted.address, limits);
                 self.remarked(&wanted.address, remarks);
             }
-            Outcome::Change { change, limits, remarks } => {
+            Outcome::Change { change, limits, remarks, refusals } => {
                 self.limited(&wanted.address, limits);
+                let place = (self.locate)(&wanted.path);
+                self.findings.extend(refusals.into_iter().map(|refusal| match place.clone() {
+                    Some(span) => refusal.at(span, "wanted here"),
+                    None => refusal,
+                }));
                 self.remarked(&wanted.address, remarks);
                 if change.risk == Risk::LosesData && !self.intent.lose_data.contains(&change.address) {
                     let place = (self.locate)(&wanted.path);

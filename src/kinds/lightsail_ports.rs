@@ -5,18 +5,21 @@
 //! effect on a port that is open already AWS does not document.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::address::Address;
+use crate::base::diag::Diagnostic;
 use crate::inventory::sections::{Inventory, Protocol, Rescue, Server, Sources};
 use crate::kinds::cloud::{self, step};
 use crate::kinds::{Declared, Kind, Owned, physical_name};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
 use crate::plan::cloud::{PortRule, Ports};
-use crate::plan::observed::Observed;
+use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CloudProbe, Probe};
 use crate::plan::step::{CloudStep, Step};
 
@@ -30,9 +33,54 @@ pub struct LightsailPorts;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Desired {
+    /// The server's name in the inventory.
+    pub server: String,
     pub instance: String,
     /// Sorted, one per protocol and port.
     pub rules: Vec<PortRule>,
+}
+
+/// What is open, and who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actual {
+    #[serde(flatten)]
+    pub ports: Ports,
+    /// The address from which the server sees us, while it does. Not part of a plan's guard: a plan that one person
+    /// makes and another applies is the same plan.
+    #[serde(skip)]
+    pub operator: Option<IpAddr>,
+}
+
+/// Prints the address of the SSH client that this runs for. sudo takes the variable away, so it is looked for in the
+/// processes above, up to the login.
+const CLIENT: &str = r#"p=$$
+while [ "$p" -gt 1 ]; do
+    client=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=\([^ ]*\) .*/\1/p')
+    if [ -n "$client" ]; then echo "$client" && exit; fi
+    p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status")
+done
+exit 1"#;
+
+fn ask_client() -> Vec<String> {
+    ["sh", "-c", CLIENT].map(str::to_owned).to_vec()
+}
+
+/// Where the server sees us coming from. A server that we cannot log in to sees nobody: opening its ports must then
+/// still be possible.
+fn operator(desired: &Desired, answers: &Answers) -> Result<Option<IpAddr>, Unseen> {
+    match answers.on_server(&desired.server, &ask_client()) {
+        Ok(state) => Ok(state.stdout.trim().parse().ok()),
+        Err(Unseen::Misread(why)) => Err(Unseen::Misread(why)),
+        Err(Unseen::NotYetCreated(_) | Unseen::Unreachable(_) | Unseen::Refused(_)) => Ok(None),
+    }
+}
+
+/// Whether an address may connect to SSH's port by these rules.
+fn lets_in(rules: &[PortRule], address: IpAddr) -> bool {
+    let ssh = |rule: &&PortRule| rule.protocol == "tcp" && rule.from <= SSH && SSH <= rule.to;
+    let networks = |rule: &PortRule| [&rule.cidrs, &rule.ipv6_cidrs].into_iter().flatten().cloned().collect::<Vec<_>>();
+    let holds = |network: &String| network.parse::<IpNet>().is_ok_and(|network| network.contains(&address));
+    rules.iter().filter(ssh).flat_map(networks).any(|network| holds(&network))
 }
 
 fn probe(desired: &Desired) -> CloudProbe {
@@ -111,6 +159,8 @@ Opens exactly the ports of the server's `firewall` list in Lightsail's own firew
 everything else. Lightsail opens 22 and 80 to the world on every new server; the first apply closes what is not declared.
 With `login.rescue: lightsail-connect`, port 22 is also open to Lightsail's browser login.
 
+A list that would close port 22 to the address from which you are connected is refused.
+
 The whole set is put in one call and read back until it is equal, because that call closes every port it does not name.
 The host's own firewall is a second line that this kind does not manage.
 
@@ -121,7 +171,7 @@ servers:
       - { port: 443, from: anywhere, why: certificate validation }";
 
     type Desired = Desired;
-    type Actual = Ports;
+    type Actual = Actual;
 
     fn declare(inventory: &Inventory) -> Vec<Declared<Desired>> {
         let environment = inventory.environment.as_str();
@@ -132,22 +182,31 @@ servers:
                 place: Place::Cloud,
                 after: vec![Address::new("lightsail.instance", server.as_str())],
                 path: format!("servers.{server}.firewall"),
-                desired: Desired { instance: physical_name(environment, server.as_str(), ""), rules: rules(section) },
+                desired: Desired {
+                    server: server.to_string(),
+                    instance: physical_name(environment, server.as_str(), ""),
+                    rules: rules(section),
+                },
             })
             .collect()
     }
 
     fn probes(desired: &Desired) -> Vec<Probe> {
-        cloud::probe(probe(desired))
+        let mut probes = cloud::probe(probe(desired));
+        probes.push(Probe::OnServer { server: desired.server.clone(), argv: ask_client() });
+        probes
     }
 
-    fn read(desired: &Desired, answers: &Answers) -> Observed<Ports> {
-        cloud::read(answers, &probe(desired))
+    fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {
+        cloud::read(answers, &probe(desired)).and_then(|ports| match operator(desired, answers) {
+            Ok(operator) => Observed::Present(Actual { ports, operator }),
+            Err(why) => Observed::Unknown(why),
+        })
     }
 
-    fn diff(desired: &Desired, actual: &Ports) -> Vec<FieldChange> {
-        let Desired { instance: _, rules: wanted } = desired;
-        let Ports { rules: found } = actual;
+    fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
+        let Desired { server: _, instance: _, rules: wanted } = desired;
+        let Actual { ports: Ports { rules: found }, operator: _ } = actual;
         let (wanted, found) = (by_name(wanted), by_name(found));
         let names: BTreeSet<&String> = wanted.keys().chain(found.keys()).collect();
         // By sources, not by entries: one port in two entries is as open as in one.
@@ -156,8 +215,24 @@ servers:
         changes.filter(|field| field.before != field.after).collect()
     }
 
-    fn steps(desired: &Desired, _: Option<&Ports>, _: &[FieldChange]) -> Vec<Step> {
-        let Desired { instance, rules } = desired.clone();
+    fn refusals(desired: &Desired, actual: &Actual, _: &[FieldChange]) -> Vec<Diagnostic> {
+        let shut_out = |address: &IpAddr| !lets_in(&desired.rules, *address);
+        let refusal = |address: IpAddr| {
+            Diagnostic::error(
+                "operator-shut-out",
+                format!(
+                    "port 22 of `{}` would be closed to {address}, from where you are connected now",
+                    desired.server
+                ),
+            )
+            .note("nobody could undo it over SSH from there")
+            .hint("add a network that holds this address, or apply from one that the list lets in")
+        };
+        actual.operator.filter(shut_out).map(refusal).into_iter().collect()
+    }
+
+    fn steps(desired: &Desired, _: Option<&Actual>, _: &[FieldChange]) -> Vec<Step> {
+        let Desired { server: _, instance, rules } = desired.clone();
         vec![step(CloudStep::PutPorts { instance, rules })]
     }
 

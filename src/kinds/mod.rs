@@ -29,6 +29,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::base::address::Address;
+use crate::base::diag::Diagnostic;
 use crate::inventory::sections::Inventory;
 use crate::kinds::table::Entry;
 use crate::plan::Place;
@@ -134,6 +135,11 @@ pub trait Kind {
     /// Whose the thing is that was found under our name. Host kinds own what they declare.
     fn owner(_declared: &Address, _environment: &str, _actual: &Self::Actual) -> Owner {
         Owner::Ours
+    }
+
+    /// Why this change must not be made, each with a code: it would lock its operator out, or AWS would not take it.
+    fn refusals(_desired: &Self::Desired, _actual: &Self::Actual, _fields: &[FieldChange]) -> Vec<Diagnostic> {
+        Vec::new()
     }
 
     /// Words to show with a resource that is as wanted and yet not well, for example an unconfirmed subscription.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::address::Address;
+use crate::base::diag::Diagnostic;
 use crate::inventory::sections::{Inventory, Keep};
 use crate::kinds::cloud::{self, describe, differs, missing, same_policy, step, tag_changes};
 use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, tags};
@@ -234,6 +235,22 @@ buckets:
 
     fn owner(declared: &Address, environment: &str, actual: &Bucket) -> Owner {
         owner_by_tags(declared, environment, &actual.tags)
+    }
+
+    fn refusals(_: &Desired, actual: &Bucket, fields: &[FieldChange]) -> Vec<Diagnostic> {
+        if !differs(fields, "lifecycle") {
+            return Vec::new();
+        }
+        let foreign = actual.lifecycle.iter().filter(|(id, _)| !is_ours(id));
+        let refusal = |(id, what): (&String, &String)| {
+            Diagnostic::error(
+                "foreign-lifecycle-rule",
+                format!("the lifecycle of `{}` cannot be changed beside rule `{id}`, which {what}", actual.name),
+            )
+            .note("S3 replaces all rules at once, and this one holds more than Seawall can put back")
+            .hint("remove that rule, or move it to another bucket")
+        };
+        foreign.filter_map(|(id, rule)| Some((id, rule.other.as_ref()?))).map(refusal).collect()
     }
 
     fn remarks(_: &Desired, actual: &Bucket) -> Vec<String> {

@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use crate::base::address::Address;
+use crate::base::diag::Diagnostic;
 use crate::inventory::sections::Inventory;
 use crate::kinds::{Kind, Owned, Owner};
 use crate::plan::Place;
@@ -49,6 +50,8 @@ pub struct Judged {
     /// Steps to close `fields`; empty when absent (see [`Entry::create`]) or unknown.
     pub steps: Vec<Step>,
     pub remarks: Vec<String>,
+    /// Why `fields` must not be closed.
+    pub refusals: Vec<Diagnostic>,
 }
 
 /// What making a resource from nothing consists of.
@@ -106,12 +109,14 @@ fn judge<K: Kind>(wanted: &Wanted, environment: &str, answers: &Answers) -> Judg
         files: Vec::new(),
         steps: Vec::new(),
         remarks: Vec::new(),
+        refusals: Vec::new(),
     };
     if let Observed::Present(actual) = &observed {
         judged.owner = K::owner(&wanted.address, environment, actual);
         judged.fields = K::diff(&desired, actual);
         judged.remarks = K::remarks(&desired, actual);
         if !judged.fields.is_empty() {
+            judged.refusals = K::refusals(&desired, actual, &judged.fields);
             judged.files = K::files(&desired, Some(actual)).into_iter().filter(|f| f.before != f.after).collect();
             judged.steps = K::steps(&desired, Some(actual), &judged.fields);
         }

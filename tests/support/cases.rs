@@ -105,6 +105,9 @@ pub(crate) struct Expect {
     pub(crate) steps: Vec<String>,
     #[serde(default)]
     pub(crate) remarks: Vec<String>,
+    /// Codes of the reasons for which the change is refused.
+    #[serde(default)]
+    pub(crate) refusals: Vec<String>,
     /// The steps as JSON, where a case is about their details.
     #[serde(default)]
     pub(crate) detail: Option<Vec<Value>>,
@@ -238,6 +241,7 @@ impl Case {
             fields: fields.iter().map(line).collect(),
             steps: steps.iter().map(Step::summary).collect(),
             remarks,
+            refusals: judged.refusals.iter().map(|refusal| refusal.code.clone()).collect(),
             detail: self.expect.detail.is_some().then(|| steps.iter().map(json).collect()),
         };
         (expect, steps)
