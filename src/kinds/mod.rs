@@ -1,8 +1,8 @@
 //! Kinds: one file per kind of resource; pure and synchronous, no sockets, no clock.
 //!
 //! A kind says what part of the inventory it owns ([`Kind::declare`]), what to ask ([`Kind::probes`]), what the answers
-//! mean ([`Kind::read`]), what differs ([`Kind::diff`]) and what to do ([`Kind::steps`]). [`KINDS`] lists them; reference
-//! pages, `explain`, laws and the converge-twice run come from that table.
+//! mean ([`Kind::read`]), what differs ([`Kind::diff`]), what to do ([`Kind::steps`]) and what must not be done
+//! ([`Kind::refusals`]). [`KINDS`] lists them; `explain`, the cases and the laws come from that table.
 
 mod cloud;
 pub mod cloudwatch_alarm;
@@ -101,7 +101,7 @@ pub enum Owner {
 pub trait Kind {
     /// For example `host.sysctl`.
     const NAME: &'static str;
-    /// One line for `explain` and the reference page.
+    /// One line for `explain`.
     const SUMMARY: &'static str;
     /// The whole explanation for `explain`: what it manages, what it does not, its inventory section with an example.
     const EXPLAIN: &'static str;
