@@ -14,10 +14,11 @@ use crate::engine::file::PlanFile;
 use crate::engine::propose::Proposal;
 use crate::engine::resolve::Resolved;
 use crate::inventory::scalar::Money;
+use crate::view::context::PlanContext;
 use crate::view::diag;
 use crate::view::drift;
 use crate::view::json;
-use crate::view::plan::{self, PlanContext};
+use crate::view::plan;
 use crate::view::progress::{self, Mode};
 use crate::view::style::Style;
 

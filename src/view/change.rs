@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use crate::plan::change::{Action, Change, FieldChange, FileDiff, Reason, Risk};
+use crate::view::context::PlanContext;
 use crate::view::diff;
-use crate::view::plan::PlanContext;
 use crate::view::style::{Role, Style};
 use crate::view::text::{clean_line, without_long_keys, wrap};
 use crate::view::value::{LONGEST, one_line, sides, whole};

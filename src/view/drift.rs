@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use crate::plan::Plan;
 use crate::plan::change::Change;
 use crate::view::change;
-use crate::view::plan::{PlanContext, header, surroundings};
+use crate::view::context::PlanContext;
+use crate::view::plan::{header, surroundings};
 use crate::view::style::Role;
 
 /// The whole report. `plan` holds what is no change: the unseen, limits, what is not ours.

@@ -10,7 +10,7 @@ use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::plan::change::{Change, Limit};
 use crate::plan::{NotSeen, Plan, Unmanaged};
-use crate::view::plan::PlanContext;
+use crate::view::context::PlanContext;
 
 /// Format of a plan that is shown.
 const PLAN: &str = "seawall.plan-view/1";

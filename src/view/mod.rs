@@ -3,6 +3,7 @@
 //! Everything returns text or writes to a given writer. Start with [`plan`]; [`style`] is what the rest paints with.
 
 pub mod change;
+pub mod context;
 pub mod diag;
 pub mod diff;
 pub mod drift;

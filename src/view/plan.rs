@@ -8,38 +8,14 @@ use crate::base::diag::{Diagnostics, Severity};
 use crate::plan::change::{Action, Change, Limit};
 use crate::plan::{Cost, Objective, Place, Plan};
 use crate::view::change;
+use crate::view::context::PlanContext;
 use crate::view::diag;
-use crate::view::style::{Role, Style};
+use crate::view::style::Role;
 use crate::view::text::{clean_line, wrap};
 use crate::view::value::sides;
 
 /// Columns between two columns of a table.
 const GAP: usize = 2;
-
-/// What a plan is shown with.
-#[derive(Clone, Debug, Default)]
-pub struct PlanContext {
-    pub environment: String,
-    pub account: String,
-    pub region: String,
-    pub sandbox: bool,
-    pub inventory_file: String,
-    /// Whole diffs, every step.
-    pub verbose: bool,
-    /// What is worth saying about resources that are as wanted.
-    pub remarks: Vec<(Address, String)>,
-    /// In US cents.
-    pub budget_cents: Option<u64>,
-    pub sources: BTreeMap<String, String>,
-    pub style: Style,
-    /// Everything is asked to go, so that nothing to do means nothing there.
-    pub destroy: bool,
-    /// The command that does what is shown, where the reader is to type it: `seawall apply`. Empty where no command is
-    /// needed (this one does it) or where another message names it.
-    pub next: String,
-    /// Columns of the terminal; `None` where the text goes elsewhere, so that it is the same everywhere.
-    pub width: Option<usize>,
-}
 
 /// The whole plan.
 pub fn render(plan: &Plan, context: &PlanContext) -> String {

@@ -10,7 +10,7 @@ use crate::plan::change::{Action, Change, FieldChange, FileDiff, Limit, Reason, 
 use crate::plan::observed::Unseen;
 use crate::plan::step::{CloudStep, Content, HostStep, Step};
 use crate::plan::{Cost, CostLine, Deferred, NotSeen, Objective, Place, Plan, Stage, Unmanaged};
-use crate::view::plan::PlanContext;
+use crate::view::context::PlanContext;
 
 pub(super) const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAwKEkPg0++j59LdlVn0HFnl4XblPUyiZVzfLswLUePy ops@example.com";

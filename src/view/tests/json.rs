@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::base::diag::Diagnostic;
 use crate::plan::Plan;
+use crate::view::context::PlanContext;
 use crate::view::json;
-use crate::view::plan::PlanContext;
 use crate::view::sample;
 
 fn published(name: &str) -> jsonschema::Validator {

@@ -4,8 +4,9 @@ use serde_json::json;
 
 use crate::plan::Plan;
 use crate::plan::change::{Action, Change, FileDiff, Reason, Risk};
+use crate::view::context::PlanContext;
 use crate::view::drift;
-use crate::view::plan::{PlanContext, render};
+use crate::view::plan::render;
 use crate::view::sample;
 use crate::view::style::Style;
 use crate::view::tests::same;
