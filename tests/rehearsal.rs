@@ -54,6 +54,7 @@ fn plan_apply_tamper_drift_heal_destroy() {
 
     tamper_with_the_host(&lab);
     a_list_that_shuts_us_out_is_refused(&lab);
+    lost_tags_are_no_silence(&lab);
     what_leaves_the_inventory_is_removed(&lab);
 
     let refused = lab.expect(3, &["--sandbox", "destroy", "--yes"]);
@@ -126,6 +127,20 @@ fn a_list_that_shuts_us_out_is_refused(lab: &Rehearsal) {
     lab.expect(3, &["--sandbox", "apply", "--yes"]);
     lab.write_inventory(&before);
     lab.expect(0, &["--sandbox", "plan"]);
+}
+
+/// A bucket without its tags is not known to be ours: nothing is done to it, and drift does not call that "no drift".
+fn lost_tags_are_no_silence(lab: &Rehearsal) {
+    let bucket = json!({ "Bucket": "project-chronos-backups" });
+    let tags = lab.aws("s3", "get_bucket_tagging", &bucket)["TagSet"].clone();
+    lab.aws("s3", "delete_bucket_tagging", &bucket);
+    let drift = lab.expect(3, &["--sandbox", "drift"]);
+    assert!(drift.stdout.contains("error[not-ours]: `s3.bucket/backups`"), "{}", drift.stdout);
+    assert!(!drift.stdout.contains("No drift") && drift.stdout.contains("cannot be applied"), "{}", drift.stdout);
+    let json = lab.expect(3, &["--sandbox", "drift", "--format", "json"]);
+    assert!(json.stdout.contains("not-ours"), "{}", json.stdout);
+    lab.aws("s3", "put_bucket_tagging", &with(&bucket, "Tagging", &json!({ "TagSet": tags })));
+    lab.expect(0, &["--sandbox", "drift"]);
 }
 
 /// What leaves the inventory leaves the world, in the cloud and on the host; what nobody declared was never ours.

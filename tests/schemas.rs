@@ -10,7 +10,7 @@ use seawall::cli::housekeeping::schema_of;
 use seawall::engine::file::{Header, PlanFile};
 use seawall::plan::change::{Action, Change, FieldChange, FileDiff, Reason, Risk};
 use seawall::plan::step::{Content, HostStep, Step};
-use seawall::plan::{Cost, Place, Plan, Stage};
+use seawall::plan::{Place, Plan, Stage};
 use serde_json::{Value, json};
 
 /// Every schema in `docs/` is what `seawall schema` prints. `SEAWALL_UPDATE=1` writes them anew.
@@ -50,17 +50,8 @@ fn saved() -> Value {
         risk: Risk::MayLockOut,
         after: vec![address],
     };
-    let plan = Plan {
-        stages: vec![Stage { place: Place::Host("db".to_owned()), changes: vec![change] }],
-        deferred: Vec::new(),
-        unchanged: Vec::new(),
-        unknown: Vec::new(),
-        limits: Vec::new(),
-        unmanaged: Vec::new(),
-        findings: Vec::new(),
-        objectives: Vec::new(),
-        cost: Cost::default(),
-    };
+    let plan =
+        Plan { stages: vec![Stage { place: Place::Host("db".to_owned()), changes: vec![change] }], ..Plan::default() };
     let header = Header {
         environment: "chronos-prod".to_owned(),
         account: "123456789012".to_owned(),

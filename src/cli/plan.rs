@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::base::diag::Diagnostic;
 use crate::cli::args::{DataArgs, OnlyArgs, PlanArgs};
 use crate::cli::exit::{Exit, Stop};
-use crate::cli::session::Session;
+use crate::cli::session::{Session, refuses};
 use crate::cli::work::{Work, exit_of, store_failed};
 use crate::engine::drift::split;
 use crate::engine::file::PlanFile;
@@ -52,10 +52,13 @@ pub async fn drift(session: &mut Session, only: &OnlyArgs) -> Result<Exit, Stop>
     session.show_drift(&work, &proposal, &split)?;
     Ok(if !proposal.plan.is_complete() {
         Exit::Failed
-    } else if split.behind_us.is_empty() && split.not_applied.is_empty() {
-        Exit::Done
-    } else {
+    } else if !split.behind_us.is_empty() || !split.not_applied.is_empty() {
         Exit::Differences
+    } else if refuses(&proposal.plan.findings) {
+        // What is ours and lost its tags is neither a difference nor as wanted.
+        Exit::Refused
+    } else {
+        Exit::Done
     })
 }
 

@@ -24,7 +24,7 @@ use crate::plan::observed::Unseen;
 ///
 /// A pure function of what is wanted and what was observed: the same input gives the same bytes. Who planned it and
 /// when stands in the plan file around it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Changes that can be done now; the changes within one stage do not depend on each other's results.

@@ -6,7 +6,7 @@ use crate::plan::Plan;
 use crate::plan::change::Change;
 use crate::view::change;
 use crate::view::context::PlanContext;
-use crate::view::plan::{header, surroundings};
+use crate::view::plan::{errors, findings, header, refused, surroundings};
 use crate::view::style::Role;
 
 /// The whole report. `plan` holds what is no change: the unseen, limits, what is not ours.
@@ -28,13 +28,15 @@ pub fn render(behind_us: &[Change], not_applied: &[Change], plan: &Plan, context
         }
     }
     surroundings(&mut text, plan, context);
+    findings(&mut text, plan, context);
     text.push_str(&summary(behind_us.len(), not_applied.len(), plan, context));
     text
 }
 
 fn summary(behind_us: usize, not_applied: usize, plan: &Plan, context: &PlanContext) -> String {
     let (wanted, unknown) = (plan.unchanged.len(), plan.unknown.len());
-    if behind_us + not_applied == 0 && unknown == 0 {
+    let errors = errors(plan);
+    if behind_us + not_applied + unknown + errors == 0 {
         let (resources, matches) = if wanted == 1 { ("resource", "matches") } else { ("resources", "match") };
         return format!("No drift: {wanted} {resources} {matches} {}\n", context.inventory_file);
     }
@@ -43,7 +45,9 @@ fn summary(behind_us: usize, not_applied: usize, plan: &Plan, context: &PlanCont
         let _ = write!(text, ", {unknown} could not be looked at");
     }
     text.push('\n');
-    if behind_us + not_applied > 0 && unknown == 0 && !context.next.is_empty() {
+    if errors > 0 {
+        let _ = writeln!(text, "{}", refused(errors));
+    } else if behind_us + not_applied > 0 && unknown == 0 && !context.next.is_empty() {
         let _ = writeln!(text, "Make it as the inventory says with: {}", context.next);
     }
     text

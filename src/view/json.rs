@@ -69,6 +69,8 @@ pub struct DriftView<'a> {
     not_ours: &'a [Unmanaged],
     unknown: &'a [NotSeen],
     limits: &'a [Limit],
+    /// Broken rules and refusals: what is ours by name and not by its tags, for example.
+    findings: &'a [Diagnostic],
     unchanged: &'a [Address],
     remarks: Vec<Remark<'a>>,
 }
@@ -145,6 +147,7 @@ pub fn drift(behind_us: &[Change], not_applied: &[Change], plan: &Plan, context:
         not_ours: &plan.unmanaged,
         unknown: &plan.unknown,
         limits: &plan.limits,
+        findings: &plan.findings,
         unchanged: &plan.unchanged,
         remarks: remarks(context),
     })

@@ -26,14 +26,31 @@ pub fn render(plan: &Plan, context: &PlanContext) -> String {
     }
     deferred(&mut text, plan, context);
     surroundings(&mut text, plan, context);
-    if !plan.findings.is_empty() {
-        text.push_str(&diag::render(&Diagnostics(plan.findings.clone()), &context.sources, context.style));
-        text.push('\n');
-    }
+    findings(&mut text, plan, context);
     text.push_str(&objectives(&plan.objectives, context.width));
     text.push_str(&cost(&plan.cost, context.budget_cents, context.verbose));
     text.push_str(&summary(plan, context));
     text
+}
+
+/// What rules and kinds say against the plan, or to its reader.
+pub fn findings(text: &mut String, plan: &Plan, context: &PlanContext) {
+    if !plan.findings.is_empty() {
+        text.push_str(&diag::render(&Diagnostics(plan.findings.clone()), &context.sources, context.style));
+        text.push('\n');
+    }
+}
+
+/// How many findings keep the plan from being applied.
+pub fn errors(plan: &Plan) -> usize {
+    plan.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
+}
+
+/// Said instead of the next command.
+pub fn refused(errors: usize) -> String {
+    let rules =
+        if errors == 1 { "the error above stands".to_owned() } else { format!("the {errors} errors above stand") };
+    format!("This cannot be applied as long as {rules}")
 }
 
 /// The changes of consecutive stages at one place: how stages are cut is no concern of the reader's.
@@ -197,7 +214,7 @@ fn cost(cost: &Cost, budget: Option<u64>, verbose: bool) -> String {
 
 /// The last lines: what it comes to, and what to do next where there is something to do.
 pub fn summary(plan: &Plan, context: &PlanContext) -> String {
-    let errors = plan.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let errors = errors(plan);
     let mut text = if plan.is_empty() && plan.is_complete() {
         let what = if errors > 0 { "No changes, but refused by a rule" } else { "No changes" };
         match (context.destroy, plan.unchanged.len()) {
@@ -213,9 +230,7 @@ pub fn summary(plan: &Plan, context: &PlanContext) -> String {
     text = wrap(&text, 4, context.width);
     text.push('\n');
     let _ = if errors > 0 {
-        let rules =
-            if errors == 1 { "the error above stands".to_owned() } else { format!("the {errors} errors above stand") };
-        writeln!(text, "This cannot be applied as long as {rules}")
+        writeln!(text, "{}", refused(errors))
     } else if !plan.is_complete() {
         writeln!(text, "This cannot be applied: what could not be looked at is not known to be safe to change")
     } else if !plan.is_empty() && !context.next.is_empty() {

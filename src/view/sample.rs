@@ -29,20 +29,6 @@ pub(super) fn context() -> PlanContext {
     }
 }
 
-pub(super) fn nothing() -> Plan {
-    Plan {
-        stages: Vec::new(),
-        deferred: Vec::new(),
-        unchanged: Vec::new(),
-        unknown: Vec::new(),
-        limits: Vec::new(),
-        unmanaged: Vec::new(),
-        findings: Vec::new(),
-        objectives: Vec::new(),
-        cost: Cost::default(),
-    }
-}
-
 pub(super) fn change(of: &str, action: Action, reason: Reason) -> Change {
     Change {
         address: address(of),
@@ -170,7 +156,7 @@ pub(super) fn fresh() -> Plan {
             }],
             not_included: vec!["storage and requests of buckets".to_owned()],
         },
-        ..nothing()
+        ..Plan::default()
     }
 }
 
@@ -246,7 +232,7 @@ pub(super) fn surroundings() -> Plan {
             name: "somebody-elses".to_owned(),
             note: "not tagged".to_owned(),
         }],
-        ..nothing()
+        ..Plan::default()
     }
 }
 

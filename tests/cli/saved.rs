@@ -6,7 +6,7 @@ use seawall::base::digest::Digest;
 use seawall::engine::file::{Header, PlanFile};
 use seawall::plan::change::{Action, Change, FieldChange, Reason, Risk};
 use seawall::plan::step::{HostStep, Step};
-use seawall::plan::{Cost, Place, Plan, Stage};
+use seawall::plan::{Place, Plan, Stage};
 
 use crate::{Desk, GOOD, root};
 
@@ -42,14 +42,8 @@ fn sample() -> PlanFile {
     };
     let plan = Plan {
         stages: vec![Stage { place: Place::Host("db".to_owned()), changes: vec![change] }],
-        deferred: Vec::new(),
         unchanged: vec!["host.time/db".parse().expect("an address")],
-        unknown: Vec::new(),
-        limits: Vec::new(),
-        unmanaged: Vec::new(),
-        findings: Vec::new(),
-        objectives: Vec::new(),
-        cost: Cost::default(),
+        ..Plan::default()
     };
     let header = Header {
         environment: "test".to_owned(),

@@ -62,7 +62,7 @@ fn plans() {
         *step = json!({ "host": { "shell": "rm" } });
     });
     breaks("plan-view", &document, "/plan/unknown/0", |unseen| unseen["why"] = json!("nobody knows"));
-    fits("plan-view", &json::plan(&sample::nothing(), &sample::context()));
+    fits("plan-view", &json::plan(&Plan::default(), &sample::context()));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::view::style::Style;
 use crate::view::tests::same;
 
 fn one(change: Change) -> Plan {
-    Plan { stages: vec![sample::cloud(vec![change])], ..sample::nothing() }
+    Plan { stages: vec![sample::cloud(vec![change])], ..Plan::default() }
 }
 
 /// The part of a text from one line to the empty line after it.
@@ -24,7 +24,7 @@ fn part<'a>(text: &'a str, from: &str) -> &'a str {
 
 #[test]
 fn nothing_to_do_is_said_in_a_line() {
-    let plan = Plan { unchanged: vec![sample::address("s3.bucket/backups"); 42], ..sample::nothing() };
+    let plan = Plan { unchanged: vec![sample::address("s3.bucket/backups"); 42], ..Plan::default() };
     same(
         &render(&plan, &sample::context()),
         r"
@@ -35,7 +35,7 @@ No changes: 42 resources match inventories/prod.yaml
     );
     let context = PlanContext { destroy: true, sandbox: true, next: "seawall apply".to_owned(), ..sample::context() };
     same(
-        &render(&sample::nothing(), &context),
+        &render(&Plan::default(), &context),
         r"
 chronos-prod  sandbox, as account 123456789012 in ca-central-1
 
@@ -97,7 +97,7 @@ Apply this with: seawall -i inventories/prod.yaml apply
 
 #[test]
 fn a_changed_file() {
-    let plan = Plan { stages: vec![sample::host(vec![sample::sysctl()])], ..sample::nothing() };
+    let plan = Plan { stages: vec![sample::host(vec![sample::sysctl()])], ..Plan::default() };
     let context = PlanContext { verbose: true, ..sample::context() };
     same(
         &render(&plan, &context),
@@ -182,7 +182,7 @@ fn a_removal_with_what_stays() {
         sample::cloud(vec![server]),
         sample::cloud(vec![gone("sns.topic/alerts")]),
     ];
-    let plan = Plan { stages, findings: vec![sample::unproven_removal(), sample::protected()], ..sample::nothing() };
+    let plan = Plan { stages, findings: vec![sample::unproven_removal(), sample::protected()], ..Plan::default() };
     same(
         &render(&plan, &PlanContext { destroy: true, ..sample::context() }),
         r"
@@ -250,7 +250,7 @@ This cannot be applied: what could not be looked at is not known to be safe to c
 #[test]
 fn drift_tells_which_side_is_which() {
     let context = PlanContext { next: "seawall apply".to_owned(), ..sample::context() };
-    let plan = Plan { unchanged: vec![sample::address("s3.bucket/backups")], ..sample::nothing() };
+    let plan = Plan { unchanged: vec![sample::address("s3.bucket/backups")], ..Plan::default() };
     same(
         &drift::render(&[sample::sysctl()], &[sample::replaced()], &plan, &context),
         r"

@@ -125,7 +125,7 @@ fn steps_are_done_in_order_and_leave_a_journal_and_pre_images() {
         HostStep::Record { address: Address::new("host.test", "a b"), desired: Some(json!({ "quote": "it's" })) };
     let steps = vec![
         host.write("old", "after 'quoted' $(id)\n\n", Some(&["test", "-s", "{}"])),
-        host.write("Xorg.XXX", "", None),
+        host.write("Xorg.XXXX", "", None),
         HostStep::RemoveFile { path: host.at("bye") },
         HostStep::RemoveFile { path: host.at("never was") },
         HostStep::MakeDirectory {
@@ -143,7 +143,7 @@ fn steps_are_done_in_order_and_leave_a_journal_and_pre_images() {
     wanted.push(Frame::End("ok".to_owned()));
     assert_eq!(frames, wanted);
     assert_eq!(host.read("old").as_deref(), Some("after 'quoted' $(id)\n\n"));
-    assert_eq!(host.read("Xorg.XXX").as_deref(), Some(""));
+    assert_eq!(host.read("Xorg.XXXX").as_deref(), Some(""));
     assert_eq!(host.read("ran").as_deref(), Some("it's $HOME given"));
     assert_eq!((host.read("bye"), host.read("state/preimages/t-1/2.before").as_deref()), (None, Some("kept")));
     assert_eq!(host.read("state/preimages/t-1/0.before").as_deref(), Some("before"));
