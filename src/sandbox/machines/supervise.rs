@@ -144,6 +144,8 @@ fn supervised(path: &Path) -> io::Result<()> {
     let guest = Arc::new(AtomicU32::new(0));
     listen(Arc::clone(&guest), payload.clone());
     loop {
+        // Who has waited for a process may still find it in its group for a moment: a group is empty when it says so.
+        cgroup::kill(&payload)?;
         cgroup::remove_below(&payload)?;
         let status = boot(path, &payload, &guest)?;
         // The kernel ends the first process of a pid namespace with SIGHUP for a reboot, SIGINT for a power-off.
