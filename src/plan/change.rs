@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::base::address::Address;
 use crate::base::digest::Digest;
-use crate::plan::step::Step;
+use crate::plan::step::{CloudStep, Step};
 
 /// What happens to a resource, in Terraform's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -115,6 +115,18 @@ pub struct Limit {
     pub field: FieldChange,
 }
 
+/// What must hold before a guarded change is kept, besides that a new connection logs in and becomes root.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// The server offers a login by public key and by nothing else.
+    KeysOnly,
+    /// This user is not let in, whatever the key.
+    RefusesUser(String),
+    /// Nothing answers on this TCP port from here.
+    PortClosed(u16),
+}
+
 /// Everything that apply will do to one resource; apply takes no decisions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -128,6 +140,13 @@ pub struct Change {
     /// Digest of what was observed when this was planned, absence included.
     pub guard: Digest,
     pub risk: Risk,
+    /// For [`Risk::MayLockOut`]: what must hold before the change is kept.
+    #[serde(default)]
+    pub proofs: Vec<Proof>,
+    /// Cloud steps that put back what was observed, for when a host cannot be reached after this change. A host puts
+    /// back what is on it by itself.
+    #[serde(default)]
+    pub undo: Vec<CloudStep>,
     /// Resources that must be done before this one.
     pub after: Vec<Address>,
 }

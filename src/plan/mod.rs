@@ -9,6 +9,7 @@ pub mod host;
 pub mod observed;
 pub mod order;
 pub mod probe;
+pub mod reachability;
 pub mod record;
 pub mod step;
 
@@ -17,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
-use crate::plan::change::{Change, Limit};
+use crate::plan::change::{Change, Limit, Risk};
 use crate::plan::observed::Unseen;
+use crate::plan::reachability::Reachability;
 
 /// Everything that an apply will do, in order, and everything that is worth saying before it.
 ///
@@ -43,6 +45,9 @@ pub struct Plan {
     pub findings: Vec<Diagnostic>,
     pub objectives: Vec<Objective>,
     pub cost: Cost,
+    /// Who can reach what, as it was seen.
+    #[serde(default)]
+    pub reachability: Vec<Reachability>,
 }
 
 /// Changes that belong together: all in the cloud, or all on one host.
@@ -51,6 +56,13 @@ pub struct Plan {
 pub struct Stage {
     pub place: Place,
     pub changes: Vec<Change>,
+}
+
+impl Stage {
+    /// Whether a host must prove a new login before this stays.
+    pub fn is_guarded(&self) -> bool {
+        matches!(self.place, Place::Host(_)) && self.changes.iter().any(|change| change.risk == Risk::MayLockOut)
+    }
 }
 
 /// Where a resource lives.

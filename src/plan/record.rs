@@ -54,6 +54,20 @@ pub enum Record {
         server: String,
         after_ms: u64,
     },
+    /// A host puts a guarded change back after so many seconds, unless a new login proves it.
+    Armed {
+        server: String,
+        seconds: usize,
+    },
+    /// A new login proved a guarded change: it stays.
+    Kept {
+        server: String,
+    },
+    /// A guarded change was put back: what is as it was, line by line.
+    PutBack {
+        server: String,
+        what: Vec<String>,
+    },
     Finished {
         verdict: Verdict,
     },

@@ -237,6 +237,10 @@ pub enum HostStep {
         #[serde(default)]
         stdin: Option<String>,
         timeout_s: u32,
+        /// Run when a guarded change is put back, after every file is: the program that makes a service take up what
+        /// is on disk again. `None` where putting back the files is enough.
+        #[serde(default)]
+        revert: Option<Vec<String>>,
         /// For the progress line and the journal: what this does, for example `install chrony`.
         what: String,
     },
