@@ -7,6 +7,7 @@ pub mod check;
 pub mod load;
 pub mod names;
 pub mod places;
+pub mod public_key;
 pub mod scalar;
 pub mod schedule;
 pub mod schema;

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::inventory::public_key::PublicKey;
+
 /// Why a scalar could not be read; one sentence for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -203,6 +205,10 @@ impl FromStr for HourOfDay {
     }
 }
 
+/// Networks wider than these count as anywhere: the largest that were ever given to one organisation.
+const WIDEST_V4: u8 = 8;
+const WIDEST_V6: u8 = 16;
+
 /// A network in CIDR form without host bits, IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -217,6 +223,11 @@ impl Cidr {
 
     pub const fn is_v4(&self) -> bool {
         matches!(self.0, ipnet::IpNet::V4(_))
+    }
+
+    /// Whether it holds a large part of the internet: two halves are no restriction.
+    pub fn is_as_good_as_anywhere(&self) -> bool {
+        self.0.prefix_len() < if self.is_v4() { WIDEST_V4 } else { WIDEST_V6 }
     }
 }
 
@@ -243,65 +254,6 @@ impl FromStr for Cidr {
                 net.max_prefix_len()
             )))
         }
-    }
-}
-
-/// An OpenSSH public key line: type, base64, comment.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PublicKey(String);
-
-text_scalar!(PublicKey, "seawall-public-key", "an OpenSSH public key line: ssh-ed25519 AAAA… comment");
-
-impl PublicKey {
-    /// The whole line.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Type and key without the comment: what makes two lines the same key.
-    pub fn identity(&self) -> String {
-        self.0.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
-    }
-}
-
-impl fmt::Display for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for PublicKey {
-    type Err = BadScalar;
-
-    fn from_str(text: &str) -> Result<Self, BadScalar> {
-        use base64::Engine as _;
-        const TYPES: [&str; 6] = [
-            "ssh-ed25519",
-            "ssh-rsa",
-            "ecdsa-sha2-nistp256",
-            "ecdsa-sha2-nistp384",
-            "sk-ssh-ed25519@openssh.com",
-            "sk-ecdsa-sha2-nistp256@openssh.com",
-        ];
-        let bad = |why: &str| BadScalar(format!("this is not an OpenSSH public key: {why}"));
-        if text.contains(['\n', '\r']) {
-            return Err(bad("it has more than one line"));
-        }
-        let mut words = text.split_whitespace();
-        let kind = words.next().ok_or_else(|| bad("it is empty"))?;
-        if !TYPES.contains(&kind) {
-            return Err(bad(&format!("its type `{kind}` is none of {}", TYPES.join(", "))));
-        }
-        let blob = words.next().ok_or_else(|| bad("there is nothing after its type"))?;
-        let bytes =
-            base64::engine::general_purpose::STANDARD.decode(blob).map_err(|_| bad("its second word is not base64"))?;
-        // RFC 4253, 6.6: the blob starts with the key type as a length-prefixed string.
-        let inner = bytes.get(4..4 + kind.len());
-        if inner != Some(kind.as_bytes()) {
-            return Err(bad("its type and its base64 do not belong together, or it is cut short"));
-        }
-        Ok(Self(text.trim().to_owned()))
     }
 }
 
@@ -338,21 +290,5 @@ mod tests {
             "`203.0.113.7/24` has host bits set; the network is `203.0.113.0/24`, one address is `203.0.113.7/32`"
         );
         assert!("203.0.113.7".parse::<Cidr>().is_err());
-    }
-
-    #[test]
-    fn public_keys() {
-        let good = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g ops";
-        assert_eq!(good.parse::<PublicKey>().expect("a key").as_str(), good);
-        for bad in [
-            "",
-            "ssh-ed25519",
-            "ssh-dss AAAA",
-            "ssh-ed25519 AAAA",
-            "ssh-ed25519 !!!",
-            "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQ=",
-        ] {
-            assert!(bad.parse::<PublicKey>().is_err(), "{bad}");
-        }
     }
 }

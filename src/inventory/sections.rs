@@ -140,6 +140,13 @@ pub struct Server {
     pub jobs: BTreeMap<Name, Job>,
 }
 
+impl Server {
+    /// The port that sshd is wanted on.
+    pub fn ssh_port(&self) -> u16 {
+        self.sshd.as_ref().map_or(Sshd::default().port, |sshd| sshd.port)
+    }
+}
+
 /// The Lightsail instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

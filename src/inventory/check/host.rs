@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::base::diag::Diagnostic;
+use crate::base::span::Span;
 use crate::inventory::check::{Report, text};
+use crate::inventory::scalar::Cidr;
+use crate::inventory::sections::host::Sshd;
 use crate::inventory::sections::{FirewallRule, Server, Sources, SysctlValue};
 use crate::inventory::similar::{choices, similar};
 
@@ -12,8 +15,18 @@ const BLUEPRINTS: [&str; 1] = ["debian_12"];
 /// MiB. Less than this helps nobody, more than the smallest bundles' disks is a slip.
 const SMALLEST_SWAP: u32 = 64;
 const LARGEST_SWAP: u32 = 16_384;
+/// Seconds. Programs that guess passwords try again after a minute by themselves.
+const SHORTEST_BAN_S: u64 = 60;
 /// Rules and networks that are compared with each other. Lightsail takes 60 networks, and `policy` says so.
 const MOST_COMPARED: usize = 1_000;
+/// One key may fail before the right one is offered; more than CIS allows is for guessing.
+const AUTH_TRIES: (u64, u64) = (2, 4);
+/// Seconds. A slow line needs ten; CIS allows 60.
+const LOGIN_GRACE_S: (u64, u64) = (10, 60);
+/// Seconds until a dead client is dropped: Seawall's own sign of life comes every 5 s.
+const IDLE_S: (u64, u64) = (30, 86_400);
+/// Seconds. A login and a program need some ten; nobody wants to be locked out for longer than ten minutes.
+const REVERT_AFTER_S: (u64, u64) = (30, 600);
 /// UFW's comments and the port lists are read in one line.
 const LONGEST_WHY: usize = 100;
 
@@ -25,6 +38,9 @@ pub(super) fn check(report: &mut Report<'_>) {
         firewall(report, &base, &server.firewall);
         packages(report, &base, &server.packages);
         system(report, &base, server);
+        if let Some(section) = &server.sshd {
+            sshd(report, &format!("{base}.sshd"), section);
+        }
         if let Some(backup) = &server.backup {
             report.bucket(&format!("{base}.backup.bucket"), &backup.bucket);
         }
@@ -119,6 +135,20 @@ fn twice(report: &Report<'_>, base: &str, rules: &[FirewallRule], first: usize, 
     let place = |index: usize| report.places.span(&format!("{base}.firewall[{index}].from"));
     let problem = match (&a.from, &b.from) {
         (Sources::Networks(left), Sources::Networks(right)) => {
+            // `0.0.0.0/0` and its halves are another word for anywhere.
+            let (wide, narrow, world) = match (swallows(left, right), swallows(right, left)) {
+                (Some(world), _) => (first, second, Some(world)),
+                (None, Some(world)) => (second, first, Some(world)),
+                (None, None) => (first, second, None),
+            };
+            if let Some(world) = world {
+                return Some(contradiction(
+                    base,
+                    a.port,
+                    &format!("`{world}`, which is as good as anywhere"),
+                    [place(wide), place(narrow)],
+                ));
+            }
             let shared = left.iter().find(|network| right.contains(network))?;
             Diagnostic::error(
                 "duplicate-firewall-rule",
@@ -136,17 +166,26 @@ fn twice(report: &Report<'_>, base: &str, rules: &[FirewallRule], first: usize, 
         .at(place(first), "first here"),
         (open, _) => {
             let (wide, narrow) = if matches!(open, Sources::Anywhere(_)) { (first, second) } else { (second, first) };
-            Diagnostic::error(
-                "contradictory-sources",
-                format!("`{base}.firewall` limits port {} and opens it to anywhere", a.port),
-            )
-            .at(place(wide), "anywhere wins")
-            .at(place(narrow), "so this limits nothing")
-            .note("firewall rules only allow: the most permissive one counts")
-            .hint("take out the rule that you do not mean")
+            contradiction(base, a.port, "anywhere", [place(wide), place(narrow)])
         }
     };
     Some(problem)
+}
+
+/// A network of `wide` that is as good as anywhere and holds one of `narrow` that is not.
+fn swallows<'a>(wide: &'a [Cidr], narrow: &[Cidr]) -> Option<&'a Cidr> {
+    let named = |network: &&Cidr| !network.is_as_good_as_anywhere();
+    wide.iter().find(|wide| {
+        wide.is_as_good_as_anywhere() && narrow.iter().filter(named).any(|narrow| wide.net().contains(&narrow.net()))
+    })
+}
+
+fn contradiction(base: &str, port: u16, world: &str, [wide, narrow]: [Span; 2]) -> Diagnostic {
+    Diagnostic::error("contradictory-sources", format!("`{base}.firewall` limits port {port} and opens it to {world}"))
+        .at(wide, "anywhere wins")
+        .at(narrow, "so this limits nothing")
+        .note("firewall rules only allow: the most permissive one counts")
+        .hint("take out the rule that you do not mean")
 }
 
 fn packages(report: &mut Report<'_>, base: &str, packages: &[String]) {
@@ -168,6 +207,23 @@ fn system(report: &mut Report<'_>, base: &str, server: &Server) {
             report.text("bad-text", &path, text::line(text, 256));
         }
     }
+    if let Some(bans) = &server.fail2ban {
+        let mut wrong = |field: &str, why: String| {
+            let path = format!("{base}.fail2ban.{field}");
+            report.error("bad-ban", format!("`{path}` {why}"), &path, "out of range");
+        };
+        if bans.retries == 0 {
+            wrong("retries", "is 0, and at least one failure must be allowed".to_owned());
+        }
+        for (field, span) in [("within", bans.within), ("ban", bans.ban)] {
+            if span.seconds() < SHORTEST_BAN_S {
+                wrong(field, format!("is {span}, and at least {SHORTEST_BAN_S}s are needed"));
+            }
+        }
+        if bans.longest_ban < bans.ban {
+            wrong("longest_ban", format!("is {}, and the first ban lasts {} already", bans.longest_ban, bans.ban));
+        }
+    }
     if let Some(time) = &server.time {
         report.text("bad-time-zone", &format!("{base}.time.zone"), text::time_zone(&time.zone));
         for (index, name) in time.servers.iter().enumerate() {
@@ -183,4 +239,23 @@ fn system(report: &mut Report<'_>, base: &str, server: &Server) {
         let message = format!("`{path}` must be {SMALLEST_SWAP} to {LARGEST_SWAP} MiB, and this is {}", swap.size_mib);
         report.error("bad-swap-size", message, &path, "MiB, not bytes");
     }
+}
+
+fn sshd(report: &mut Report<'_>, base: &str, section: &Sshd) {
+    for (index, user) in section.allow_users.iter().enumerate() {
+        report.text("bad-account-name", &format!("{base}.allow_users[{index}]"), text::account(user));
+    }
+    report.repeats("duplicate-user", &format!("{base}.allow_users"), &section.allow_users);
+    let mut within = |name: &str, value: u64, (least, most): (u64, u64), unit: &str| {
+        if !(least..=most).contains(&value) {
+            let path = format!("{base}.{name}");
+            let message = format!("`{path}` must be {least} to {most}{unit}, and this is {value}{unit}");
+            report.error("out-of-range", message, &path, "not within");
+        }
+    };
+    within("port", section.port.into(), (1, u16::MAX.into()), "");
+    within("max_auth_tries", section.max_auth_tries.into(), AUTH_TRIES, "");
+    within("login_grace", section.login_grace.seconds(), LOGIN_GRACE_S, " s");
+    within("idle", section.idle.seconds(), IDLE_S, " s");
+    within("revert_after", section.revert_after.seconds(), REVERT_AFTER_S, " s");
 }

@@ -1,6 +1,6 @@
 //! Sections of a server that are about the host: sshd, fail2ban, certificate, metrics, containers, jobs.
 //!
-//! Deliberately absent: a port for sshd (the deadman and the firewall promise port 22) and any way to allow passwords.
+//! Deliberately absent: any way to allow passwords.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,9 @@ use crate::inventory::schedule::Schedule;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sshd {
+    /// TCP port that it listens on; the firewall list must open it. Lightsail's browser login works on port 22 only.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
     /// Users that may log in beside `login.user`.
     pub allow_users: Vec<String>,
     /// Failed attempts per connection.
@@ -32,6 +35,7 @@ pub struct Sshd {
 impl Default for Sshd {
     fn default() -> Self {
         Self {
+            port: 22,
             allow_users: Vec::new(),
             max_auth_tries: 3,
             login_grace: Span::from_seconds(30),
