@@ -12,13 +12,8 @@ use crate::policy::Rule;
 
 /// The port that PostgreSQL listens on.
 const POSTGRES: u16 = 5432;
-/// The port that Seawall and operators log in on.
-const SSH: u16 = 22;
 /// Source addresses per firewall that Lightsail takes (AWS Lightsail guide, instance firewalls).
 const MOST_SOURCES: usize = 60;
-/// Networks wider than these count as anywhere: the largest that were ever given to one organisation.
-const WIDEST_V4: u8 = 8;
-const WIDEST_V6: u8 = 16;
 
 const WORLD_OPEN_DATABASE: Rule = Rule {
     id: "world-open-database",
@@ -95,7 +90,7 @@ fn world(sources: &Sources) -> Option<String> {
         Sources::Anywhere(_) => Some("anywhere".to_owned()),
         Sources::Networks(networks) => networks
             .iter()
-            .find(|network| network.net().prefix_len() < if network.is_v4() { WIDEST_V4 } else { WIDEST_V6 })
+            .find(|network| network.is_as_good_as_anywhere())
             .map(|network| format!("`{network}`, which is as good as anywhere")),
     }
 }
@@ -130,9 +125,10 @@ fn world_open(base: &str, server: &Server, rule: &FirewallRule, path: &str, plac
             .hint("name the networks of the applications: `from: [198.51.100.7/32]`; people go through SSH");
         return Some(WORLD_OPEN_DATABASE.cite(finding));
     }
-    if rule.port == SSH {
+    if rule.port == server.ssh_port() {
+        let port = rule.port;
         let finding = WORLD_OPEN_SSH
-            .broken(format!("port 22 of `{base}` is open to {from}"), declared(rule))
+            .broken(format!("port {port} of `{base}` is open to {from}"), declared(rule))
             .at(places.span(path), "everybody may try to log in")
             .hint("name the networks that operators come from");
         return Some(WORLD_OPEN_SSH.cite(finding));
@@ -160,7 +156,11 @@ fn broader(base: &str, server: &Server, places: &Places) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (rule, narrow, path) in &listed {
         let wider = listed.iter().find(|(other, wide, _)| {
-            other.port == rule.port && other.protocol == rule.protocol && contains(wide.net(), narrow.net())
+            let same_port = other.port == rule.port && other.protocol == rule.protocol;
+            // A rule that another one opens to the world is an error of the inventory already.
+            let contradicts =
+                !std::ptr::eq(*other, *rule) && wide.is_as_good_as_anywhere() && !narrow.is_as_good_as_anywhere();
+            same_port && contains(wide.net(), narrow.net()) && !contradicts
         });
         if let Some((_, wide, wide_path)) = wider {
             let finding = BROADER_RULE_WINS
@@ -182,14 +182,15 @@ fn contains(wide: IpNet, narrow: IpNet) -> bool {
 }
 
 fn ssh_unreachable(base: &str, server: &Server, places: &Places) -> Option<Diagnostic> {
-    let opens_ssh = |rule: &FirewallRule| rule.port == SSH && rule.protocol == Protocol::Tcp;
+    let port = server.ssh_port();
+    let opens_ssh = |rule: &FirewallRule| rule.port == port && rule.protocol == Protocol::Tcp;
     if server.firewall.iter().any(opens_ssh) {
         return None;
     }
     let finding = SSH_UNREACHABLE
-        .broken(format!("no rule of `{base}` opens port 22: nobody could log in, Seawall included"), ports(server))
-        .at(places.span(&format!("{base}.firewall")), "port 22 is not in it")
-        .hint("add `- { port: 22, from: [203.0.113.0/24], why: operators }` with your network");
+        .broken(format!("no rule of `{base}` opens port {port}: nobody could log in, Seawall included"), ports(server))
+        .at(places.span(&format!("{base}.firewall")), format!("port {port} is not in it"))
+        .hint(format!("add `- {{ port: {port}, from: [203.0.113.0/24], why: operators }}` with your network"));
     Some(SSH_UNREACHABLE.cite(finding))
 }
 
