@@ -14,9 +14,16 @@ use tera::{Context, Tera};
 pub static TEMPLATES: &[(&str, &str)] = &[
     ("first-boot.sh", include_str!("../templates/first-boot.sh")),
     ("authorized_keys", include_str!("../templates/authorized_keys")),
+    ("sshd.conf", include_str!("../templates/sshd.conf")),
+    ("fail2ban-jails.conf", include_str!("../templates/fail2ban-jails.conf")),
+    ("fail2ban-postgresql.conf", include_str!("../templates/fail2ban-postgresql.conf")),
+    ("fail2ban-server.conf", include_str!("../templates/fail2ban-server.conf")),
+    ("never-ban.sh", include_str!("../templates/never-ban.sh")),
     ("sudoers", include_str!("../templates/sudoers")),
     ("sysctl.conf", include_str!("../templates/sysctl.conf")),
     ("timesyncd.conf", include_str!("../templates/timesyncd.conf")),
+    ("ufw.conf", include_str!("../templates/ufw.conf")),
+    ("ufw.rules", include_str!("../templates/ufw.rules")),
     ("upgrades.conf", include_str!("../templates/upgrades.conf")),
 ];
 
@@ -74,11 +81,24 @@ mod tests {
     /// A context for every template; a template without one fails the test.
     fn context(name: &str) -> Value {
         let own = match name {
-            "authorized_keys" => json!({ "keys": ["ssh-ed25519 AAAA a&b"], "foreign": ["# theirs"] }),
+            "authorized_keys" => json!({ "keys": ["ssh-ed25519 AAAA a&b"] }),
             "first-boot.sh" => json!({ "user": "admin", "keys": ["ssh-ed25519 AAAA a&b"] }),
+            "sshd.conf" => json!({
+                "ports": [22], "users": "admin", "max_auth_tries": 3, "login_grace": 30, "alive_interval": 300,
+                "disable_forwarding": "yes", "tcp_forwarding": "no", "trusted_ca": ["none"], "weak_kex": "a*", "weak_host_keys": "b*",
+                "weak_ciphers": "c*", "weak_macs": "d*",
+            }),
+            "fail2ban-jails.conf" => json!({
+                "ignore": "::1/128", "never_ban": "/never-ban", "longest_ban": 2,
+                "jails": [{ "name": "a", "why": ["b"], "own": [["c", "d"]], "retries": 1, "within": 1, "ban": 1 }],
+            }),
+            "fail2ban-postgresql.conf" | "ufw.conf" => json!({}),
+            "fail2ban-server.conf" => json!({ "log": "/log", "history": 1 }),
+            "never-ban.sh" => json!({ "days": 7 }),
             "sudoers" => json!({ "user": "admin" }),
             "sysctl.conf" => json!({ "groups": [{ "why": "because", "settings": { "vm.swappiness": "10" } }] }),
             "timesyncd.conf" => json!({ "servers": "192.0.2.1" }),
+            "ufw.rules" => json!({ "prefix": "ufw6", "rules": [["### tuple ### a b", "-A c -j ACCEPT"]] }),
             "upgrades.conf" => json!({ "unattended": "1" }),
             other => panic!("no context for template `{other}`"),
         };

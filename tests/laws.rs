@@ -14,10 +14,13 @@ use cases::Case;
 use model::Model;
 use seawall::inventory::sections::Inventory;
 use seawall::kinds::cloudwatch_alarm::CloudwatchAlarm;
+use seawall::kinds::host_fail2ban::HostFail2ban;
 use seawall::kinds::host_packages::HostPackages;
+use seawall::kinds::host_sshd::HostSshd;
 use seawall::kinds::host_swap::HostSwap;
 use seawall::kinds::host_sysctl::HostSysctl;
 use seawall::kinds::host_time::HostTime;
+use seawall::kinds::host_ufw::HostUfw;
 use seawall::kinds::host_updates::HostUpdates;
 use seawall::kinds::host_users::HostUsers;
 use seawall::kinds::iam_user::IamUser;
@@ -51,7 +54,7 @@ fn inventory(secret_file: &str) -> Inventory {
                 { "port": 123, "protocol": "udp", "from": ["198.51.100.7/32"], "why": "time" },
             ],
             "packages": ["jq"],
-            "updates": {}, "sysctl": {}, "time": {}, "swap": {},
+            "updates": {}, "sysctl": {}, "time": {}, "swap": {}, "sshd": {}, "fail2ban": {},
             "postgres": { "roles": roles },
         })
     };
@@ -91,8 +94,8 @@ fn declared() -> Vec<Wanted> {
 
 /// All that judging says, as one text.
 fn said(judged: &Judged) -> String {
-    let Judged { observed, owner, fields, files, steps, remarks, refusals } = judged;
-    format!("{observed:?} {owner:?} {fields:?} {files:?} {steps:?} {remarks:?} {refusals:?}")
+    let Judged { observed, owner, fields, files, steps, remarks, refusals, undo, opening } = judged;
+    format!("{observed:?} {owner:?} {fields:?} {files:?} {steps:?} {remarks:?} {refusals:?} {undo:?} {opening:?}")
 }
 
 /// All that creating says, as one text.
@@ -143,6 +146,9 @@ fn every_kind_declares_and_its_wishes_survive_saving() {
         survives::<HostSysctl>(&inventory),
         survives::<HostTime>(&inventory),
         survives::<HostSwap>(&inventory),
+        survives::<HostSshd>(&inventory),
+        survives::<HostUfw>(&inventory),
+        survives::<HostFail2ban>(&inventory),
     ];
     assert_eq!(names.to_vec(), KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>(), "a kind is missing here");
 }

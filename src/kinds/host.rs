@@ -132,7 +132,18 @@ impl<'a> Wanted<'a> {
 
 /// Runs a program with arguments.
 pub(crate) fn run(argv: &[&str], timeout_s: u32, what: impl Into<String>) -> Step {
-    Step::Host(HostStep::Run { argv: owned(argv), env: BTreeMap::new(), stdin: None, timeout_s, what: what.into() })
+    settled(argv, timeout_s, what, None)
+}
+
+/// Runs a program that makes a service take up what is on disk. When a guarded change is put back, `revert` does the
+/// same with the files that were there before.
+pub(crate) fn run_guarded(argv: &[&str], revert: &[&str], timeout_s: u32, what: impl Into<String>) -> Step {
+    settled(argv, timeout_s, what, Some(owned(revert)))
+}
+
+fn settled(argv: &[&str], timeout_s: u32, what: impl Into<String>, revert: Option<Vec<String>>) -> Step {
+    let (argv, env, what) = (owned(argv), BTreeMap::new(), what.into());
+    Step::Host(HostStep::Run { argv, env, stdin: None, timeout_s, revert, what })
 }
 
 /// Makes a directory, or gives one that is there this owner and mode.
@@ -205,7 +216,7 @@ mod tests {
         let declared: Vec<_> = host.flat_map(|kind| (kind.declare)(&inventory)).collect();
         let declared: Vec<_> = declared.iter().map(|wanted| wanted.address.to_string()).collect();
         assert!(declared.contains(&"host.users/db".to_owned()));
-        for optional in ["packages", "updates", "sysctl", "time", "swap"] {
+        for optional in ["packages", "updates", "sysctl", "time", "swap", "ufw", "sshd", "fail2ban"] {
             assert!(!declared.contains(&format!("host.{optional}/db")), "{optional}");
         }
     }

@@ -11,7 +11,9 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host;
+use crate::kinds::host_fail2ban;
 use crate::kinds::host_time;
+use crate::kinds::host_ufw;
 use crate::kinds::host_updates;
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::FieldChange;
@@ -25,7 +27,7 @@ const UPDATE_TIMEOUT_S: u32 = 240;
 /// idle machine and minutes on a burstable one without credit.
 const INSTALL_TIMEOUT_S: u32 = 1_200;
 /// First boot runs apt by itself; wait this many seconds for its lock instead of failing.
-const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=300";
+pub(crate) const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=300";
 
 pub struct HostPackages;
 
@@ -49,6 +51,12 @@ fn wanted(server: &Server) -> BTreeSet<String> {
     }
     if server.time.is_some() {
         packages.insert(host_time::PACKAGE.to_owned());
+    }
+    if !server.firewall.is_empty() {
+        packages.insert(host_ufw::PACKAGE.to_owned());
+    }
+    if server.fail2ban.is_some() {
+        packages.extend(host_fail2ban::PACKAGES.map(str::to_owned));
     }
     packages
 }
@@ -196,13 +204,14 @@ fn words(status: &str) -> &'static str {
 }
 
 /// A run of apt or dpkg that asks nothing: not debconf, and not needrestart where it is installed.
-fn apt(argv: &[&str], timeout_s: u32, what: &str) -> Step {
+pub(crate) fn apt(argv: &[&str], timeout_s: u32, what: &str) -> Step {
     let env = [("DEBIAN_FRONTEND", "noninteractive"), ("NEEDRESTART_MODE", "a")];
     Step::Host(HostStep::Run {
         argv: argv.iter().map(|&word| word.to_owned()).collect(),
         env: env.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect(),
         stdin: None,
         timeout_s,
+        revert: None,
         what: what.to_owned(),
     })
 }

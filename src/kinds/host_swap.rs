@@ -123,6 +123,7 @@ fn append() -> Step {
         env: BTreeMap::new(),
         stdin: Some(format!("{LINE}\n")),
         timeout_s: QUICK_S,
+        revert: None,
         what: format!("list {PATH} in {FSTAB}"),
     })
 }

@@ -3,7 +3,7 @@
 //! One file that comes after the package's own; `apt-config dump` tells whether it wins. Deliberately absent: updates
 //! from other archives than Debian's security archive (they restart the database), and reboots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,6 +27,15 @@ const PATH: &str = "/etc/apt/apt.conf.d/52seawall-upgrades";
 const REBOOT: &str = "/run/reboot-required";
 const TIMERS: [&str; 2] = ["apt-daily.timer", "apt-daily-upgrade.timer"];
 const ASK_CONFIG: [&str; 2] = ["apt-config", "dump"];
+/// Origin and address of each archive that apt takes packages from.
+const ASK_ARCHIVES: [&str; 5] = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(SITE)", "Created-By: Packages"];
+/// Prints the stamp that apt's daily service leaves behind, where it is younger than three days.
+const ASK_RECENT_RUN: [&str; 8] =
+    ["find", "/var/lib/apt/periodic", "-maxdepth", "1", "-name", "upgrade-stamp", "-mtime", "-3"];
+/// Prints our file where it is older than that: a run can be expected.
+const ASK_LONG_SET: [&str; 4] = ["find", PATH, "-mtime", "+3"];
+/// The one origin whose security updates are installed.
+const COVERED: &str = "Debian";
 const ORIGINS: &str = "Unattended-Upgrade::Origins-Pattern";
 
 pub struct HostUpdates;
@@ -47,6 +56,11 @@ pub struct Actual {
     /// Timer to its state, for example `enabled, active`.
     pub timers: BTreeMap<String, String>,
     pub reboot_due: bool,
+    /// Archives whose updates are not installed automatically.
+    pub not_covered: BTreeSet<String>,
+    /// No run for days although one could be expected. Time alone makes it so, hence not part of a plan's guard.
+    #[serde(skip)]
+    pub overdue: bool,
 }
 
 fn ask_timer(verb: &'static str) -> Vec<&'static str> {
@@ -110,7 +124,17 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
     }
     let reboot_due = host::file(answers, REBOOT)?.is_some();
     let apt = apt_values(desired, &dump.stdout);
-    Ok(file.map(|file| Actual { file: Some(file), apt, timers, reboot_due }))
+    let archives = host::command(answers, &ASK_ARCHIVES, &[0])?;
+    let archives = archives.stdout.lines().filter_map(|line| line.split_once('|'));
+    let not_covered = archives
+        .filter(|(origin, _)| *origin != COVERED)
+        .map(|(origin, site)| if origin.is_empty() { site.to_owned() } else { format!("{origin} ({site})") });
+    let not_covered = not_covered.collect();
+    // Status 1: the folder, or our file, is not there.
+    let recent = host::command(answers, &ASK_RECENT_RUN, &[0, 1])?;
+    let long_set = host::command(answers, &ASK_LONG_SET, &[0, 1])?;
+    let overdue = recent.stdout.trim().is_empty() && !long_set.stdout.trim().is_empty();
+    Ok(file.map(|file| Actual { file: Some(file), apt, timers, reboot_due, not_covered, overdue }))
 }
 
 impl Kind for HostUpdates {
@@ -123,7 +147,7 @@ only known about (`report`).
 
 Does not manage: archives of PostgreSQL and Timescale; their updates restart the database and are a person's decision.
 An update of Debian's own PostgreSQL package is a security update and does restart it. Never reboots: a reboot that is
-due is remarked on. When the section goes, the file goes; the package and its own defaults stay.
+due is remarked on, and so are archives that are not covered, and a run that has not happened for three days. When the section goes, the file goes; the package and its own defaults stay.
 
     servers:
       db:
@@ -155,6 +179,9 @@ due is remarked on. When the section goes, the file goes; the package and its ow
             command(&ask_timer("is-enabled")),
             command(&ask_timer("is-active")),
             file(REBOOT),
+            command(&ASK_ARCHIVES),
+            command(&ASK_RECENT_RUN),
+            command(&ASK_LONG_SET),
         ]
     }
 
@@ -170,6 +197,9 @@ due is remarked on. When the section goes, the file goes; the package and its ow
             timers,
             // A remark: no step of ours reboots.
             reboot_due: _,
+            // Remarks, too: whose packages are installed, and time, are no steps of ours.
+            not_covered: _,
+            overdue: _,
         } = actual;
         let mut fields: Vec<FieldChange> =
             Wanted::public(PATH, text(desired)).change(file.as_ref()).into_iter().collect();
@@ -221,8 +251,16 @@ due is remarked on. When the section goes, the file goes; the package and its ow
         vec![Wanted::public(PATH, text(desired)).diff(before)]
     }
 
-    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<String> {
-        let remark = "a reboot is due: an update that is installed does not work yet".to_owned();
-        actual.reboot_due.then_some(remark).into_iter().collect()
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if actual.reboot_due {
+            remarks.push("a reboot is due: an update that is installed does not work yet".to_owned());
+        }
+        if actual.overdue && desired.install {
+            remarks.push("no security update has run for three days: see `journalctl -u apt-daily-upgrade`".to_owned());
+        }
+        let archives = actual.not_covered.iter();
+        remarks.extend(archives.map(|archive| format!("updates of {archive} are not installed automatically")));
+        remarks
     }
 }

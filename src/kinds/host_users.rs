@@ -1,8 +1,8 @@
 //! `host.users`: the login user, its sudo, and the keys that open its door.
 //!
-//! Adds what is missing and takes nothing away: keys that nobody declared are reported and kept, until removing them is
-//! protected against locking the operator out. Deliberately absent: passwords (the account has none to guess), other
-//! users, and sshd's settings.
+//! Keys that nobody declared are taken away, and the image's own user where operators log in as another. All of it is
+//! guarded: a new login proves it, or the host puts it back. Deliberately absent: passwords (the account has none to
+//! guess), other users, and sshd's settings.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,13 +12,17 @@ use crate::inventory::scalar::PublicKey;
 use crate::inventory::sections::Inventory;
 use crate::kinds::host::{self, QUICK_S, Wanted};
 use crate::kinds::{Declared, Kind, Owned};
-use crate::plan::change::{FieldChange, FileDiff};
+use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
 use crate::plan::step::Step;
 use crate::render::render;
 
 const SHELL: &str = "/bin/bash";
+/// The user that Debian's cloud images bring, with sudo and the key pair of the instance.
+const IMAGE_USER: &str = "admin";
+/// What gives the image's user its sudo.
+const IMAGE_SUDOERS: &str = "/etc/sudoers.d/90-cloud-init-users";
 
 pub struct HostUsers;
 
@@ -41,6 +45,18 @@ pub struct Actual {
     /// Mode, owner and group of `~/.ssh`.
     pub directory: Option<String>,
     pub keys: Option<FileState>,
+    /// `authorized_keys2`, which sshd reads as well by default.
+    pub more_keys: Option<FileState>,
+    /// What is left of the image's user, where operators log in as another.
+    pub image_user: Option<ImageUser>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageUser {
+    /// No login of any kind succeeds.
+    pub expired: bool,
+    pub sudo: bool,
+    pub keys: bool,
 }
 
 fn home(user: &str) -> String {
@@ -82,20 +98,27 @@ fn opens(text: &str, key: &PublicKey) -> bool {
     text.lines().find(|line| is_about(line, key)).is_some_and(|line| is_plain(line, key))
 }
 
-/// Lines that are not ours: everything but our heading and the declared keys as they are declared.
+/// Lines that open the door to somebody who is not declared. A declared key with options is told by [`opens`].
 fn foreign<'a>(desired: &Desired, text: &'a str) -> Vec<&'a str> {
-    let heading = format!("# managed by Seawall ({})", desired.address);
-    let ours = |line: &&str| line.starts_with(&heading) || desired.keys.iter().any(|key| is_plain(line, key));
-    text.lines().filter(|line| !ours(line)).collect()
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.filter(|line| !desired.keys.iter().any(|key| is_about(line, key))).collect()
 }
 
-fn authorized_keys(desired: &Desired, before: Option<&FileState>) -> String {
-    let before = before.and_then(|file| file.text.as_deref()).unwrap_or_default();
-    let context = serde_json::json!({
-        "address": desired.address,
-        "keys": desired.keys,
-        "foreign": foreign(desired, before),
-    });
+/// A line of somebody's, short enough to be read: type, the end of the key, and what it is called.
+fn short(line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let blob = words.iter().position(|word| word.starts_with("AAAA"));
+    match blob {
+        Some(at) if at > 0 => {
+            let tail: String = words[at].chars().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect();
+            format!("{} …{tail} {}", words[at - 1], words[at + 1..].join(" ")).trim_end().to_owned()
+        }
+        _ => line.chars().take(60).collect(),
+    }
+}
+
+fn authorized_keys(desired: &Desired) -> String {
+    let context = serde_json::json!({ "address": desired.address, "keys": desired.keys });
     render("authorized_keys", &context).expect("the template and its context are tested together")
 }
 
@@ -131,6 +154,7 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
         let why = format!("{} is not text; its other keys could not be kept", keys_path(desired));
         return Err(Unseen::Misread(why));
     }
+    let image_user = if user == IMAGE_USER { None } else { image_user(answers)? };
     let group = host::command(answers, &["id", "-gn", "--", user], &[0])?;
     let sudo = answers.command(&["sudo", "-n", "-l", "-U", user])?;
     let directory = answers.command(&["stat", "-c", "%a %U:%G", &ssh_path(desired)])?;
@@ -141,6 +165,30 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
         sudoers: host::file(answers, &sudoers_path(desired))?,
         directory: directory.ok().then(|| directory.stdout.trim().to_owned()),
         keys,
+        more_keys: host::file(answers, &more_keys_path(desired))?,
+        image_user,
+    }))
+}
+
+fn more_keys_path(desired: &Desired) -> String {
+    format!("{}2", keys_path(desired))
+}
+
+fn image_keys() -> String {
+    format!("{}/.ssh/authorized_keys", home(IMAGE_USER))
+}
+
+fn image_user(answers: &Answers) -> Result<Option<ImageUser>, Unseen> {
+    // Status 1: there is no such user.
+    let account = host::command(answers, &["chage", "-l", IMAGE_USER], &[0, 1])?;
+    if !account.ok() {
+        return Ok(None);
+    }
+    let expires = account.stdout.lines().find_map(|line| line.strip_prefix("Account expires"));
+    Ok(Some(ImageUser {
+        expired: expires.is_some_and(|at| at.trim_start_matches([':', ' ', '\t']).starts_with("Jan 01, 1970")),
+        sudo: host::file(answers, IMAGE_SUDOERS)?.is_some(),
+        keys: host::file(answers, &image_keys())?.is_some(),
     }))
 }
 
@@ -149,11 +197,14 @@ impl Kind for HostUsers {
     const SUMMARY: &'static str = "the login user, its passwordless sudo, and its keys";
     const EXPLAIN: &'static str = "\
 Manages: that the login user exists with a shell, may use sudo without a password (a drop-in checked by visudo before it
-is put in place, and judged by what sudo grants in effect), and that every declared key opens its door: in
-~/.ssh/authorized_keys, before all others and without restrictions.
+is put in place, and judged by what sudo grants in effect), and that the declared keys open its door and no others do: in
+~/.ssh/authorized_keys, without restrictions. Where operators log in as somebody else than the image's own `admin`, that
+account is expired, and its sudo and keys are taken away.
 
-Does not manage: keys that nobody declared. They are reported and kept, and so is a key that leaves the list. It never
-takes access away, so when the section's server goes, nothing is removed either.
+A change is kept only if a new login works and becomes root; otherwise the host puts everything back by itself. A key that
+is taken away from somebody who is connected ends no connection.
+
+Does not manage: passwords, and other users than these two. The login cannot leave the inventory, so nothing is removed.
 
     servers:
       db:
@@ -161,6 +212,8 @@ takes access away, so when the section's server goes, nothing is removed either.
           user: admin
           keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g ops]
 ";
+
+    const RISK: Risk = Risk::MayLockOut;
 
     type Desired = Desired;
     type Actual = Actual;
@@ -182,14 +235,19 @@ takes access away, so when the section's server goes, nothing is removed either.
 
     fn probes(desired: &Desired) -> Vec<Probe> {
         let user = desired.user.as_str();
-        vec![
+        let mut probes = vec![
             command(&["getent", "passwd", user]),
             command(&["id", "-gn", "--", user]),
             command(&["sudo", "-n", "-l", "-U", user]),
             command(&["stat", "-c", "%a %U:%G", &ssh_path(desired)]),
             file(&sudoers_path(desired)),
             file(&keys_path(desired)),
-        ]
+            file(&more_keys_path(desired)),
+        ];
+        if user != IMAGE_USER {
+            probes.extend([command(&["chage", "-l", IMAGE_USER]), file(IMAGE_SUDOERS), file(&image_keys())]);
+        }
+        probes
     }
 
     fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {
@@ -198,7 +256,16 @@ takes access away, so when the section's server goes, nothing is removed either.
 
     fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
         let Desired { address: _, user, keys } = desired;
-        let Actual { shell, group, passwordless_sudo, sudoers: drop_in, directory, keys: key_file } = actual;
+        let Actual {
+            shell,
+            group,
+            passwordless_sudo,
+            sudoers: drop_in,
+            directory,
+            keys: key_file,
+            more_keys,
+            image_user,
+        } = actual;
         let mut fields = Vec::new();
         // Any shell that lets one in is the user's own choice.
         if shell.is_empty() || shell.ends_with("/nologin") || shell.ends_with("/false") {
@@ -211,6 +278,20 @@ takes access away, so when the section's server goes, nothing is removed either.
         for key in keys.iter().filter(|key| !opens(text, key)) {
             let path = format!("keys.{}", key.identity());
             fields.push(FieldChange::new(path, None, Some(Value::from(key.as_str()))));
+        }
+        for line in foreign(desired, text) {
+            let path = format!("keys.{}", short(line));
+            fields.push(FieldChange::new(path, Some(Value::from("opens the door, not declared")), None));
+        }
+        if more_keys.is_some() {
+            let before = Some(Value::from("read by sshd as well"));
+            fields.push(FieldChange::new(format!("keys.{}", more_keys_path(desired)), before, None));
+        }
+        if let Some(ImageUser { expired, sudo, keys }) = image_user {
+            let path = |what: &str| format!("image_user.{what}");
+            fields.extend(FieldChange::between(&path("expired"), expired, &true));
+            fields.extend(FieldChange::between(&path("sudo"), sudo, &false));
+            fields.extend(FieldChange::between(&path("keys"), keys, &false));
         }
         if let Some(file) = key_file {
             let access = format!("{} {}:{}", file.mode, file.owner, file.group);
@@ -240,20 +321,28 @@ takes access away, so when the section's server goes, nothing is removed either.
             steps.push(host::directory(&ssh_path(desired), user, group, "0700"));
         }
         if fields.iter().any(|field| field.path.starts_with("keys") && field.limit.is_none()) {
-            let keys = Wanted {
-                path: &keys_path(desired),
-                owner: user,
-                group,
-                mode: "0600",
-                text: authorized_keys(desired, actual.and_then(|actual| actual.keys.as_ref())),
-            };
+            let keys =
+                Wanted { path: &keys_path(desired), owner: user, group, mode: "0600", text: authorized_keys(desired) };
             steps.push(keys.step(None));
+        }
+        if differs(&format!("keys.{}", more_keys_path(desired))) {
+            steps.push(host::remove_file(&more_keys_path(desired)));
+        }
+        if differs("image_user.keys") {
+            steps.push(host::remove_file(&image_keys()));
+        }
+        if differs("image_user.sudo") {
+            steps.push(host::remove_file(IMAGE_SUDOERS));
+        }
+        if differs("image_user.expired") {
+            let (expire, undo) = (["chage", "-E", "0", IMAGE_USER], ["chage", "-E", "-1", IMAGE_USER]);
+            steps.push(host::run_guarded(&expire, &undo, QUICK_S, format!("expire the image's user {IMAGE_USER}")));
         }
         steps
     }
 
     fn remove(_owned: &Owned) -> Vec<Step> {
-        // Taking away a door that somebody may be using needs the protection against lock-out first.
+        // Every server has a login; what is recorded here goes with its server.
         Vec::new()
     }
 
@@ -276,23 +365,12 @@ takes access away, so when the section's server goes, nothing is removed either.
         let access = keys.map(|file| format!("{} {}:{}", file.mode, file.owner, file.group));
         let wanted = actual.map(|actual| keys_access(&desired.user, &actual.group));
         // Only where it is written: a file that is good enough stays without our heading.
-        if access != wanted || !desired.keys.iter().all(|key| opens(text, key)) {
-            let after = authorized_keys(desired, keys);
+        let good = desired.keys.iter().all(|key| opens(text, key)) && foreign(desired, text).is_empty();
+        if access != wanted || !good {
+            let after = authorized_keys(desired);
             files.push(Wanted::public(&keys_path(desired), after).diff(keys));
         }
         files
-    }
-
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
-        let text = actual.keys.as_ref().and_then(|file| file.text.as_deref()).unwrap_or_default();
-        let lines = foreign(desired, text).into_iter().map(str::trim);
-        lines
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .map(|line| {
-                let name = line.split_whitespace().last().unwrap_or(line);
-                format!("a key that is not declared opens {}'s door: `{name}`", desired.user)
-            })
-            .collect()
     }
 }
 

@@ -104,7 +104,8 @@ servers:
     }
 
     fn read(desired: &Desired, answers: &Answers) -> Observed<Instance> {
-        cloud::read(answers, &probe(desired))
+        // What is open in front of it is another kind's.
+        cloud::read(answers, &probe(desired)).map(|found: Instance| Instance { open_tcp: Vec::new(), ..found })
     }
 
     fn diff(desired: &Desired, actual: &Instance) -> Vec<FieldChange> {
@@ -112,6 +113,7 @@ servers:
         let Desired { name: _, bundle, blueprint, zone, key_pair, auto_snapshot, login_user: _, login_keys: _, tags } =
             desired;
         let Instance {
+            open_tcp: _,
             name: _,
             state: _,
             bundle: has_bundle,

@@ -13,18 +13,20 @@ use serde_json::Value;
 
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
-use crate::inventory::sections::{Inventory, Protocol, Rescue, Server, Sources};
+use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::cloud::{self, step};
-use crate::kinds::{Declared, Kind, Owned, physical_name};
+use crate::kinds::firewall::{self, OpenPort};
+use crate::kinds::operator::{self, Operator};
+use crate::kinds::{Declared, Kind, Opening, Owned, physical_name};
 use crate::plan::Place;
-use crate::plan::change::FieldChange;
+use crate::plan::change::{FieldChange, Risk};
 use crate::plan::cloud::{PortRule, Ports};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CloudProbe, Probe};
 use crate::plan::step::{CloudStep, Step};
 
-/// SSH's port, which Lightsail's browser login needs.
-const SSH: i32 = 22;
+/// The port that sshd of a new server listens on.
+const SSH: u16 = 22;
 /// The one alias that Lightsail has: the addresses of its browser login.
 const RESCUE_ALIAS: &str = "lightsail-connect";
 
@@ -36,6 +38,8 @@ pub struct Desired {
     /// The server's name in the inventory.
     pub server: String,
     pub instance: String,
+    /// The port that sshd is wanted on.
+    pub ssh_port: u16,
     /// Sorted, one per protocol and port.
     pub rules: Vec<PortRule>,
 }
@@ -48,89 +52,52 @@ pub struct Actual {
     /// The address from which the server sees us, while it does. Not part of a plan's guard: a plan that one person
     /// makes and another applies is the same plan.
     #[serde(skip)]
-    pub operator: Option<IpAddr>,
-}
-
-/// Prints the address of the SSH client that this runs for. sudo takes the variable away, so it is looked for in the
-/// processes above, up to the login.
-const CLIENT: &str = r#"p=$$
-while [ "$p" -gt 1 ]; do
-    client=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=\([^ ]*\) .*/\1/p')
-    if [ -n "$client" ]; then echo "$client" && exit; fi
-    p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status")
-done
-exit 1"#;
-
-fn ask_client() -> Vec<String> {
-    ["sh", "-c", CLIENT].map(str::to_owned).to_vec()
+    pub operator: Option<Operator>,
 }
 
 /// Where the server sees us coming from. A server that we cannot log in to sees nobody: opening its ports must then
 /// still be possible.
-fn operator(desired: &Desired, answers: &Answers) -> Result<Option<IpAddr>, Unseen> {
-    match answers.on_server(&desired.server, &ask_client()) {
-        Ok(state) => Ok(state.stdout.trim().parse().ok()),
+fn operator_of(desired: &Desired, answers: &Answers) -> Result<Option<Operator>, Unseen> {
+    match answers.on_server(&desired.server, &operator::ask().map(str::to_owned)) {
+        Ok(state) => Ok(operator::read(state)),
         Err(Unseen::Misread(why)) => Err(Unseen::Misread(why)),
         Err(Unseen::NotYetCreated(_) | Unseen::Unreachable(_) | Unseen::Refused(_)) => Ok(None),
     }
 }
 
-/// Whether an address may connect to SSH's port by these rules.
-fn lets_in(rules: &[PortRule], address: IpAddr) -> bool {
-    let ssh = |rule: &&PortRule| rule.protocol == "tcp" && rule.from <= SSH && SSH <= rule.to;
+fn is_about(rule: &PortRule, port: u16) -> bool {
+    rule.protocol == "tcp" && (rule.from..=rule.to).contains(&port.into())
+}
+
+/// Whether an address may connect to a TCP port by these rules.
+fn lets_in(rules: &[PortRule], address: IpAddr, port: u16) -> bool {
     let networks = |rule: &PortRule| [&rule.cidrs, &rule.ipv6_cidrs].into_iter().flatten().cloned().collect::<Vec<_>>();
     let holds = |network: &String| network.parse::<IpNet>().is_ok_and(|network| network.contains(&address));
-    rules.iter().filter(ssh).flat_map(networks).any(|network| holds(&network))
+    rules.iter().filter(|rule| is_about(rule, port)).flat_map(networks).any(|network| holds(&network))
 }
 
 fn probe(desired: &Desired) -> CloudProbe {
     CloudProbe::Ports { instance: desired.instance.clone() }
 }
 
-/// Who may connect to one port.
-#[derive(Default)]
-struct Open {
-    v4: BTreeSet<String>,
-    v6: BTreeSet<String>,
-    aliases: BTreeSet<String>,
-}
-
-/// The rules of a server's `firewall`, merged by protocol and port. IPv4 and IPv6 are two firewalls at Lightsail: both
-/// sides are stated, also when one is empty.
+/// The rules of a server's `firewall`. IPv4 and IPv6 are two firewalls at Lightsail: both sides are stated, also when
+/// one is empty.
 fn rules(server: &Server) -> Vec<PortRule> {
-    let mut merged: BTreeMap<(&str, i32), Open> = BTreeMap::new();
-    for rule in &server.firewall {
-        let protocol = match rule.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
+    let rule = |open: OpenPort| {
+        let of = |v4: bool| {
+            let networks = open.sources.keys().filter(|network| matches!(network, IpNet::V4(_)) == v4);
+            networks.map(ToString::to_string).collect::<BTreeSet<_>>().into_iter().collect()
         };
-        let open = merged.entry((protocol, i32::from(rule.port))).or_default();
-        match &rule.from {
-            Sources::Anywhere(_) => {
-                open.v4.insert("0.0.0.0/0".to_owned());
-                open.v6.insert("::/0".to_owned());
-            }
-            Sources::Networks(networks) => {
-                for network in networks {
-                    let side = if network.is_v4() { &mut open.v4 } else { &mut open.v6 };
-                    side.insert(network.to_string());
-                }
-            }
+        PortRule {
+            protocol: open.protocol.to_owned(),
+            from: open.port.into(),
+            to: open.port.into(),
+            cidrs: of(true),
+            ipv6_cidrs: of(false),
+            aliases: open.rescue.then(|| RESCUE_ALIAS.to_owned()).into_iter().collect(),
         }
-    }
-    let rescue = server.login.rescue == Rescue::LightsailConnect;
-    if let Some(ssh) = merged.get_mut(&("tcp", SSH)).filter(|_| rescue) {
-        ssh.aliases.insert(RESCUE_ALIAS.to_owned());
-    }
-    let rule = |((protocol, port), open): ((&str, i32), Open)| PortRule {
-        protocol: protocol.to_owned(),
-        from: port,
-        to: port,
-        cidrs: open.v4.into_iter().collect(),
-        ipv6_cidrs: open.v6.into_iter().collect(),
-        aliases: open.aliases.into_iter().collect(),
     };
-    let mut rules: Vec<PortRule> = merged.into_iter().map(rule).collect();
+    let mut rules: Vec<PortRule> = firewall::openings(server).into_iter().map(rule).collect();
     rules.sort();
     rules
 }
@@ -159,16 +126,20 @@ Opens exactly the ports of the server's `firewall` list in Lightsail's own firew
 everything else. Lightsail opens 22 and 80 to the world on every new server; the first apply closes what is not declared.
 With `login.rescue: lightsail-connect`, port 22 is also open to Lightsail's browser login.
 
-A list that would close port 22 to the address from which you are connected is refused.
+A list that would close SSH's port to the address from which you are connected is refused. After a change a new login must
+work, or the ports are put back as they were (exit code 5). Where sshd moves to another port, both are open until sshd has
+been proven behind the new one.
 
 The whole set is put in one call and read back until it is equal, because that call closes every port it does not name.
-The host's own firewall is a second line that this kind does not manage.
+The host's own firewall is a second line, made from the same list: `host.ufw`.
 
 servers:
   db:
     firewall:
       - { port: 22, from: [203.0.113.0/24], why: operators }
       - { port: 443, from: anywhere, why: certificate validation }";
+
+    const RISK: Risk = Risk::MayLockOut;
 
     type Desired = Desired;
     type Actual = Actual;
@@ -185,6 +156,7 @@ servers:
                 desired: Desired {
                     server: server.to_string(),
                     instance: physical_name(environment, server.as_str(), ""),
+                    ssh_port: section.ssh_port(),
                     rules: rules(section),
                 },
             })
@@ -193,19 +165,22 @@ servers:
 
     fn probes(desired: &Desired) -> Vec<Probe> {
         let mut probes = cloud::probe(probe(desired));
-        probes.push(Probe::OnServer { server: desired.server.clone(), argv: ask_client() });
+        probes.push(Probe::OnServer {
+            server: desired.server.clone(),
+            argv: operator::ask().map(str::to_owned).to_vec(),
+        });
         probes
     }
 
     fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {
-        cloud::read(answers, &probe(desired)).and_then(|ports| match operator(desired, answers) {
+        cloud::read(answers, &probe(desired)).and_then(|ports| match operator_of(desired, answers) {
             Ok(operator) => Observed::Present(Actual { ports, operator }),
             Err(why) => Observed::Unknown(why),
         })
     }
 
     fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
-        let Desired { server: _, instance: _, rules: wanted } = desired;
+        let Desired { server: _, instance: _, ssh_port: _, rules: wanted } = desired;
         let Actual { ports: Ports { rules: found }, operator: _ } = actual;
         let (wanted, found) = (by_name(wanted), by_name(found));
         let names: BTreeSet<&String> = wanted.keys().chain(found.keys()).collect();
@@ -216,13 +191,14 @@ servers:
     }
 
     fn refusals(desired: &Desired, actual: &Actual, _: &[FieldChange]) -> Vec<Diagnostic> {
-        let shut_out = |address: &IpAddr| !lets_in(&desired.rules, *address);
-        let refusal = |address: IpAddr| {
+        let port = desired.ssh_port;
+        let shut_out = |operator: &Operator| !lets_in(&desired.rules, operator.address, port);
+        let refusal = |operator: Operator| {
             Diagnostic::error(
                 "operator-shut-out",
                 format!(
-                    "port 22 of `{}` would be closed to {address}, from where you are connected now",
-                    desired.server
+                    "port {port} of `{}` would be closed to {}, from where you are connected now",
+                    desired.server, operator.address
                 ),
             )
             .note("nobody could undo it over SSH from there")
@@ -231,8 +207,43 @@ servers:
         actual.operator.filter(shut_out).map(refusal).into_iter().collect()
     }
 
+    fn opening(desired: &Desired, actual: Option<&Actual>) -> Option<Opening> {
+        // sshd of a new server listens on its own port until it is told otherwise.
+        let port = actual.map_or(Some(SSH), |actual| actual.operator.map(|operator| operator.port))?;
+        let kept: Vec<PortRule> = match actual {
+            None if desired.ssh_port == SSH => return None,
+            None => {
+                let new = desired.rules.iter().filter(|rule| is_about(rule, desired.ssh_port));
+                new.map(|rule| PortRule { from: SSH.into(), to: SSH.into(), ..rule.clone() }).collect()
+            }
+            Some(actual) => {
+                let operator = actual.operator?;
+                if lets_in(&desired.rules, operator.address, port) {
+                    return None;
+                }
+                actual.ports.rules.iter().filter(|rule| is_about(rule, port)).cloned().collect()
+            }
+        };
+        // sshd is still behind a port that goes: it stays open until sshd has been proven behind the new one.
+        let mut rules: Vec<PortRule> = desired.rules.iter().cloned().chain(kept).collect();
+        rules.sort();
+        let wanted = by_name(&rules);
+        let found = actual.map(|actual| by_name(&actual.ports.rules)).unwrap_or_default();
+        let opened = wanted.iter().filter(|(name, _)| !found.contains_key(*name));
+        let fields = opened.map(|(name, rules)| FieldChange::new(name, None, Some(sources(rules)))).collect();
+        let instance = desired.instance.clone();
+        Some(Opening { fields, steps: vec![step(CloudStep::PutPorts { instance, rules })], until: "host.sshd" })
+    }
+
+    fn undo(desired: &Desired, actual: &Actual) -> Vec<CloudStep> {
+        // Where nobody was let in before, nobody can be shut out.
+        let put_back =
+            |_| CloudStep::PutPorts { instance: desired.instance.clone(), rules: actual.ports.rules.clone() };
+        actual.operator.map(put_back).into_iter().collect()
+    }
+
     fn steps(desired: &Desired, _: Option<&Actual>, _: &[FieldChange]) -> Vec<Step> {
-        let Desired { server: _, instance, rules } = desired.clone();
+        let Desired { server: _, instance, ssh_port: _, rules } = desired.clone();
         vec![step(CloudStep::PutPorts { instance, rules })]
     }
 

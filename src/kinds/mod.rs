@@ -6,11 +6,15 @@
 
 mod cloud;
 pub mod cloudwatch_alarm;
+pub mod firewall;
 mod host;
+pub mod host_fail2ban;
 pub mod host_packages;
+pub mod host_sshd;
 pub mod host_swap;
 pub mod host_sysctl;
 pub mod host_time;
+pub mod host_ufw;
 pub mod host_updates;
 pub mod host_users;
 pub mod iam_user;
@@ -18,6 +22,7 @@ pub mod lightsail_instance;
 pub mod lightsail_key_pair;
 pub mod lightsail_ports;
 pub mod lightsail_static_ip;
+mod operator;
 pub mod s3_bucket;
 pub mod sns_topic;
 pub mod table;
@@ -33,11 +38,11 @@ use crate::base::diag::Diagnostic;
 use crate::inventory::sections::Inventory;
 use crate::kinds::table::Entry;
 use crate::plan::Place;
-use crate::plan::change::{FieldChange, FileDiff, Risk};
+use crate::plan::change::{FieldChange, FileDiff, Proof, Risk};
 use crate::plan::cloud::{PROTECTED, TAG_ADDRESS, TAG_ENVIRONMENT, TAG_KEEP, Tags};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
-use crate::plan::step::Step;
+use crate::plan::step::{CloudStep, Step};
 
 /// Every kind there is, in the order in which a reader meets them. Cloud kinds first, then host kinds.
 pub static KINDS: &[Entry] = &[
@@ -55,6 +60,9 @@ pub static KINDS: &[Entry] = &[
     table::entry::<host_sysctl::HostSysctl>(),
     table::entry::<host_time::HostTime>(),
     table::entry::<host_swap::HostSwap>(),
+    table::entry::<host_sshd::HostSshd>(),
+    table::entry::<host_ufw::HostUfw>(),
+    table::entry::<host_fail2ban::HostFail2ban>(),
 ];
 
 /// The entry of a kind, by name.
@@ -87,6 +95,15 @@ pub struct Owned {
     /// What was recorded on the host when it was put there: the kind's `Desired` as JSON.
     pub record: Option<Value>,
     pub protected: bool,
+}
+
+/// The first part of a change that opens something new before something old is closed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opening {
+    pub fields: Vec<FieldChange>,
+    pub steps: Vec<Step>,
+    /// The kind on the same server whose change must be done before the rest.
+    pub until: &'static str,
 }
 
 /// Whose a thing is that already bears the name we want.
@@ -139,6 +156,22 @@ pub trait Kind {
 
     /// Why this change must not be made, each with a code: it would lock its operator out, or AWS would not take it.
     fn refusals(_desired: &Self::Desired, _actual: &Self::Actual, _fields: &[FieldChange]) -> Vec<Diagnostic> {
+        Vec::new()
+    }
+
+    /// What is opened at once where the rest of the change must wait: a port that moves is open at both places until the
+    /// new one has been proven. `None` for `actual` where nothing is there yet.
+    fn opening(_desired: &Self::Desired, _actual: Option<&Self::Actual>) -> Option<Opening> {
+        None
+    }
+
+    /// What must hold before a change of this kind is kept, where [`Kind::RISK`] is [`Risk::MayLockOut`].
+    fn proofs(_desired: &Self::Desired) -> Vec<Proof> {
+        Vec::new()
+    }
+
+    /// How to put the cloud back to what was observed, for when a change locked everybody out.
+    fn undo(_desired: &Self::Desired, _actual: &Self::Actual) -> Vec<CloudStep> {
         Vec::new()
     }
 

@@ -7,12 +7,12 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::inventory::sections::Inventory;
-use crate::kinds::{Kind, Owned, Owner};
+use crate::kinds::{Kind, Opening, Owned, Owner};
 use crate::plan::Place;
-use crate::plan::change::{FieldChange, FileDiff, Risk};
+use crate::plan::change::{FieldChange, FileDiff, Proof, Risk};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
-use crate::plan::step::Step;
+use crate::plan::step::{CloudStep, Step};
 
 /// A kind with its types erased.
 pub struct Entry {
@@ -26,6 +26,7 @@ pub struct Entry {
     /// What would be done if nothing were there: for creation, replacement, and servers that do not exist yet.
     pub create: fn(&Value) -> Creation,
     pub remove: fn(&Owned) -> Vec<Step>,
+    pub proofs: fn(&Value) -> Vec<Proof>,
 }
 
 /// One resource that the inventory asks for, its desired state as JSON.
@@ -52,6 +53,10 @@ pub struct Judged {
     pub remarks: Vec<String>,
     /// Why `fields` must not be closed.
     pub refusals: Vec<Diagnostic>,
+    /// How to put the cloud back.
+    pub undo: Vec<CloudStep>,
+    /// The part of the change that comes first, where the rest must wait.
+    pub opening: Option<Opening>,
 }
 
 /// What making a resource from nothing consists of.
@@ -59,6 +64,7 @@ pub struct Creation {
     pub fields: Vec<FieldChange>,
     pub files: Vec<FileDiff>,
     pub steps: Vec<Step>,
+    pub opening: Option<Opening>,
 }
 
 /// The table's entry for a kind.
@@ -73,6 +79,7 @@ pub const fn entry<K: Kind>() -> Entry {
         judge: judge::<K>,
         create: create::<K>,
         remove: K::remove,
+        proofs: proofs::<K>,
     }
 }
 
@@ -99,6 +106,10 @@ fn probes<K: Kind>(desired: &Value) -> Vec<Probe> {
     K::probes(&typed::<K>(desired))
 }
 
+fn proofs<K: Kind>(desired: &Value) -> Vec<Proof> {
+    K::proofs(&typed::<K>(desired))
+}
+
 fn judge<K: Kind>(wanted: &Wanted, environment: &str, answers: &Answers) -> Judged {
     let desired = typed::<K>(&wanted.desired);
     let observed = K::read(&desired, answers);
@@ -110,6 +121,8 @@ fn judge<K: Kind>(wanted: &Wanted, environment: &str, answers: &Answers) -> Judg
         steps: Vec::new(),
         remarks: Vec::new(),
         refusals: Vec::new(),
+        undo: Vec::new(),
+        opening: None,
     };
     if let Observed::Present(actual) = &observed {
         judged.owner = K::owner(&wanted.address, environment, actual);
@@ -119,6 +132,8 @@ fn judge<K: Kind>(wanted: &Wanted, environment: &str, answers: &Answers) -> Judg
             judged.refusals = K::refusals(&desired, actual, &judged.fields);
             judged.files = K::files(&desired, Some(actual)).into_iter().filter(|f| f.before != f.after).collect();
             judged.steps = K::steps(&desired, Some(actual), &judged.fields);
+            judged.undo = K::undo(&desired, actual);
+            judged.opening = K::opening(&desired, Some(actual));
         }
     }
     judged
@@ -127,5 +142,6 @@ fn judge<K: Kind>(wanted: &Wanted, environment: &str, answers: &Answers) -> Judg
 fn create<K: Kind>(desired: &Value) -> Creation {
     let desired = typed::<K>(desired);
     let fields = K::describe(&desired);
-    Creation { files: K::files(&desired, None), steps: K::steps(&desired, None, &fields), fields }
+    let (files, steps) = (K::files(&desired, None), K::steps(&desired, None, &fields));
+    Creation { files, steps, opening: K::opening(&desired, None), fields }
 }
