@@ -7,10 +7,12 @@ pub mod ssh;
 pub mod world;
 
 use std::future::Future;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::base::address::Address;
+use crate::plan::change::Proof;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, HostProbe};
@@ -40,6 +42,27 @@ pub trait Act: Ask {
         transaction: &Transaction,
         on_event: &(dyn Fn(HostEvent) + Sync),
     ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Proves that a host can be logged in to over a new connection, that the login becomes root, and that what should
+    /// be refused is. Tries until `limit` is over where trying again can help.
+    fn prove(
+        &self,
+        at: &Endpoint,
+        proofs: &[Proof],
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Tells a host that a guarded change stays. What it answers counts: it may have put everything back just before.
+    fn keep(&self, at: &Endpoint, transaction: &str) -> impl Future<Output = Result<Guarded, Failure>> + Send;
+
+    /// Has a guarded change put back now where one of the ways to the host still works, or waits until the host has
+    /// done so by itself.
+    fn put_back(
+        &self,
+        ways: &[Endpoint],
+        transaction: &str,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Guarded, Failure>> + Send;
 }
 
 /// The steps of all changes of one host, in order, as one unit of work.
@@ -47,7 +70,23 @@ pub trait Act: Ask {
 pub struct Transaction {
     /// Names the unit and the folder on the host: lower-case letters, digits, hyphens.
     pub id: String,
+    /// For a change that may lock out: the host puts it back by itself after so many seconds, unless it is told that
+    /// the change stays.
+    pub guard_s: Option<u32>,
     pub steps: Vec<TransactionStep>,
+}
+
+/// What a host says about a guarded change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guarded {
+    /// It never began.
+    None,
+    /// Nobody has decided yet; the host puts it back when its time is over.
+    Armed,
+    /// It stays.
+    Kept,
+    /// It was put back: a line for each file and for each program that was run.
+    PutBack(Vec<String>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +100,10 @@ pub struct TransactionStep {
 /// What a host reports while it works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostEvent {
+    /// The host will put everything back after so many seconds, unless it is told that the change stays.
+    Armed {
+        seconds: usize,
+    },
     /// Step `position` of the transaction begins; it is in the host's journal already.
     Begun {
         position: usize,

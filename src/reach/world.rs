@@ -1,17 +1,19 @@
 //! AWS and hosts together: the one implementation of [`Ask`] and [`Act`]. [`Look`] is the half that cannot write.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::base::secret::Secret;
+use crate::plan::change::Proof;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, HostProbe};
 use crate::plan::step::CloudStep;
 use crate::reach::aws::Aws;
 use crate::reach::ssh::session::Ssh;
-use crate::reach::{Act, Ask, Failure, HostEvent, Transaction};
+use crate::reach::{Act, Ask, Failure, Guarded, HostEvent, Transaction};
 
 /// A way to AWS and a way to hosts.
 pub struct World {
@@ -73,5 +75,17 @@ impl Act for World {
         on_event: &(dyn Fn(HostEvent) + Sync),
     ) -> Result<(), Failure> {
         self.ssh.act(at, transaction, on_event).await
+    }
+
+    async fn prove(&self, at: &Endpoint, proofs: &[Proof], limit: Duration) -> Result<(), Failure> {
+        self.ssh.prove(at, proofs, limit).await
+    }
+
+    async fn keep(&self, at: &Endpoint, transaction: &str) -> Result<Guarded, Failure> {
+        self.ssh.keep(at, transaction).await
+    }
+
+    async fn put_back(&self, ways: &[Endpoint], transaction: &str, limit: Duration) -> Result<Guarded, Failure> {
+        self.ssh.put_back(ways, transaction, limit).await
     }
 }

@@ -42,6 +42,10 @@ fn instance(state: &str) -> Value {
         "sshKeyName": "chronos-db-key", "tags": [{ "key": TAG_ENVIRONMENT, "value": "chronos" }, { "key": "bare" }],
         "addOns": [{ "name": "AutoSnapshot", "status": "Enabled", "snapshotTimeOfDay": "06:00" }],
         "metadataOptions": { "state": "applied", "httpTokens": "required", "httpPutResponseHopLimit": 1 },
+        "networking": { "ports": [
+            { "fromPort": 22, "toPort": 22, "protocol": "tcp" }, { "fromPort": 8000, "toPort": 8080, "protocol": "tcp" },
+            { "fromPort": 53, "toPort": 53, "protocol": "udp" },
+        ] },
     } })
 }
 
@@ -85,6 +89,7 @@ async fn an_instance_is_read_with_its_witnessed_keys() {
         http_tokens: "required".to_owned(),
         hop_limit: 1,
         host_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1".to_owned(), "ssh-rsa AAAAB3NzaC1yc2E".to_owned()],
+        open_tcp: vec![22],
         tags: tags([(TAG_ENVIRONMENT, "chronos"), ("bare", "")]),
     };
     assert_eq!(seen, expected);

@@ -75,6 +75,7 @@ async fn a_secret_is_in_its_file_and_nowhere_else() {
         env: [].into(),
         stdin: None,
         timeout_s: 5,
+        revert: None,
         what: "remove the last run's secret".to_owned(),
     };
     // The process list, what runs and what is kept are searched while the transaction runs and after it.

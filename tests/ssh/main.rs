@@ -125,6 +125,7 @@ fn run(argv: &[&str]) -> HostStep {
         env: [].into(),
         stdin: None,
         timeout_s: 30,
+        revert: None,
         what: format!("run {}", argv[0]),
     }
 }
@@ -144,6 +145,7 @@ fn transaction(steps: Vec<HostStep>) -> Transaction {
     let address = Address::new("host.test", "db");
     Transaction {
         id: format!("test-{}", since.as_nanos()),
+        guard_s: None,
         steps: steps
             .into_iter()
             .enumerate()

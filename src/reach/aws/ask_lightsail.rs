@@ -1,6 +1,8 @@
 //! Lightsail's answers as state documents.
 
-use aws_sdk_lightsail::types::{AddOnType, InstanceAccessProtocol, Tag};
+use aws_sdk_lightsail::types::{
+    AddOnType, Instance as LightsailInstance, InstanceAccessProtocol, InstanceNetworking, NetworkProtocol, Tag,
+};
 
 use crate::plan::cloud::{Instance, KeyPair, PortRule, Ports, StaticIp, Tags};
 use crate::plan::observed::Unseen;
@@ -15,6 +17,18 @@ pub(crate) fn tags(tags: &[Tag]) -> Tags {
 
 fn text(value: Option<&str>) -> String {
     value.unwrap_or_default().to_owned()
+}
+
+/// The TCP ports that are open alone, not as part of a range.
+fn open_tcp(instance: &LightsailInstance) -> Vec<u16> {
+    let ports = instance.networking().map(InstanceNetworking::ports).unwrap_or_default();
+    let tcp = ports
+        .iter()
+        .filter(|port| port.protocol() == Some(&NetworkProtocol::Tcp) && port.from_port() == port.to_port());
+    let mut open: Vec<u16> = tcp.filter_map(|port| u16::try_from(port.from_port()).ok()).collect();
+    open.sort_unstable();
+    open.dedup();
+    open
 }
 
 /// A set of rules in the one order and spelling that makes sets comparable.
@@ -74,6 +88,7 @@ impl Aws {
                 .and_then(aws_sdk_lightsail::types::InstanceMetadataOptions::http_put_response_hop_limit)
                 .unwrap_or(1),
             host_keys,
+            open_tcp: open_tcp(found),
             tags: tags(found.tags()),
         }))
     }

@@ -217,7 +217,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_sent_where_an_id_or_a_secret_is_wrong() {
         for id in ["", "-a", "A", "a/b", "a b", &"a".repeat(61)] {
-            let work = Transaction { id: id.to_owned(), steps: Vec::new() };
+            let work = Transaction { id: id.to_owned(), guard_s: None, steps: Vec::new() };
             assert!(Launch::new(&endpoint(), &work).await.is_err(), "{id}");
         }
     }

@@ -11,6 +11,8 @@ pub enum Frame {
     Locked(String),
     /// It could not be started; nothing was changed.
     Refused(String),
+    /// The host puts everything back after so many seconds, unless it is told that the change stays.
+    Armed(usize),
     Begun(usize),
     Done(usize),
     Failed {
@@ -55,7 +57,7 @@ impl Frames {
         let words: Vec<&str> = line.split(' ').collect();
         let number = |word: &str| word.parse::<usize>().map_err(|_| line.clone());
         let text_length = match words.as_slice() {
-            ["locked" | "error" | "journal", length] | ["failed", _, _, length] => number(length)?,
+            ["locked" | "error" | "journal" | "unarmed", length] | ["failed", _, _, length] => number(length)?,
             _ => 0,
         };
         let whole = end + 1 + text_length;
@@ -75,6 +77,8 @@ impl Frames {
                 self.waiting.drain(..whole);
                 return self.next_frame();
             }
+            ["unarmed", _] => (Frame::Refused(text), true),
+            ["armed", seconds] => (Frame::Armed(number(seconds)?), true),
             ["begin", position] => (Frame::Begun(number(position)?), true),
             ["done", position] => (Frame::Done(number(position)?), true),
             ["failed", position, status, _] => (

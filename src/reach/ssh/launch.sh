@@ -8,7 +8,7 @@ umask 077
 journal=$state/journal/$id.jsonl
 say() { printf '%s %d\n%s' "$1" "${#2}" "$2"; }
 upload() {
-    mkdir -p -- "$run" "$state/journal" "$state/preimages" && new=$(mktemp -d "$run/.new-XXXXXXXX") || return
+    mkdir -p -- "$run" "$state/journal" "$state/preimages" "$state/deadman" && new=$(mktemp -d "$run/.new-XXXXXXXX") || return
     if head -c "$length" >"$new/program" && [ "$(stat -c %s "$new/program")" = "$length" ] && true >"$new/events"; then
         printf '%s' "$new"
     else
@@ -47,7 +47,7 @@ take_lock() {
     return 1
 }
 start() {
-    find "$state/journal" "$state/preimages" "$run" -mindepth 1 -maxdepth 1 -mtime +90 -exec rm -rf -- {} + 2>/dev/null
+    find "$state/journal" "$state/preimages" "$state/deadman" "$run" -mindepth 1 -maxdepth 1 -mtime +90 -exec rm -rf -- {} + 2>/dev/null
     # Where it fails, what it prints is the reason.
     new=$(upload 2>&1) || {
         say error "$new"

@@ -24,7 +24,8 @@ const RUNNING: &str = r"systemctl list-units --plain --no-legend --full --state=
 const UNLOCK: &str = r#"lock=$1/lock
 [ -d "$lock" ] || exit 0
 cat "$lock/holder"
-if systemctl is-active --quiet "seawall-apply-$(head -n 1 "$lock/holder").service"; then exit 75; fi
+id=$(head -n 1 "$lock/holder")
+if systemctl is-active --quiet "seawall-apply-$id.service" "seawall-deadman-$id.timer"; then exit 75; fi
 rm -rf -- "$lock""#;
 
 /// Who holds a host.

@@ -15,12 +15,16 @@ use crate::reach::Transaction;
 use crate::reach::ssh::quote::{HasNul, quote, quote_all};
 
 const FIXED: &str = include_str!("program.sh");
+pub(crate) const DEADMAN: &str = include_str!("deadman.sh");
+const REVERT: &str = include_str!("revert.sh");
 /// How much of a failing step's output is reported: the last bytes, where the reason stands.
 pub const OUTPUT_TAIL: usize = 8 * 1024;
 /// Longest time for a validation, in seconds: `nginx -t` with a dead resolver takes 30.
 const VALIDATE_LIMIT_S: u32 = 60;
 /// From the polite to the hard signal for a command that ran into its limit, in seconds.
 const KILL_AFTER_S: u32 = 10;
+/// Longest time for a command that makes a service take up what was put back, in seconds.
+const AGAIN_LIMIT_S: u32 = 60;
 /// Longest time for a step that is not a command, in seconds: a write waits for a slow disk, no longer.
 const STEP_LIMIT_S: u32 = 120;
 
@@ -81,12 +85,28 @@ pub fn compile(
         writeln!(calls, "step {n} {about} {}", built.call).expect("writing to a String does not fail");
         seconds += u64::from(built.seconds);
     }
+    let (guard, arm) = match transaction.guard_s {
+        None => (String::new(), String::new()),
+        Some(limit) => (guard(transaction, layout).map_err(|why| (0, why))?, format!("arm {limit}\n")),
+    };
     let words = quote_all(&[&transaction.id, &layout.run, &layout.state]).map_err(|nul| (0, nul.into()))?;
     // Braces: the shell reads to the end before it runs anything, so the file can be deleted first.
     let program = format!(
-        "set -- {words}\n{{\nid=$1 run=$2 state=$3 tail_bytes={OUTPUT_TAIL}\n{FIXED}{functions}{calls}finish ok\n}}\n"
+        "set -- {words}\n{{\nid=$1 run=$2 state=$3 tail_bytes={OUTPUT_TAIL}\n{FIXED}{guard}{functions}{arm}{calls}finish ok\n}}\n"
     );
     Ok((Secret::new(program), seconds))
+}
+
+/// The functions of a guarded change: its timer, and the program that puts everything back, as a text to be stored.
+fn guard(transaction: &Transaction, layout: &Layout) -> Result<String, BadStep> {
+    let mut revert = format!("id={} state={}\n{DEADMAN}{REVERT}", quote(&transaction.id)?, quote(&layout.state)?);
+    for step in &transaction.steps {
+        if let HostStep::Run { revert: Some(argv), .. } = &step.step {
+            writeln!(revert, "again {AGAIN_LIMIT_S} {}", quote_all(argv)?).expect("writing to a String does not fail");
+        }
+    }
+    revert.push_str("finished\n");
+    Ok(format!("{DEADMAN}revert_text() {{ printf '%s' {}; }}\n", quote(&revert)?))
 }
 
 /// The name of a resource's record in the manifest. Names are distinct for distinct addresses: what is not plain is
@@ -156,7 +176,7 @@ impl StepText {
             HostStep::MakeDirectory { path, owner, group, mode } => {
                 format!("directory {}", quote_all(&[absolute(path)?, owner, group, &self::mode(mode)?])?)
             }
-            HostStep::Run { argv, env, stdin, timeout_s, what: _ } => {
+            HostStep::Run { argv, env, stdin, timeout_s, revert: _, what: _ } => {
                 if *timeout_s == 0 {
                     return Err(BadStep::NoLimit);
                 }

@@ -12,10 +12,12 @@ exec </dev/null
 trap "finish stopped" TERM
 event() { printf '%s\n' "$1" >>"$events"; }
 note() { printf '{"at":"%s",%s}\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" >>"$journal"; }
+undecided() { [ -d "$state/deadman/$id" ] && [ ! -L "$state/deadman/$id/decision" ]; }
 finish() {
     note "\"event\":\"ended\",\"verdict\":\"$1\"" 2>/dev/null
     sync -- "$journal"
-    if [ "$(head -n 1 "$state/lock/holder" 2>/dev/null)" = "$id" ]; then rm -rf -- "$state/lock"; fi
+    # A guarded change holds the host until it is decided whether it stays.
+    if ! undecided && [ "$(head -n 1 "$state/lock/holder" 2>/dev/null)" = "$id" ]; then rm -rf -- "$state/lock"; fi
     rm -f -- "$here/out" "$here/tail"
     event "end $1"
     exit 0
@@ -38,19 +40,35 @@ step() {
     tail -c "$tail_bytes" "$here/out" >"$here/tail"
     note "\"event\":\"failed\",\"position\":$n,\"status\":$status" 2>/dev/null
     { printf 'failed %d %d %d\n' "$n" "$status" "$(stat -c %s "$here/tail")" && cat "$here/tail"; } >>"$events"
+    if undecided; then /bin/sh "$state/deadman/$id/revert" inside; fi
+    finish failed
+}
+# SECONDS, the program that puts back in `revert_text`: before the first step of a guarded change.
+arm() {
+    if { mkdir -p -- "$state/deadman" && mkdir -- "$state/deadman/$id" && revert_text >"$state/deadman/$id/revert" &&
+        sync -- "$state/deadman/$id/revert" && arm_timer "$1"; } >"$here/out" 2>&1; then
+        note "\"event\":\"armed\",\"seconds\":$1"
+        event "armed $1"
+        return 0
+    fi
+    forget_timer
+    rm -rf -- "${state:?}/deadman/$id"
+    { printf 'unarmed %d\n' "$(stat -c %s "$here/out")" && cat "$here/out"; } >>"$events"
     finish failed
 }
 # PATH: keeps what is there now, or that nothing is.
 keep() {
-    mkdir -p -- "$before" && printf '%s' "$1" >"$before/$n.path" || return 74
+    mkdir -p -- "$before" || return 74
     if [ -L "$1" ]; then
         cp -a -T -- "$1" "$before/$n.before"
     elif [ -e "$1" ]; then
         cp -a -T -- "$1" "$before/$n.before" && sync -- "$before/$n.before"
     else
         true >"$before/$n.absent"
-    fi
+    fi && kept "$1"
 }
+# PATH: its pre-image is whole. Only what has a path is ever put back.
+kept() { printf '%s' "$1" >"$before/$n.path" && sync -- "$before/$n.path" "$before"; }
 # PATH OWNER GROUP MODE SIZE, content on content_N, validation in validate_N.
 file() {
     target=$1 owner=$2 group=$3 mode=$4 size=$5 folder=${1%/*}/
@@ -87,7 +105,12 @@ remove() {
     fi
     keep "$1" && rm -f -- "$1" && sync -- "${1%/*}/"
 }
-directory() { install -d -o "$2" -g "$3" -m "$4" -- "$1"; }
+directory() {
+    mkdir -p -- "$before" || return 74
+    if [ -d "$1" ]; then stat -c '%u:%g %a' -- "$1" >"$before/$n.access"; else true >"$before/$n.absent"; fi
+    kept "$1" || return 74
+    install -d -o "$2" -g "$3" -m "$4" -- "$1"
+}
 # SECONDS: the command is run_N, its input input_N.
 command_step() {
     ( cd / && umask 022 && "input_$n" 2>/dev/null | "run_$n" )
@@ -96,7 +119,7 @@ command_step() {
     return "$status"
 }
 record() {
-    mkdir -p -- "$state/manifest" || return 74
+    mkdir -p -- "$state/manifest" && keep "$state/manifest/$1" || return 74
     if "content_$n" 2>/dev/null | cat >"$state/manifest/.new" && sync -- "$state/manifest/.new"; then
         mv -T -- "$state/manifest/.new" "$state/manifest/$1"
     else
@@ -104,4 +127,4 @@ record() {
         return 74
     fi
 }
-forget() { rm -f -- "$state/manifest/$1"; }
+forget() { remove "$state/manifest/$1"; }

@@ -133,10 +133,8 @@ impl Ssh {
         if let Some(identity) = self.identity.as_ref().filter(|identity| !identity.exists()) {
             return Err(HostError::Local(format!("there is no key file `{}`", identity.display())));
         }
-        let local = |error: std::io::Error| HostError::Local(error.to_string());
-        let folder = Folder::new().map_err(local)?;
-        let known_hosts = folder.write("known_hosts", &known_hosts(at)).map_err(local)?;
-        let config = folder.write("config", &self.config_text()).map_err(local)?;
+        let (folder, config) = self.files(at)?;
+        let known_hosts = folder.0.join("known_hosts");
         let mut builder = openssh::SessionBuilder::default();
         builder
             .user(at.user.clone())
@@ -160,6 +158,15 @@ impl Ssh {
             }
         };
         Ok(Session { inner: Arc::new(inner), at: at.clone(), counters: Arc::clone(&self.counters), _folder: folder })
+    }
+
+    /// A private folder with the pinned keys as `known_hosts`, and the configuration that `ssh` is given.
+    pub(crate) fn files(&self, at: &Endpoint) -> Result<(Folder, PathBuf), HostError> {
+        let local = |error: std::io::Error| HostError::Local(error.to_string());
+        let folder = Folder::new().map_err(local)?;
+        folder.write("known_hosts", &known_hosts(at)).map_err(local)?;
+        let config = folder.write("config", &self.config_text()).map_err(local)?;
+        Ok((folder, config))
     }
 
     /// Runs a script as root over the open connection; where that one turns out to be dead before the script could
@@ -344,7 +351,7 @@ fn connect_error(at: &Endpoint, error: openssh::Error, pinned: Vec<String>) -> H
 }
 
 /// A private folder that goes with its owner.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     fn new() -> std::io::Result<Self> {

@@ -56,6 +56,10 @@ impl<'a> Watch<'a> {
                     format!("the transaction did not start on `{}`, where nothing was changed: {why}", self.at.server);
                 Some(Err(failure(what, None)))
             }
+            Frame::Armed(seconds) => {
+                (self.on_event)(HostEvent::Armed { seconds });
+                None
+            }
             Frame::Begun(position) => {
                 self.begun = position + 1;
                 (self.on_event)(HostEvent::Begun { position });

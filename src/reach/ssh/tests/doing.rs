@@ -68,7 +68,7 @@ impl Host {
             index,
             step,
         });
-        let transaction = Transaction { id: id.to_owned(), steps: steps.collect() };
+        let transaction = Transaction { id: id.to_owned(), guard_s: None, steps: steps.collect() };
         let (program, limit) = compile(&transaction, secrets, &self.layout()).expect("a program");
         self.launch(id, program.reveal(), 0, limit, true)
     }
@@ -112,6 +112,7 @@ fn run(argv: &[&str]) -> HostStep {
         env: [("WORD".to_owned(), "it's $HOME".to_owned())].into(),
         stdin: Some("given\n".to_owned()),
         timeout_s: 20,
+        revert: None,
         what: "run a test".to_owned(),
     }
 }
@@ -207,7 +208,7 @@ fn a_transaction_starts_once_and_can_be_read_again() {
         let step = run(&["sh", "-c", "echo ran >> \"$0\"", &host.at("count")]);
         let address = Address::new("host.test", "db");
         let steps = vec![TransactionStep { address, index: 0, step }];
-        let transaction = Transaction { id: id.to_owned(), steps };
+        let transaction = Transaction { id: id.to_owned(), guard_s: None, steps };
         compile(&transaction, &[], &host.layout()).expect("a program").0
     };
     let program = program("t-1");
@@ -244,6 +245,7 @@ fn a_program_that_arrives_cut_changes_nothing() {
     let host = Host::new();
     let transaction = Transaction {
         id: "t-1".to_owned(),
+        guard_s: None,
         steps: vec![TransactionStep {
             address: Address::new("host.test", "db"),
             index: 0,
@@ -296,13 +298,14 @@ fn steps_that_make_no_sense_are_refused_before_anything_runs() {
         env: [("A;id".to_owned(), String::new())].into(),
         stdin: None,
         timeout_s: 1,
+        revert: None,
         what: String::new(),
     };
     let relative = HostStep::RemoveFile { path: "x".to_owned() };
     for step in [bad_mode, bad_env, relative, run(&[]), run(&["a\0b"])] {
         let address = Address::new("host.test", "db");
         let steps = vec![TransactionStep { address, index: 0, step: step.clone() }];
-        let transaction = Transaction { id: "t".to_owned(), steps };
+        let transaction = Transaction { id: "t".to_owned(), guard_s: None, steps };
         assert!(compile(&transaction, &[], &host.layout()).is_err(), "{step:?}");
     }
     assert_eq!(record_name(&Address::new("host.jobs", "../x")), "host.jobs--..%2fx.json");

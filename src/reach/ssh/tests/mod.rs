@@ -26,5 +26,5 @@ pub(crate) fn transaction(steps: usize) -> Transaction {
         index,
         step: HostStep::RemoveFile { path: format!("/{index}") },
     };
-    Transaction { id: "t-1".to_owned(), steps: (0..steps).map(step).collect() }
+    Transaction { id: "t-1".to_owned(), guard_s: None, steps: (0..steps).map(step).collect() }
 }

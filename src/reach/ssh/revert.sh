@@ -1,0 +1,51 @@
+# Puts back what a guarded change found: files first, then the services take them up. Stored on the host's disk before
+# the change and run by a timer that a reboot does not lose, or at once by the change itself when a step fails.
+# Set before: id state; the calls of `again` and `finished` follow.
+LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+umask 077
+dir=$state/deadman/$id before=$state/preimages/$id journal=$state/journal/$id.jsonl report=$dir/report
+# One of two decides, once: this, or the login that proved the change. A decision that was cut short is gone on with.
+# Where it stays, whoever said so may have been cut off before the timer was gone.
+ln -s reverted "$dir/decision" 2>/dev/null || [ "$(readlink "$dir/decision")" = reverted ] || {
+    forget_timer
+    exit 0
+}
+[ ! -e "$dir/finished" ] || exit 0
+# Steps that still run would change again what is put back here.
+[ "${1:-}" = inside ] || systemctl stop "seawall-apply-$id.service" 2>/dev/null
+true >"$report"
+# N: the file or folder of step N as it was.
+back() {
+    target=$(cat "$before/$1.path") new=${target%/*}/.seawall-back-$1
+    if [ -e "$before/$1.absent" ]; then
+        if [ -d "$target" ] && [ ! -L "$target" ]; then rmdir -- "$target"; else rm -f -- "$target"; fi
+    elif [ -e "$before/$1.access" ]; then
+        read -r owner mode <"$before/$1.access" && chown -- "$owner" "$target" && chmod -- "$mode" "$target"
+    else
+        cp -a -T -- "$before/$1.before" "$new" && { [ -L "$new" ] || sync -- "$new"; } && mv -T -- "$new" "$target"
+    fi || {
+        status=$?
+        rm -f -- "$new"
+        return "$status"
+    }
+}
+for n in $(ls -- "$before" 2>/dev/null | sed -n 's/\.path$//p' | sort -rn); do
+    if back "$n" >>"$dir/output" 2>&1; then how=back; else how=failed; fi
+    printf '%s %s\n' "$how" "$(cat "$before/$n.path")" >>"$report"
+done
+sync
+# SECONDS ARGV...
+again() {
+    limit=$1
+    shift
+    if timeout -k 5 "$limit" "$@" >>"$dir/output" 2>&1 </dev/null; then how=ran; else how=failed; fi
+    printf '%s %s\n' "$how" "$*" >>"$report"
+}
+finished() {
+    printf '{"at":"%s","event":"reverted"}\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >>"$journal"
+    true >"$dir/finished"
+    sync
+    if [ "$(head -n 1 "$state/lock/holder" 2>/dev/null)" = "$id" ]; then rm -rf -- "$state/lock"; fi
+    forget_timer
+}
