@@ -4,17 +4,20 @@
 //! not exist when the plan was made are planned anew when they do, and must come out as they were shown.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
-use crate::engine::execute;
+use crate::engine::execute::{self, Guarding};
 use crate::engine::journal::Journal;
 use crate::engine::propose::{Intent, Outcome, change_for, propose};
-use crate::engine::refresh::{Scope, endpoint, refresh};
+use crate::engine::refresh::{SSH_PORT, Scope, Snapshot, refresh, way};
 use crate::engine::resolve::Resolved;
+use crate::kinds::Kind as _;
+use crate::kinds::host_sshd::HostSshd;
 use crate::kinds::table::Wanted;
-use crate::plan::change::{Action, Change};
+use crate::plan::change::{Action, Change, Risk};
 use crate::plan::host::Endpoint;
 use crate::plan::probe::CloudProbe;
 use crate::plan::record::{Record, Verdict};
@@ -34,17 +37,24 @@ const VERIFY_PAUSE_MIN: Duration = Duration::from_millis(100);
 const VERIFY_PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// How an apply ended.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Applied {
     pub done: Vec<Address>,
     pub already: Vec<Address>,
     pub failed: Vec<(Address, Failure)>,
     pub not_started: Vec<Address>,
+    /// Changed and put back, because no new login proved that the change does not lock out.
+    pub put_back: Vec<(Address, Failure)>,
+    /// By server, what is as it was.
+    pub what: Vec<(String, Vec<String>)>,
 }
 
 impl Applied {
     /// The verdict for journal and exit code.
     pub fn verdict(&self) -> Verdict {
+        if !self.put_back.is_empty() {
+            return Verdict::RolledBack;
+        }
         if self.failed.is_empty() && self.not_started.is_empty() { Verdict::Done } else { Verdict::Failed }
     }
 }
@@ -52,7 +62,8 @@ impl Applied {
 impl Applied {
     /// What nothing may stand on now.
     fn broken(&self) -> BTreeSet<Address> {
-        self.failed.iter().map(|(address, _)| address).chain(&self.not_started).cloned().collect()
+        let ended = self.failed.iter().chain(&self.put_back).map(|(address, _)| address);
+        ended.chain(&self.not_started).cloned().collect()
     }
 }
 
@@ -64,6 +75,9 @@ pub struct Run<'a, 'j, R: Act> {
     pub journal: &'a Journal<'j>,
     /// Names this apply: part of every transaction's id on hosts. Lower-case letters and digits.
     pub nonce: &'a str,
+    undo: Mutex<BTreeMap<String, Vec<CloudStep>>>,
+    /// By server, the port at which sshd was found last.
+    ways: Mutex<BTreeMap<String, u16>>,
 }
 
 /// Compares a plan with the world as it is now: every change must still start from what it was planned from, or be done
@@ -135,7 +149,35 @@ fn moved(planned: &Change, found: &Change) -> Diagnostic {
     problem
 }
 
-impl<R: Act> Run<'_, '_, R> {
+impl<'a, 'j, R: Act> Run<'a, 'j, R> {
+    pub fn new(
+        resolved: &'a Resolved,
+        intent: &'a Intent,
+        reach: &'a R,
+        journal: &'a Journal<'j>,
+        nonce: &'a str,
+    ) -> Self {
+        Self { resolved, intent, reach, journal, nonce, undo: Mutex::default(), ways: Mutex::default() }
+    }
+
+    /// Keeps in mind where servers were found.
+    pub fn learn(&self, snapshot: &Snapshot) {
+        let mut ways = self.ways.lock().expect("no thread panics while it holds a list");
+        let found = snapshot.hosts.iter().filter(|(_, view)| view.answers.unseen.is_none());
+        ways.extend(found.filter_map(|(name, view)| Some((name.clone(), view.endpoint.as_ref()?.port))));
+    }
+
+    fn known_port(&self, server: &str) -> Option<u16> {
+        self.ways.lock().expect("no thread panics while it holds a list").get(server).copied()
+    }
+
+    /// Looks at resources, and learns where their servers are.
+    async fn look(&self, wanted: &[Wanted], scope: Scope) -> Snapshot {
+        let snapshot = refresh(self.resolved, wanted, scope, self.reach).await;
+        self.learn(&snapshot);
+        snapshot
+    }
+
     /// Applies an approved plan whose guards were checked just now.
     pub async fn apply(&self, approved: &Plan, already: &BTreeSet<Address>) -> Applied {
         let mut applied = Applied { already: already.iter().cloned().collect(), ..Applied::default() };
@@ -152,16 +194,19 @@ impl<R: Act> Run<'_, '_, R> {
         for round in 0..ROUNDS {
             for (index, stage) in stages.iter().enumerate() {
                 let id = format!("{}-{round}-{index}", self.nonce);
-                self.stage(stage, &id, already, &mut applied).await;
+                self.stage(stage, &id, already, &deferred, &mut applied).await;
             }
             self.give_up_what_needs_failures(&shown, &mut deferred, &mut applied);
             if deferred.is_empty() {
                 break;
             }
             match self.next_round(&shown, &deferred).await {
-                Ok(next) => {
+                Ok(Round { stages: next, waiting }) => {
+                    // A first part is done in this round, and its rest waits on.
                     for change in next.iter().flat_map(|stage| &stage.changes) {
-                        deferred.remove(&change.address);
+                        if !waiting.contains(&change.address) {
+                            deferred.remove(&change.address);
+                        }
                     }
                     if next.is_empty() {
                         // Everything that waited turned out to be as wanted.
@@ -199,6 +244,8 @@ impl<R: Act> Run<'_, '_, R> {
     ) {
         loop {
             let broken = applied.broken();
+            // A first part that failed has been told; its rest is not a second failure.
+            deferred.retain(|address| !broken.contains(address));
             let next = deferred.iter().find(|address| {
                 shown.get(*address).is_some_and(|change| change.after.iter().any(|after| broken.contains(after)))
             });
@@ -209,13 +256,23 @@ impl<R: Act> Run<'_, '_, R> {
     }
 
     /// Does one stage and looks again until it is as wanted.
-    async fn stage(&self, stage: &Stage, id: &str, already: &BTreeSet<Address>, applied: &mut Applied) {
+    /// What is also deferred is the first part of a change: the whole is looked at when the rest is done.
+    async fn stage(
+        &self,
+        stage: &Stage,
+        id: &str,
+        already: &BTreeSet<Address>,
+        deferred: &BTreeSet<Address>,
+        applied: &mut Applied,
+    ) {
         let broken = applied.broken();
         let mut changes = Vec::new();
         for change in stage.changes.iter().filter(|change| !already.contains(&change.address)) {
             // On the way down a failure of what stands on a thing keeps the thing; on the way up the other way round.
+            // What may lock out is not tried on a second host when it did on the first.
             let stopped = change.after.iter().any(|after| broken.contains(after))
-                || (change.action == Action::Destroy && !broken.is_empty());
+                || (change.action == Action::Destroy && !broken.is_empty())
+                || (change.risk == Risk::MayLockOut && !applied.put_back.is_empty());
             if stopped {
                 self.not_started(change.address.clone(), applied);
             } else {
@@ -227,10 +284,23 @@ impl<R: Act> Run<'_, '_, R> {
         }
         let work = Stage { place: stage.place.clone(), changes };
         let endpoints = self.endpoints_for(&work).await;
-        let end = execute::stage(&work, id, &endpoints, self.reach, self.journal).await;
+        let guarding = self.guarding(&work, &endpoints);
+        let promised = guarding.as_ref().map(|guarding| guarding.after.clone());
+        let mut end = execute::stage(&work, id, &endpoints, guarding, self.reach, self.journal).await;
+        if work.place == Place::Cloud && work.changes.iter().any(|change| !change.undo.is_empty()) {
+            let endpoints = self.endpoints_for(&work).await;
+            end.settle_ports(&work.changes, &endpoints, self.reach, self.journal).await;
+        }
         applied.failed.extend(end.failed);
         applied.not_started.extend(end.not_started);
-        let acted: Vec<&Change> = work.changes.iter().filter(|c| end.acted.contains(&c.address)).collect();
+        applied.put_back.extend(end.put_back);
+        applied.what.extend(end.what);
+        self.remember_undo(&work, &end.acted);
+        if let Some(after) = promised.filter(|_| !end.acted.is_empty()) {
+            self.ways.lock().expect("no thread panics while it holds a list").insert(after.server, after.port);
+        }
+        let whole = |change: &&Change| end.acted.contains(&change.address) && !deferred.contains(&change.address);
+        let acted: Vec<&Change> = work.changes.iter().filter(whole).collect();
         for (address, result) in self.verify(&acted).await {
             match result {
                 Ok(()) => {
@@ -242,6 +312,30 @@ impl<R: Act> Run<'_, '_, R> {
                     applied.failed.push((address, failure));
                 }
             }
+        }
+    }
+
+    /// How a host's stage is guarded, if it may lock out.
+    fn guarding(&self, stage: &Stage, endpoints: &[Endpoint]) -> Option<Guarding> {
+        let Place::Host(name) = &stage.place else { return None };
+        if !stage.is_guarded() {
+            return None;
+        }
+        let server = self.resolved.servers.get(name)?;
+        let mut after = endpoints.iter().find(|at| at.server == *name)?.clone();
+        if stage.changes.iter().any(|change| change.address.kind() == HostSshd::NAME) {
+            after.port = server.port;
+        }
+        let undo = self.undo.lock().expect("no thread panics while it holds a list").get(name).cloned();
+        Some(Guarding { limit_s: server.revert_after_s, after, undo: undo.unwrap_or_default() })
+    }
+
+    /// Keeps in mind how the cloud in front of a server was before this apply changed it.
+    fn remember_undo(&self, stage: &Stage, acted: &[Address]) {
+        let mut undo = self.undo.lock().expect("no thread panics while it holds a list");
+        for change in stage.changes.iter().filter(|change| !change.undo.is_empty() && acted.contains(&change.address)) {
+            // The first change of this apply saw what was there before it.
+            undo.entry(change.address.name().to_owned()).or_insert_with(|| change.undo.clone());
         }
     }
 
@@ -263,7 +357,7 @@ impl<R: Act> Run<'_, '_, R> {
         while !waiting.is_empty() {
             let wanted: Vec<Wanted> =
                 self.resolved.wanted.iter().filter(|w| waiting.contains_key(&w.address)).cloned().collect();
-            let snapshot = refresh(self.resolved, &wanted, Scope::Only, self.reach).await;
+            let snapshot = self.look(&wanted, Scope::Only).await;
             let out_of_time = started.elapsed() > VERIFY_LIMIT;
             for wanted in &wanted {
                 let action = waiting[&wanted.address];
@@ -295,10 +389,10 @@ impl<R: Act> Run<'_, '_, R> {
         &self,
         shown: &BTreeMap<Address, Change>,
         deferred: &BTreeSet<Address>,
-    ) -> Result<Vec<Stage>, (Address, Failure)> {
+    ) -> Result<Round, (Address, Failure)> {
         let first = deferred.first().cloned().expect("called only while something waits");
         self.wait_for_servers(deferred).await?;
-        let snapshot = refresh(self.resolved, &self.resolved.wanted, Scope::Whole, self.reach).await;
+        let snapshot = self.look(&self.resolved.wanted, Scope::Whole).await;
         let again = propose(self.resolved, &snapshot, self.intent, &|_| None).plan;
         if let Some(unseen) = again.unknown.first() {
             return Err((unseen.address.clone(), Failure::new(format!("it cannot be seen: {}", unseen.why))));
@@ -310,30 +404,35 @@ impl<R: Act> Run<'_, '_, R> {
                 let Some(approved) = shown.get(&change.address) else {
                     return Err((change.address.clone(), Failure::new("it needs a change that the plan did not show")));
                 };
-                if !same_end(approved, &change) {
+                // What failed in this run is told already, and is not tried twice.
+                if !deferred.contains(&change.address) {
+                    continue;
+                }
+                let rest = again.deferred.iter().find(|deferred| deferred.change.address == change.address);
+                if !same_end(approved, rest.map_or(&change, |deferred| &deferred.change)) {
                     return Err((
                         change.address.clone(),
                         Failure::new("it would come out differently than the plan showed"),
                     ));
                 }
-                if deferred.contains(&change.address) {
-                    changes.push(change);
-                }
+                changes.push(change);
             }
             if !changes.is_empty() {
                 stages.push(Stage { place: stage.place, changes });
             }
         }
-        let still: Vec<&Address> = again.deferred.iter().map(|d| &d.change.address).collect();
-        if stages.is_empty() && !still.is_empty() {
+        let waiting: BTreeSet<Address> = again.deferred.iter().map(|d| d.change.address.clone()).collect();
+        if stages.is_empty() && !waiting.is_empty() {
             return Err((first, Failure::new("what it waits for did not come to exist")));
         }
-        Ok(stages)
+        Ok(Round { stages, waiting })
     }
 
     /// Where the servers that a stage touches are logged in to. Asked anew each time: a static IP may have moved.
     async fn endpoints_for(&self, stage: &Stage) -> Vec<Endpoint> {
         let mut servers: BTreeSet<&str> = BTreeSet::new();
+        let in_front = stage.changes.iter().filter(|change| !change.undo.is_empty());
+        servers.extend(in_front.map(|change| change.address.name()));
         if let Place::Host(server) = &stage.place {
             servers.insert(server);
         }
@@ -347,7 +446,7 @@ impl<R: Act> Run<'_, '_, R> {
         for (name, server) in self.resolved.servers.iter().filter(|(name, _)| servers.contains(name.as_str())) {
             let answer = self.reach.cloud(&CloudProbe::Instance { name: server.instance.clone() }).await;
             // A server without an endpoint fails in the stage, with its address in the message.
-            endpoints.extend(endpoint(name, server, &answer).ok());
+            endpoints.extend(way(name, server, &answer, self.known_port(name)).ok());
         }
         endpoints
     }
@@ -361,12 +460,19 @@ impl<R: Act> Run<'_, '_, R> {
                 continue;
             }
             let answer = self.reach.cloud(&CloudProbe::Instance { name: server.instance.clone() }).await;
-            let at = endpoint(name, server, &answer)
+            // A server that nobody has found yet is new, and its sshd where the image put it.
+            let at = way(name, server, &answer, self.known_port(name).or(Some(SSH_PORT)))
                 .map_err(|why| (server.address.clone(), Failure::new(format!("it cannot be logged in to: {why}"))))?;
             self.reach.wait_ready(&at).await.map_err(|failure| (server.address.clone(), failure))?;
         }
         Ok(())
     }
+}
+
+/// What can be done now of what waited, and what waits on.
+struct Round {
+    stages: Vec<Stage>,
+    waiting: BTreeSet<Address>,
 }
 
 fn not_converged(why: &str) -> Failure {

@@ -2,16 +2,18 @@
 //!
 //! Takes no decisions: the steps stand in the changes. Every step is in the journal before it acts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use futures::StreamExt as _;
 
 use crate::base::address::Address;
+use crate::engine::guarded::{self, Guard, NotKept};
 use crate::engine::journal::Journal;
 use crate::plan::change::Change;
 use crate::plan::host::Endpoint;
 use crate::plan::record::Record;
-use crate::plan::step::Step;
+use crate::plan::step::{CloudStep, Step};
 use crate::plan::{Place, Stage};
 use crate::reach::{Act, Failure, HostEvent, Transaction, TransactionStep};
 
@@ -24,6 +26,21 @@ pub struct StageEnd {
     pub acted: Vec<Address>,
     pub failed: Vec<(Address, Failure)>,
     pub not_started: Vec<Address>,
+    /// Put back, because nothing proved that they do not lock out.
+    pub put_back: Vec<(Address, Failure)>,
+    /// By server, what is as it was.
+    pub what: Vec<(String, Vec<String>)>,
+}
+
+/// What a guarded change of a host needs to know beyond its steps.
+#[derive(Clone, Debug)]
+pub struct Guarding {
+    /// The host's own limit in seconds.
+    pub limit_s: u32,
+    /// The way in that the plan promises after the change.
+    pub after: Endpoint,
+    /// Puts back what this apply changed in the cloud in front of the host.
+    pub undo: Vec<CloudStep>,
 }
 
 /// Does a stage. `id` names a host's transaction and is unique within the apply.
@@ -31,6 +48,7 @@ pub async fn stage(
     stage: &Stage,
     id: &str,
     endpoints: &[Endpoint],
+    guarding: Option<Guarding>,
     reach: &impl Act,
     journal: &Journal<'_>,
 ) -> StageEnd {
@@ -38,7 +56,7 @@ pub async fn stage(
         Place::Cloud => cloud(&stage.changes, endpoints, reach, journal).await,
         Place::Host(server) => {
             if let Some(at) = endpoints.iter().find(|endpoint| endpoint.server == *server) {
-                host(&stage.changes, id, at, reach, journal).await
+                host(&stage.changes, id, at, guarding, reach, journal).await
             } else {
                 let failure = Failure::new(format!("no way to log in to `{server}` is known"));
                 let mut end = StageEnd::default();
@@ -74,6 +92,48 @@ async fn cloud(changes: &[Change], endpoints: &[Endpoint], reach: &impl Act, jou
     end
 }
 
+impl StageEnd {
+    /// Has the cloud's ports put back that shut everybody out. `endpoints` are those after the stage: a static IP may have
+    /// moved within it.
+    pub async fn settle_ports(
+        &mut self,
+        changes: &[Change],
+        endpoints: &[Endpoint],
+        reach: &impl Act,
+        journal: &Journal<'_>,
+    ) {
+        for change in changes.iter().filter(|change| !change.undo.is_empty()) {
+            let at = endpoints.iter().find(|at| at.server == change.address.name());
+            let Some(at) = at.filter(|_| self.acted.contains(&change.address)) else { continue };
+            if let Err(not_kept) = guarded::settle_ports(change, at, reach, journal).await {
+                self.acted.retain(|address| *address != change.address);
+                self.take(&at.server, [&change.address], not_kept, journal);
+            }
+        }
+    }
+
+    /// Takes in a guarded change that does not stay.
+    fn take<'a>(
+        &mut self,
+        server: &str,
+        addresses: impl IntoIterator<Item = &'a Address>,
+        not_kept: NotKept,
+        journal: &Journal<'_>,
+    ) {
+        let (failure, ended) = match not_kept {
+            NotKept::Failed(failure) => (failure, &mut self.failed),
+            NotKept::PutBack(failure, what) => {
+                self.what.push((server.to_owned(), what));
+                (failure, &mut self.put_back)
+            }
+        };
+        for address in addresses {
+            journal.record(&Record::Failed { address: address.clone(), why: failure.to_string() });
+            ended.push((address.clone(), failure.clone()));
+        }
+    }
+}
+
 async fn one(change: &Change, endpoints: &[Endpoint], reach: &impl Act, journal: &Journal<'_>) -> Result<(), Failure> {
     let address = &change.address;
     journal.record(&Record::ChangeBegun { address: address.clone() });
@@ -96,7 +156,14 @@ async fn one(change: &Change, endpoints: &[Endpoint], reach: &impl Act, journal:
     Ok(())
 }
 
-async fn host(changes: &[Change], id: &str, at: &Endpoint, reach: &impl Act, journal: &Journal<'_>) -> StageEnd {
+async fn host(
+    changes: &[Change],
+    id: &str,
+    at: &Endpoint,
+    guarding: Option<Guarding>,
+    reach: &impl Act,
+    journal: &Journal<'_>,
+) -> StageEnd {
     let mut steps: Vec<TransactionStep> = Vec::new();
     for change in changes {
         for (index, step) in change.steps.iter().enumerate() {
@@ -105,7 +172,9 @@ async fn host(changes: &[Change], id: &str, at: &Endpoint, reach: &impl Act, jou
             }
         }
     }
-    let transaction = Transaction { id: id.to_owned(), steps };
+    let guard_s = guarding.as_ref().map(|guarding| guarding.limit_s);
+    let transaction = Transaction { id: id.to_owned(), guard_s, steps };
+    let since = Instant::now();
     let done = std::sync::Mutex::new(BTreeMap::<Address, usize>::new());
     let on_event = |event: HostEvent| note(&event, at, &transaction, journal, &done);
     let result = match journal.check() {
@@ -114,6 +183,22 @@ async fn host(changes: &[Change], id: &str, at: &Endpoint, reach: &impl Act, jou
     };
     let done = done.into_inner().expect("no thread panics while it counts steps");
     let mut end = StageEnd::default();
+    let result = match guarding {
+        None => result,
+        Some(Guarding { limit_s, after, undo }) => {
+            let proofs = changes.iter().flat_map(|change| &change.proofs).cloned().collect::<BTreeSet<_>>();
+            let proofs = proofs.into_iter().collect();
+            let guard = Guard { id, limit_s, since, before: at, after: &after, proofs, undo };
+            match guard.settle(result, reach, journal).await {
+                Ok(()) => Ok(()),
+                Err(NotKept::Failed(failure)) => Err(failure),
+                Err(put_back) => {
+                    end.take(&at.server, changes.iter().map(|change| &change.address), put_back, journal);
+                    return end;
+                }
+            }
+        }
+    };
     match result {
         Ok(()) => end.acted = changes.iter().map(|change| change.address.clone()).collect(),
         Err(failure) => {
@@ -164,6 +249,9 @@ fn note(
             let Some(step) = step(*position) else { return };
             let text = format!("status {status}\n{output}");
             journal.record(&Record::Output { address: step.address.clone(), text });
+        }
+        HostEvent::Armed { seconds } => {
+            journal.record(&Record::Armed { server: at.server.clone(), seconds: *seconds });
         }
         HostEvent::Reattached { after_ms } => {
             journal.record(&Record::Reattached { server: at.server.clone(), after_ms: *after_ms });

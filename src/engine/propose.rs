@@ -9,13 +9,13 @@ use crate::base::span::Span;
 use crate::engine::owned::{Found, MANIFEST, sort};
 use crate::engine::refresh::Snapshot;
 use crate::engine::resolve::Resolved;
+use crate::engine::stages::stages;
 use crate::kinds::table::{Judged, Wanted};
-use crate::kinds::{Owned, Owner, kind};
+use crate::kinds::{Opening, Owned, Owner, kind};
 use crate::plan::change::{Action, Change, FieldChange, Limit, Reason, Risk};
 use crate::plan::observed::{Observed, Unseen};
-use crate::plan::order::layers;
 use crate::plan::step::{CloudStep, HostStep, Step};
-use crate::plan::{Cost, Deferred, NotSeen, Place, Plan, Stage};
+use crate::plan::{Cost, Deferred, NotSeen, Place, Plan};
 
 /// What the operator asked for beyond the inventory.
 #[derive(Clone, Debug, Default)]
@@ -93,8 +93,17 @@ pub fn propose(resolved: &Resolved, snapshot: &Snapshot, intent: &Intent, locate
         findings: draft.findings,
         objectives: Vec::new(),
         cost: Cost::default(),
+        reachability: Vec::new(),
     };
     Proposal { plan, remarks: draft.remarks }
+}
+
+/// What was seen of one wanted resource.
+pub fn observed(resolved: &Resolved, snapshot: &Snapshot, wanted: &Wanted) -> Observed<serde_json::Value> {
+    match snapshot.answers(&wanted.place) {
+        Some(answers) => (wanted.kind.judge)(wanted, &resolved.environment, answers).observed,
+        None => Observed::Unknown(Unseen::Misread("this place was not asked".to_owned())),
+    }
 }
 
 /// Judges one wanted resource against a snapshot: the change to make, if any. Used again during an apply.
@@ -110,6 +119,7 @@ pub fn change_for(resolved: &Resolved, snapshot: &Snapshot, wanted: &Wanted) -> 
             limits: Vec::new(),
             remarks: Vec::new(),
             refusals: Vec::new(),
+            opening: (wanted.kind.create)(&wanted.desired).opening,
         },
         Observed::Present(_) => match &judged.owner {
             Owner::Foreign(why) => Outcome::Foreign(why.clone()),
@@ -122,8 +132,17 @@ pub fn change_for(resolved: &Resolved, snapshot: &Snapshot, wanted: &Wanted) -> 
 pub enum Outcome {
     Unknown(Unseen),
     Foreign(String),
-    Unchanged { limits: Vec<FieldChange>, remarks: Vec<String> },
-    Change { change: Box<Change>, limits: Vec<FieldChange>, remarks: Vec<String>, refusals: Vec<Diagnostic> },
+    Unchanged {
+        limits: Vec<FieldChange>,
+        remarks: Vec<String>,
+    },
+    Change {
+        change: Box<Change>,
+        limits: Vec<FieldChange>,
+        remarks: Vec<String>,
+        refusals: Vec<Diagnostic>,
+        opening: Option<Opening>,
+    },
 }
 
 fn present(wanted: &Wanted, judged: Judged) -> Outcome {
@@ -143,6 +162,8 @@ fn present(wanted: &Wanted, judged: Judged) -> Outcome {
             steps: recorded(wanted, judged.steps),
             guard,
             risk: wanted.kind.risk,
+            proofs: (wanted.kind.proofs)(&wanted.desired),
+            undo: judged.undo,
             after: wanted.after.clone(),
         }
     } else {
@@ -158,10 +179,13 @@ fn present(wanted: &Wanted, judged: Judged) -> Outcome {
             steps: recorded(wanted, steps),
             guard,
             risk: if holds_data(&wanted.address) { Risk::LosesData } else { wanted.kind.risk },
+            proofs: (wanted.kind.proofs)(&wanted.desired),
+            undo: Vec::new(),
             after: wanted.after.clone(),
         }
     };
-    Outcome::Change { change: Box::new(change), limits, remarks: judged.remarks, refusals: judged.refusals }
+    let Judged { remarks, refusals, opening, .. } = judged;
+    Outcome::Change { change: Box::new(change), limits, remarks, refusals, opening }
 }
 
 fn creation(wanted: &Wanted, guard: Digest) -> Change {
@@ -175,6 +199,8 @@ fn creation(wanted: &Wanted, guard: Digest) -> Change {
         steps: recorded(wanted, creation.steps),
         guard,
         risk: wanted.kind.risk,
+        proofs: (wanted.kind.proofs)(&wanted.desired),
+        undo: Vec::new(),
         after: wanted.after.clone(),
     }
 }
@@ -223,7 +249,7 @@ impl Draft<'_> {
                 self.limited(&wanted.address, limits);
                 self.remarked(&wanted.address, remarks);
             }
-            Outcome::Change { change, limits, remarks, refusals } => {
+            Outcome::Change { change, limits, remarks, refusals, opening } => {
                 self.limited(&wanted.address, limits);
                 let place = (self.locate)(&wanted.path);
                 self.findings.extend(refusals.into_iter().map(|refusal| match place.clone() {
@@ -235,9 +261,26 @@ impl Draft<'_> {
                     let place = (self.locate)(&wanted.path);
                     self.findings.push(unproven(&change.address, "replace", place));
                 }
-                self.changes.push((wanted.place.clone(), *change));
+                let change = match opening {
+                    Some(opening) => self.open_first(wanted, *change, opening),
+                    None => *change,
+                };
+                self.changes.push((wanted.place.clone(), change));
             }
         }
+    }
+
+    /// The first part of a change; the whole of it waits until what it makes room for is done.
+    fn open_first(&mut self, wanted: &Wanted, whole: Change, opening: Opening) -> Change {
+        let Opening { fields, steps, until } = opening;
+        let until = Address::new(until, wanted.address.name());
+        let first = Change { fields, files: Vec::new(), steps, ..whole.clone() };
+        let mut rest = whole;
+        if rest.address != until {
+            rest.after.push(until.clone());
+        }
+        self.deferred.push(Deferred { after: until, place: wanted.place.clone(), change: rest });
+        first
     }
 
     fn defer(&mut self, wanted: &Wanted, after: Address) {
@@ -414,6 +457,8 @@ impl Draft<'_> {
             steps,
             guard: guard_of_owned(owned),
             risk: if loses { Risk::LosesData } else { kind.risk },
+            proofs: Vec::new(),
+            undo: Vec::new(),
             after: after.to_vec(),
         };
         self.changes.push((owned.place.clone(), change));
@@ -436,72 +481,4 @@ fn unproven(address: &Address, verb: &str, place: Option<Span>) -> Diagnostic {
         Some(span) => finding.at(span, "declared here"),
         None => finding,
     }
-}
-
-/// Groups changes into stages. A server's changes are one stage, so that they are one transaction.
-fn stages(changes: Vec<(Place, Change)>, reverse: bool) -> Vec<Stage> {
-    let node = |place: &Place, change: &Change| match place {
-        Place::Cloud => change.address.clone(),
-        Place::Host(server) => Address::new("host.transaction", server),
-    };
-    let (removals, others): (Vec<_>, Vec<_>) =
-        changes.into_iter().partition(|(_, change)| change.action == Action::Destroy && !reverse);
-    let mut by_node: BTreeMap<Address, (Place, Vec<Change>)> = BTreeMap::new();
-    let nodes: BTreeMap<Address, Address> =
-        others.iter().map(|(place, change)| (change.address.clone(), node(place, change))).collect();
-    let mut needs: BTreeMap<Address, BTreeSet<Address>> = BTreeMap::new();
-    for (place, change) in others {
-        let here = node(&place, &change);
-        let wanted: BTreeSet<Address> =
-            change.after.iter().filter_map(|after| nodes.get(after)).filter(|n| **n != here).cloned().collect();
-        needs.entry(here.clone()).or_default().extend(wanted);
-        by_node.entry(here).or_insert_with(|| (place, Vec::new())).1.push(change);
-    }
-    let mut sorted = layers(&needs).expect("resolve refused inventories whose resources need each other in a circle");
-    if reverse {
-        sorted.reverse();
-    }
-    let mut stages = Vec::new();
-    for layer in sorted {
-        let (mut cloud, mut hosts) = (Vec::new(), Vec::new());
-        for name in layer {
-            let (place, mut changes) = by_node.remove(&name).expect("every node of a layer has its changes");
-            match place {
-                Place::Cloud => cloud.append(&mut changes),
-                Place::Host(_) => hosts.push(Stage { place, changes: in_order(changes, reverse) }),
-            }
-        }
-        // The cloud first: a new server has ports open to the world until its own are set.
-        if !cloud.is_empty() {
-            stages.push(Stage { place: Place::Cloud, changes: cloud });
-        }
-        stages.append(&mut hosts);
-    }
-    // What left the inventory goes last: by then nothing that stays depends on it any more.
-    for (place, change) in removals {
-        match stages.last_mut() {
-            Some(stage) if stage.place == place && stage.changes.iter().all(|c| c.action == Action::Destroy) => {
-                stage.changes.push(change);
-            }
-            _ => stages.push(Stage { place, changes: vec![change] }),
-        }
-    }
-    stages
-}
-
-/// A host's changes in the order of their needs.
-fn in_order(changes: Vec<Change>, reverse: bool) -> Vec<Change> {
-    let needs: BTreeMap<Address, BTreeSet<Address>> =
-        changes.iter().map(|c| (c.address.clone(), c.after.iter().cloned().collect())).collect();
-    let mut by_address: BTreeMap<Address, Change> = changes.into_iter().map(|c| (c.address.clone(), c)).collect();
-    let sorted = layers(&needs).expect("resolve refused inventories whose resources need each other in a circle");
-    let mut ordered: Vec<Change> = sorted
-        .into_iter()
-        .flatten()
-        .map(|a| by_address.remove(&a).expect("sorted from these very addresses"))
-        .collect();
-    if reverse {
-        ordered.reverse();
-    }
-    ordered
 }

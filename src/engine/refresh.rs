@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::StreamExt as _;
 use serde_json::Value;
 
+use crate::engine::reachability;
 use crate::engine::resolve::{Resolved, ServerRef, at};
 use crate::kinds::table::Wanted;
 use crate::plan::Place;
@@ -22,8 +23,10 @@ const CLOUD_READS_AT_ONCE: usize = 16;
 /// How many hosts are asked at the same time: each is one ssh process here.
 const HOSTS_AT_ONCE: usize = 32;
 
-/// SSH's port. Moving it is the work of the sshd kind, which does not exist yet.
-const SSH_PORT: u16 = 22;
+/// The port that sshd listens on when nobody has told it otherwise.
+pub const SSH_PORT: u16 = 22;
+/// How many ports are tried to find sshd: the wanted one, its own, and what else is open and not declared.
+const MOST_WAYS: usize = 4;
 
 /// What the world looked like.
 #[derive(Clone, Debug, Default)]
@@ -127,7 +130,7 @@ pub async fn refresh(resolved: &Resolved, wanted: &[Wanted], scope: Scope, ask: 
 
 /// All questions to one host, each once.
 fn host_probes(name: &str, wanted: &[Wanted], more: impl Iterator<Item = Vec<String>>) -> Vec<HostProbe> {
-    let mut probes: BTreeSet<HostProbe> = manifest_probes().into_iter().collect();
+    let mut probes: BTreeSet<HostProbe> = manifest_probes().into_iter().chain(reachability::probes()).collect();
     for wanted in at(wanted, &Place::Host(name.to_owned())) {
         probes.extend((wanted.kind.probes)(&wanted.desired).into_iter().filter_map(|probe| match probe {
             Probe::Host(probe) => Some(probe),
@@ -147,14 +150,66 @@ async fn look_at_host(
 ) -> (CloudProbe, Observed<Value>, HostView) {
     let probe = CloudProbe::Instance { name: server.instance.clone() };
     let answer = ask.cloud(&probe).await;
-    let view = match endpoint(name, server, &answer) {
+    let view = match ways(name, server, &answer) {
         Err(why) => HostView { endpoint: None, answers: Answers::unseen(why) },
-        Ok(endpoint) => {
-            let answers = ask.host(&endpoint, probes).await;
-            HostView { endpoint: Some(endpoint), answers }
+        Ok((first, others)) => {
+            let answers = ask.host(&first, probes).await;
+            let mut view = HostView { endpoint: Some(first), answers };
+            for at in others {
+                if !matches!(view.answers.unseen, Some(Unseen::Unreachable(_))) {
+                    break;
+                }
+                let answers = ask.host(&at, probes).await;
+                // What is said of a host that is nowhere is said of the port that was wanted.
+                if answers.unseen.is_none() {
+                    view = HostView { endpoint: Some(at), answers };
+                }
+            }
+            view
         }
     };
     (probe, answer, view)
+}
+
+/// The way to a server that is tried first: where it was found before, as long as the cloud keeps that open.
+pub fn way(name: &str, server: &ServerRef, answer: &Observed<Value>, known: Option<u16>) -> Result<Endpoint, Unseen> {
+    let (first, _) = ways(name, server, answer)?;
+    let open = open_tcp(answer);
+    let port = known.filter(|port| open.is_empty() || open.contains(port)).unwrap_or(first.port);
+    Ok(Endpoint { port, ..first })
+}
+
+fn open_tcp(answer: &Observed<Value>) -> Vec<u16> {
+    match answer {
+        Observed::Present(value) => {
+            serde_json::from_value(value.get("open_tcp").cloned().unwrap_or_default()).unwrap_or_default()
+        }
+        Observed::Absent | Observed::Unknown(_) => Vec::new(),
+    }
+}
+
+/// The ways to a server in the order in which they are tried. While sshd moves it is still at its old port, which is open
+/// in the cloud; a port of the firewall list that is not sshd's is somebody else's.
+fn ways(name: &str, server: &ServerRef, answer: &Observed<Value>) -> Result<(Endpoint, Vec<Endpoint>), Unseen> {
+    let first = endpoint(name, server, answer)?;
+    let open = open_tcp(answer);
+    let undeclared = open.iter().copied().filter(|port| !server.declared_tcp.contains(port));
+    let mut ports: Vec<u16> = std::iter::once(SSH_PORT).filter(|port| open.contains(port)).chain(undeclared).collect();
+    ports.retain(|port| *port != server.port);
+    ports.dedup();
+    ports.truncate(MOST_WAYS - 1);
+    let others = ports.into_iter().map(|port| Endpoint { port, ..first.clone() }).collect();
+    // A port that the cloud keeps closed is not tried first: it would take as long as a host that is down.
+    if open.contains(&server.port) || open.is_empty() {
+        return Ok((first, others));
+    }
+    let mut others: Vec<Endpoint> = others;
+    if others.is_empty() {
+        return Ok((first, others));
+    }
+    let found = others.remove(0);
+    others.push(first);
+    Ok((found, others))
 }
 
 /// Where a server is logged in to, as far as the cloud knows it.
@@ -177,7 +232,7 @@ pub fn endpoint(name: &str, server: &ServerRef, answer: &Observed<Value>) -> Res
     Ok(Endpoint {
         server: name.to_owned(),
         address,
-        port: SSH_PORT,
+        port: server.port,
         user: server.login.clone(),
         host_keys: instance.host_keys,
     })

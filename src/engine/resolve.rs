@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
-use crate::inventory::sections::Inventory;
+use crate::inventory::sections::{Inventory, Protocol, Server};
 use crate::kinds::KINDS;
 use crate::kinds::physical_name;
 use crate::kinds::table::Wanted;
@@ -30,6 +30,12 @@ pub struct ServerRef {
     /// Physical name of its instance.
     pub instance: String,
     pub login: String,
+    /// The port that sshd is wanted on.
+    pub port: u16,
+    /// TCP ports of the firewall list.
+    pub declared_tcp: BTreeSet<u16>,
+    /// After how many seconds the server puts a change back that may have locked everybody out.
+    pub revert_after_s: u32,
 }
 
 impl Resolved {
@@ -87,6 +93,9 @@ pub fn resolve(inventory: &Inventory) -> Result<Resolved, Diagnostics> {
                 address: Address::new("lightsail.instance", name.as_str()),
                 instance: physical_name(&environment, name.as_str(), ""),
                 login: server.login.user.clone(),
+                port: server.ssh_port(),
+                declared_tcp: declared_tcp(server),
+                revert_after_s: revert_after_s(server),
             };
             (name.to_string(), server)
         })
@@ -98,6 +107,16 @@ pub fn resolve(inventory: &Inventory) -> Result<Resolved, Diagnostics> {
         wanted,
         servers,
     })
+}
+
+fn declared_tcp(server: &Server) -> BTreeSet<u16> {
+    server.firewall.iter().filter(|rule| rule.protocol == Protocol::Tcp).map(|rule| rule.port).collect()
+}
+
+/// The server's own limit, or the default where it has no section for sshd. `check` holds it within bounds.
+fn revert_after_s(server: &Server) -> u32 {
+    let sshd = server.sshd.clone().unwrap_or_default();
+    u32::try_from(sshd.revert_after.seconds()).unwrap_or(u32::MAX)
 }
 
 /// The resources of one place.

@@ -153,6 +153,7 @@ impl Model {
             auto_snapshot,
             http_tokens: "optional".to_owned(),
             hop_limit: 2,
+            open_tcp: Vec::new(),
             host_keys: vec!["ssh-ed25519 AAAA".to_owned()],
             tags,
         };
