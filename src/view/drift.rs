@@ -7,6 +7,7 @@ use crate::plan::change::Change;
 use crate::view::change;
 use crate::view::context::PlanContext;
 use crate::view::plan::{errors, findings, header, refused, surroundings};
+use crate::view::reachability;
 use crate::view::style::Role;
 
 /// The whole report. `plan` holds what is no change: the unseen, limits, what is not ours.
@@ -27,6 +28,8 @@ pub fn render(behind_us: &[Change], not_applied: &[Change], plan: &Plan, context
             text.push_str(&change::render_all(changes, context));
         }
     }
+    let exposed = plan.reachability.iter().filter(|server| !server.undeclared.is_empty()).cloned();
+    text.push_str(&reachability::tables(&exposed.collect::<Vec<_>>(), context));
     surroundings(&mut text, plan, context);
     findings(&mut text, plan, context);
     text.push_str(&summary(behind_us.len(), not_applied.len(), plan, context));

@@ -2,6 +2,8 @@
 //!
 //! The types here are the documents: their schemas, made from the same types, stand in `docs/`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -11,6 +13,7 @@ use crate::base::diag::Diagnostic;
 use crate::plan::change::{Change, Limit};
 use crate::plan::{NotSeen, Plan, Unmanaged};
 use crate::view::context::PlanContext;
+use crate::view::progress::{Ended, Reason};
 
 /// Format of a plan that is shown.
 const PLAN: &str = "seawall.plan-view/1";
@@ -97,6 +100,10 @@ pub struct AppliedView<'a> {
     failed: Vec<FailedView<'a>>,
     /// Not begun, because of a failure before them.
     not_started: &'a [Address],
+    /// Changed and put back, because no new login proved that the change does not lock out.
+    put_back: Vec<FailedView<'a>>,
+    /// By server, what is as it was before.
+    restored: BTreeMap<&'a str, &'a [String]>,
 }
 
 /// A resource whose change failed.
@@ -154,9 +161,20 @@ pub fn drift(behind_us: &[Change], not_applied: &[Change], plan: &Plan, context:
 }
 
 /// How an apply ended.
-pub fn applied(done: &[Address], already: &[Address], failed: &[(Address, String)], not_started: &[Address]) -> Value {
-    let failed = failed.iter().map(|(address, why)| FailedView { address, why }).collect();
-    to_value(&AppliedView { format: APPLIED, done, already_done: already, failed, not_started })
+pub fn applied(ended: &Ended) -> Value {
+    fn reasons(all: &[Reason]) -> Vec<FailedView<'_>> {
+        all.iter().map(|reason| FailedView { address: &reason.address, why: &reason.why }).collect()
+    }
+    let Ended { done, already, failed, not_started, put_back, what } = ended;
+    to_value(&AppliedView {
+        format: APPLIED,
+        done,
+        already_done: already,
+        failed: reasons(failed),
+        not_started,
+        put_back: reasons(put_back),
+        restored: what.iter().map(|(server, lines)| (server.as_str(), lines.as_slice())).collect(),
+    })
 }
 
 /// What is wrong with an inventory, or with a run.

@@ -11,8 +11,10 @@ pub mod explain;
 pub mod json;
 pub mod plan;
 pub mod progress;
+pub mod reachability;
 #[cfg(test)]
 mod sample;
+pub mod status;
 pub mod style;
 #[cfg(test)]
 mod tests;

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 
 use crate::base::address::Address;
 use crate::base::diag::{Diagnostics, Severity};
-use crate::plan::change::{Action, Change, Limit};
+use crate::plan::change::{Action, Change, Limit, Reason, Risk};
 use crate::plan::{Cost, Objective, Place, Plan};
 use crate::view::change;
 use crate::view::context::PlanContext;
 use crate::view::diag;
+use crate::view::reachability;
 use crate::view::style::Role;
 use crate::view::text::{clean_line, wrap};
 use crate::view::value::sides;
@@ -27,6 +28,7 @@ pub fn render(plan: &Plan, context: &PlanContext) -> String {
     deferred(&mut text, plan, context);
     surroundings(&mut text, plan, context);
     findings(&mut text, plan, context);
+    text.push_str(&reachability::tables(&plan.reachability, context));
     text.push_str(&objectives(&plan.objectives, context.width));
     text.push_str(&cost(&plan.cost, context.budget_cents, context.verbose));
     text.push_str(&summary(plan, context));
@@ -90,12 +92,17 @@ fn deferred(text: &mut String, plan: &Plan, context: &PlanContext) {
     for ((after, where_), changes) in groups {
         let title = format!("{}, after {after}", place(where_));
         let _ = writeln!(text, "{}", context.style.paint(Role::Title, title));
-        let _ = writeln!(
-            text,
-            "{}\n",
-            context.style.paint(Role::Faint, "planned from the templates; planned again against what is there by then")
-        );
+        let _ = writeln!(text, "{}\n", context.style.paint(Role::Faint, why_later(&changes)));
         text.push_str(&change::render_all(changes, context));
+    }
+}
+
+/// A server that does not exist yet, or a first part that must be proven before the rest.
+fn why_later(changes: &[&Change]) -> &'static str {
+    if changes.iter().all(|change| change.action == Action::Update && change.reason == Reason::Differs) {
+        "the rest of the change: what closes waits until what opens has been proven"
+    } else {
+        "planned from the templates; planned again against what is there by then"
     }
 }
 
@@ -233,17 +240,31 @@ pub fn summary(plan: &Plan, context: &PlanContext) -> String {
         writeln!(text, "{}", refused(errors))
     } else if !plan.is_complete() {
         writeln!(text, "This cannot be applied: what could not be looked at is not known to be safe to change")
-    } else if !plan.is_empty() && !context.next.is_empty() {
-        writeln!(text, "Apply this with: {}", context.next)
     } else {
-        Ok(())
+        if may_lock_out(plan) {
+            let guarded =
+                "What may lock out is kept only if a new login proves it; otherwise it is put back (exit code 5)";
+            text.push_str(&wrap(guarded, 4, context.width));
+            text.push('\n');
+        }
+        if plan.is_empty() || context.next.is_empty() {
+            Ok(())
+        } else {
+            writeln!(text, "Apply this with: {}", context.next)
+        }
     };
     text
 }
 
+fn may_lock_out(plan: &Plan) -> bool {
+    plan.changes().chain(plan.deferred.iter().map(|d| &d.change)).any(|change| change.risk == Risk::MayLockOut)
+}
+
 fn counts(plan: &Plan) -> String {
-    let changes: Vec<&Change> = plan.changes().chain(plan.deferred.iter().map(|d| &d.change)).collect();
-    let count = |action: Action| changes.iter().filter(|change| change.action == action).count();
+    // A change in two parts is one.
+    let changes: BTreeMap<&Address, &Change> =
+        plan.changes().chain(plan.deferred.iter().map(|d| &d.change)).map(|change| (&change.address, change)).collect();
+    let count = |action: Action| changes.values().filter(|change| change.action == action).count();
     format!(
         "Plan: {} to create, {} to update, {} to replace, {} to destroy; {} as wanted",
         count(Action::Create),

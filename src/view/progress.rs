@@ -83,6 +83,16 @@ impl Progress {
                 let seconds = tenths(Duration::from_millis(*after_ms));
                 self.line(&format!("  server {server}  connection lost and found again after {seconds}"));
             }
+            Record::Armed { server, seconds } => self.line(&format!(
+                "  server {server}  puts everything of this change back in {seconds} s, unless a new login proves it"
+            )),
+            Record::Kept { server } => self.line(&format!("  server {server}  a new login works: the change stays")),
+            Record::PutBack { server, what } => {
+                self.line(&format!("  server {server}  PUT BACK: no new login proved the change"));
+                for line in what {
+                    self.line(&format!("    {}", clean_line(line)));
+                }
+            }
             // A plan stands above where a person looks on.
             Record::Begun { .. } => self.line(""),
             Record::StepDone { .. } | Record::Finished { .. } => {}
@@ -122,15 +132,32 @@ fn tenths(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
+/// How an apply ended, by resource.
+#[derive(Clone, Debug, Default)]
+pub struct Ended {
+    pub done: Vec<Address>,
+    pub already: Vec<Address>,
+    pub failed: Vec<Reason>,
+    pub not_started: Vec<Address>,
+    /// Put back, because nothing proved that they do not lock out.
+    pub put_back: Vec<Reason>,
+    /// By server, what is as it was.
+    pub what: Vec<(String, Vec<String>)>,
+}
+
+/// Why a resource is not as wanted, and something to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    pub address: Address,
+    pub why: String,
+    pub hint: Option<String>,
+}
+
 /// How an apply ended, as a few lines.
-pub fn summary(
-    done: &[Address],
-    already: &[Address],
-    failed: &[(Address, String, Option<String>)],
-    not_started: &[Address],
-) -> String {
+pub fn summary(ended: &Ended) -> String {
+    let Ended { done, already, failed, not_started, put_back, what } = ended;
     let mut text = String::new();
-    if failed.is_empty() && not_started.is_empty() {
+    if failed.is_empty() && not_started.is_empty() && put_back.is_empty() {
         let count = done.len();
         let _ = match (count, already.len()) {
             (0, _) => writeln!(text, "Nothing to do: everything is as wanted"),
@@ -140,22 +167,43 @@ pub fn summary(
         };
         return text;
     }
-    let _ = writeln!(
-        text,
-        "Failed: {} done, {} failed, {} not started",
-        done.len() + already.len(),
-        failed.len(),
-        not_started.len()
-    );
-    for (address, why, hint) in failed {
-        let _ = writeln!(text, "  failed       {address}  {}", clean_line(why));
-        if let Some(hint) = hint {
-            let _ = writeln!(text, "               hint: {}", clean_line(hint));
+    let verdict = if put_back.is_empty() { "Failed" } else { "Rolled back" };
+    let _ = write!(text, "{verdict}: {} done", done.len() + already.len());
+    if !put_back.is_empty() {
+        let _ = write!(text, ", {} put back", put_back.len());
+    }
+    let _ = writeln!(text, ", {} failed, {} not started", failed.len(), not_started.len());
+    reasons(&mut text, "put back", put_back);
+    for (server, lines) in what {
+        let _ = writeln!(text, "  on server {server}:");
+        for line in lines {
+            let _ = writeln!(text, "               {}", clean_line(line));
         }
     }
+    reasons(&mut text, "failed", failed);
     for address in not_started {
         let _ = writeln!(text, "  not started  {address}");
     }
-    let _ = writeln!(text, "hint: nothing needs to be undone; a new plan shows what remains");
+    let hint = if put_back.is_empty() {
+        "nothing needs to be undone; a new plan shows what remains"
+    } else {
+        "the way in is the one from before; find out why the new one does not work, then plan again"
+    };
+    let _ = writeln!(text, "hint: {hint}");
     text
+}
+
+/// Resources with their reasons. What ended together for one reason is told it once.
+fn reasons(text: &mut String, how: &str, all: &[Reason]) {
+    for (index, reason) in all.iter().enumerate() {
+        let next = all.get(index + 1);
+        if next.is_some_and(|next| (&next.why, &next.hint) == (&reason.why, &reason.hint)) {
+            let _ = writeln!(text, "  {how:<11}  {}", reason.address);
+            continue;
+        }
+        let _ = writeln!(text, "  {how:<11}  {}  {}", reason.address, clean_line(&reason.why));
+        if let Some(hint) = &reason.hint {
+            let _ = writeln!(text, "               hint: {}", clean_line(hint));
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub(super) fn change(of: &str, action: Action, reason: Reason) -> Change {
         steps: Vec::new(),
         guard: Digest::of_bytes(b"a sample"),
         risk: Risk::Plain,
+        proofs: Vec::new(),
+        undo: Vec::new(),
         after: Vec::new(),
     }
 }

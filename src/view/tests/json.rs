@@ -6,6 +6,7 @@ use crate::base::diag::Diagnostic;
 use crate::plan::Plan;
 use crate::view::context::PlanContext;
 use crate::view::json;
+use crate::view::progress::{Ended, Reason};
 use crate::view::sample;
 
 fn published(name: &str) -> jsonschema::Validator {
@@ -78,7 +79,12 @@ fn drift() {
 #[test]
 fn applied() {
     let (a, b) = (sample::address("sns.topic/alerts"), sample::address("host.users/db"));
-    let document = json::applied(std::slice::from_ref(&a), &[], &[(b.clone(), "no route".to_owned())], &[b]);
+    let document = json::applied(&Ended {
+        done: vec![a.clone()],
+        failed: vec![Reason { address: b.clone(), why: "no route".to_owned(), hint: None }],
+        not_started: vec![b],
+        ..Ended::default()
+    });
     assert_eq!(
         document,
         json!({
@@ -87,6 +93,8 @@ fn applied() {
             "already_done": [],
             "failed": [{ "address": "host.users/db", "why": "no route" }],
             "not_started": ["host.users/db"],
+            "put_back": [],
+            "restored": {},
         })
     );
     fits("applied", &document);

@@ -90,6 +90,7 @@ monthly budget  25 USD  12 USD and storage by use                        –
 cost  12.00 USD a month at list price, of a budget of 25.00 USD
 
 Plan: 4 to create, 0 to update, 0 to replace, 0 to destroy; 0 resources as wanted
+What may lock out is kept only if a new login proves it; otherwise it is put back (exit code 5)
 Apply this with: seawall -i inventories/prod.yaml apply
 ",
     );
@@ -471,6 +472,50 @@ fn a_missing_line_break_at_the_end_is_a_difference_that_shows() {
         - x
         \ no line break at the end
         + x
+",
+    );
+}
+
+#[test]
+fn who_can_reach_what() {
+    use crate::plan::reachability::{Exposure, Gate, Path, Reachability};
+    let path = |port, from: &str, why: &str, host, listener: Option<&str>| Path {
+        protocol: "tcp".to_owned(),
+        port,
+        from: from.to_owned(),
+        why: why.to_owned(),
+        cloud: Gate::Open,
+        host,
+        listener: listener.map(str::to_owned),
+    };
+    let server = Reachability {
+        server: "db".to_owned(),
+        declared: vec![
+            path(22, "203.0.113.0/24", "operators", Gate::Open, Some("sshd")),
+            path(443, "::/0", "certificate validation", Gate::Open, None),
+            path(5432, "198.51.100.7/32", "application", Gate::Closed, Some("postgres")),
+            path(6432, "198.51.100.7/32", "pool", Gate::Unknown, Some("pgbouncer")),
+        ],
+        undeclared: vec![Exposure {
+            protocol: "tcp".to_owned(),
+            port: 8080,
+            from: "0.0.0.0/0".to_owned(),
+            listener: "python3".to_owned(),
+        }],
+        unseen: vec!["the host's firewall: connection timed out".to_owned()],
+    };
+    let table = crate::view::reachability::tables(&[server], &PlanContext::default());
+    same(
+        &table,
+        "
+who can reach what on db                                lightsail  host    answers
+  tcp 22 from 203.0.113.0/24, operators                 open       open    sshd
+  tcp 443 from anywhere (IPv6), certificate validation  open       open    nothing listens
+  tcp 5432 from 198.51.100.7/32, application            open       closed  postgres is not reached
+  tcp 6432 from 198.51.100.7/32, pool                   open       ?       pgbouncer?
+  ! tcp 8080 from 0.0.0.0/0 reaches python3: nobody declared that
+  ? not known: the host's firewall: connection timed out
+
 ",
     );
 }

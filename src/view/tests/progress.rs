@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::plan::record::{Record, Verdict};
-use crate::view::progress::{Mode, Progress, summary};
+use crate::view::progress::{Ended, Mode, Progress, Reason, summary};
 use crate::view::sample::address;
 use crate::view::tests::same;
 
@@ -109,21 +109,47 @@ fn a_failure_of_what_had_not_begun_is_told_all_the_same() {
 #[test]
 fn how_an_apply_ended() {
     let (a, b, c) = (address("sns.topic/alerts"), address("host.packages/db"), address("host.users/db"));
-    same(&summary(&[], &[], &[], &[]), "Nothing to do: everything is as wanted\n");
-    same(&summary(std::slice::from_ref(&a), &[], &[], &[]), "Done: 1 changed and read back as wanted\n");
+    let done = vec![a.clone()];
+    same(&summary(&Ended::default()), "Nothing to do: everything is as wanted\n");
+    same(&summary(&Ended { done: done.clone(), ..Ended::default() }), "Done: 1 changed and read back as wanted\n");
     same(
-        &summary(std::slice::from_ref(&a), std::slice::from_ref(&b), &[], &[]),
+        &summary(&Ended { done: done.clone(), already: vec![b.clone()], ..Ended::default() }),
         "Done: 1 changed and read back as wanted, 1 was so already\n",
     );
-    let failed = [(b, "`apt-get` ended\u{1b}[2J with 100".to_owned(), Some("look at the mirror".to_owned()))];
+    let why = "`apt-get` ended\u{1b}[2J with 100".to_owned();
+    let failed = vec![Reason { address: b, why, hint: Some("look at the mirror".to_owned()) }];
     same(
-        &summary(&[a], &[], &failed, &[c]),
+        &summary(&Ended { done, failed, not_started: vec![c], ..Ended::default() }),
         r"
 Failed: 1 done, 1 failed, 1 not started
   failed       host.packages/db  `apt-get` ended�[2J with 100
                hint: look at the mirror
   not started  host.users/db
 hint: nothing needs to be undone; a new plan shows what remains
+",
+    );
+}
+
+#[test]
+fn what_was_put_back_is_told_once() {
+    let reason = |of: &str| Reason {
+        address: address(of),
+        why: "`db` (203.0.113.7:22) did not answer within 10 s".to_owned(),
+        hint: None,
+    };
+    let what =
+        vec![("db".to_owned(), vec!["/etc/ufw/user.rules is as it was".to_owned(), "ran `ufw reload`".to_owned()])];
+    let put_back = vec![reason("host.sshd/db"), reason("host.ufw/db")];
+    same(
+        &summary(&Ended { done: vec![address("host.time/db")], put_back, what, ..Ended::default() }),
+        r"
+Rolled back: 1 done, 2 put back, 0 failed, 0 not started
+  put back     host.sshd/db
+  put back     host.ufw/db  `db` (203.0.113.7:22) did not answer within 10 s
+  on server db:
+               /etc/ufw/user.rules is as it was
+               ran `ufw reload`
+hint: the way in is the one from before; find out why the new one does not work, then plan again
 ",
     );
 }
