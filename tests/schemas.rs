@@ -48,6 +48,8 @@ fn saved() -> Value {
         steps: vec![Step::Host(write), Step::Host(HostStep::Record { address: address.clone(), desired: None })],
         guard: Digest::of_bytes(b"a sample"),
         risk: Risk::MayLockOut,
+        proofs: Vec::new(),
+        undo: Vec::new(),
         after: vec![address],
     };
     let plan =

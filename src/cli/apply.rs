@@ -18,6 +18,7 @@ use crate::engine::file::PlanFile;
 use crate::engine::journal::Journal;
 use crate::engine::lock;
 use crate::engine::propose::Proposal;
+use crate::engine::refresh::Snapshot;
 use crate::engine::store::{Claim, Store, StoreFailure, applied, remember};
 use crate::plan::Plan;
 use crate::plan::change::Action;
@@ -110,6 +111,7 @@ async fn locked(
             Exit::Interrupted,
             Diagnostic::error("interrupted", "this run was interrupted")
                 .note("steps that had begun may be done or not; a transaction that runs on a host goes on there")
+                .note("a host puts back by itself what may lock out and was not proven yet")
                 .hint("a new plan shows what remains"),
         )),
     };
@@ -163,7 +165,8 @@ async fn decide(
     }
     let used = saved.as_ref().map_or_else(nonce, |file| file.header.nonce.clone());
     use_once(store, &used, saved.is_some()).await?;
-    act(session, work, store, &plan, &already, &proposal.plan.unchanged, &used).await
+    let approved = Approved { plan, already, unchanged: proposal.plan.unchanged, snapshot, nonce: used };
+    act(session, work, store, &approved).await
 }
 
 /// A person says yes, or nothing happens.
@@ -208,16 +211,18 @@ async fn use_once(store: &Store, nonce: &str, saved: bool) -> Result<(), Stop> {
     }
 }
 
+/// What somebody said yes to.
+struct Approved {
+    plan: Plan,
+    already: BTreeSet<Address>,
+    unchanged: Vec<Address>,
+    snapshot: Snapshot,
+    nonce: String,
+}
+
 /// Does it, tells about it, and remembers what is as wanted now.
-async fn act(
-    session: &mut Session,
-    work: &Work,
-    store: &Store,
-    plan: &Plan,
-    already: &BTreeSet<Address>,
-    unchanged: &[Address],
-    nonce: &str,
-) -> Result<Exit, Stop> {
+async fn act(session: &mut Session, work: &Work, store: &Store, approved: &Approved) -> Result<Exit, Stop> {
+    let Approved { plan, already, unchanged, snapshot, nonce } = approved;
     let folder = journal_folder(&work.resolved.environment, nonce);
     let mut progress = Progress::new(session.progress_mode());
     let mut watch = |record: &Record| progress.record(record);
@@ -233,7 +238,8 @@ async fn act(
         plan: Digest::of(plan).to_string(),
         environment: work.resolved.environment.clone(),
     });
-    let run = Run { resolved: &work.resolved, intent: &work.intent, reach: &work.world, journal: &journal, nonce };
+    let run = Run::new(&work.resolved, &work.intent, &work.world, &journal, nonce);
+    run.learn(snapshot);
     let ended = run.apply(plan, already).await;
     journal.record(&Record::Finished { verdict: ended.verdict() });
     drop(journal);
@@ -242,7 +248,7 @@ async fn act(
     let destroyed: Vec<Address> =
         plan.changes().filter(|c| c.action == Action::Destroy).map(|c| c.address.clone()).collect();
     let gone: Vec<Address> = ended.done.iter().filter(|address| destroyed.contains(address)).cloned().collect();
-    let mut as_wanted: Vec<Address> = unchanged.to_vec();
+    let mut as_wanted: Vec<Address> = unchanged.clone();
     as_wanted.extend(ended.done.iter().chain(&ended.already).filter(|a| !gone.contains(a)).cloned());
     // The state bucket may have come into being, or gone, just now.
     let after = |failure: StoreFailure| store_failed_after(&failure, AFTER_CHANGES);

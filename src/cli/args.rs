@@ -65,6 +65,8 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Show what changed behind us; cannot write; exits with 2 when there are differences
     Drift(OnlyArgs),
+    /// Who can reach what, what is not well, and whether all is as wanted
+    Status,
     /// Remove what Seawall put there
     Destroy(DestroyArgs),
     /// Print a saved plan
@@ -185,6 +187,9 @@ pub enum SandboxCommand {
     Ssh {
         /// The server, by its name in the inventory
         server: String,
+        /// Port that its sshd listens on, where it is not the inventory's
+        #[arg(short, long)]
+        port: Option<u16>,
         /// A command to run there instead of a shell
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,

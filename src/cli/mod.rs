@@ -72,6 +72,7 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Exit, Stop>
         Command::Plan(args) => plan::plan(session, &args).await,
         Command::Apply(args) => apply::apply(session, &args).await,
         Command::Drift(args) => plan::drift(session, &args).await,
+        Command::Status => plan::status(session).await,
         Command::Destroy(args) => apply::destroy(session, &args).await,
         Command::Show { plan: path } => plan::show(session, &path),
         Command::Explain { what } => explain::explain(session, what.as_deref()),

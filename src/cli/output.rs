@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 
+use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
 use crate::cli::args::Color;
 use crate::cli::exit::Stop;
@@ -14,12 +15,14 @@ use crate::engine::file::PlanFile;
 use crate::engine::propose::Proposal;
 use crate::engine::resolve::Resolved;
 use crate::inventory::scalar::Money;
+use crate::reach::Failure;
 use crate::view::context::PlanContext;
 use crate::view::diag;
 use crate::view::drift;
 use crate::view::json;
 use crate::view::plan;
 use crate::view::progress::{self, Mode};
+use crate::view::status;
 use crate::view::style::Style;
 
 impl Session {
@@ -130,6 +133,11 @@ impl Session {
         })
     }
 
+    pub fn show_status(&mut self, work: &Work, proposal: &Proposal) -> Result<(), Stop> {
+        let context = self.context(work, proposal);
+        self.product(&status::render(&proposal.plan, &context), || json::plan(&proposal.plan, &context))
+    }
+
     /// A saved plan, as it was made.
     pub fn show_saved(&mut self, file: &PlanFile, path: &Path) -> Result<(), Stop> {
         let header = &file.header;
@@ -158,12 +166,9 @@ impl Session {
     }
 
     pub fn show_applied(&mut self, applied: &Applied) -> Result<(), Stop> {
-        let failed: Vec<_> = applied.failed.iter().map(|(a, f)| (a.clone(), f.to_string(), f.hint.clone())).collect();
-        let text = progress::summary(&applied.done, &applied.already, &failed, &applied.not_started);
-        self.product(&text, || {
-            let failed: Vec<_> = failed.iter().map(|(address, why, _)| (address.clone(), why.clone())).collect();
-            json::applied(&applied.done, &applied.already, &failed, &applied.not_started)
-        })
+        let ended = ended(applied);
+        let text = progress::summary(&ended);
+        self.product(&text, || json::applied(&ended))
     }
 
     pub fn show_validated(
@@ -230,4 +235,18 @@ fn quoted(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
     }
+}
+
+/// An apply's end in the words of the view.
+fn ended(applied: &Applied) -> progress::Ended {
+    let Applied { done, already, failed, not_started, put_back, what } = applied.clone();
+    let reasons = |all: Vec<(Address, Failure)>| {
+        let reason = |(address, failure): (Address, Failure)| progress::Reason {
+            address,
+            why: failure.what,
+            hint: failure.hint,
+        };
+        all.into_iter().map(reason).collect()
+    };
+    progress::Ended { done, already, failed: reasons(failed), not_started, put_back: reasons(put_back), what }
 }

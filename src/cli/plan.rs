@@ -62,6 +62,15 @@ pub async fn drift(session: &mut Session, only: &OnlyArgs) -> Result<Exit, Stop>
     })
 }
 
+/// `seawall status`.
+pub async fn status(session: &mut Session) -> Result<Exit, Stop> {
+    let work = Work::begin(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
+    let snapshot = work.look(&work.world.look()).await;
+    let proposal = work.propose(&snapshot);
+    session.show_status(&work, &proposal)?;
+    Ok(if proposal.plan.is_complete() { Exit::Done } else { Exit::Failed })
+}
+
 /// `seawall show PLAN`.
 pub fn show(session: &mut Session, path: &Path) -> Result<Exit, Stop> {
     let file = PlanFile::read(path).map_err(Stop::failed)?;

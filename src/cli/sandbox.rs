@@ -21,9 +21,6 @@ use crate::sandbox::lab::{self, Lab, LabError, Options, Status};
 use crate::sandbox::lightsail::state::Delays;
 use crate::sandbox::machines::{self, MachineError};
 
-/// SSH's port, by whose sources the operator's network is known.
-const SSH: u16 = 22;
-
 /// Runs one of the sandbox's own processes if the arguments ask for one.
 pub fn hidden_entry(args: &[OsString]) -> Option<ExitCode> {
     machines::hidden_entry(args).or_else(|| daemon::hidden_entry(args.iter().skip(1).cloned()))
@@ -62,7 +59,8 @@ fn failed(error: &LabError) -> Stop {
 
 /// An address that the inventory's own firewall lets in on SSH: the operator's traffic comes from there.
 fn operator(inventory: &Inventory) -> Option<IpAddr> {
-    let rules = inventory.servers.values().flat_map(|server| &server.firewall).filter(|rule| rule.port == SSH);
+    let servers = inventory.servers.values();
+    let rules = servers.flat_map(|server| server.firewall.iter().filter(|rule| rule.port == server.ssh_port()));
     let networks = rules.flat_map(|rule| match &rule.from {
         Sources::Networks(networks) => networks.as_slice(),
         Sources::Anywhere(_) => &[],
@@ -162,7 +160,7 @@ pub async fn sandbox(session: &mut Session, command: SandboxCommand) -> Result<E
             }
             show(session, &status)
         }
-        SandboxCommand::Ssh { server, command } => ssh(session, &server, &command),
+        SandboxCommand::Ssh { server, port, command } => ssh(session, &server, port, &command),
         SandboxCommand::Exec { from, command } => exec(from, command),
         SandboxCommand::Confirm { address } => {
             let said = tell(&folder(), "/_sandbox/confirm", &json!({ "endpoint": address })).await?;
@@ -208,7 +206,7 @@ fn log_in(status: &mut Status, inventory: &Inventory) {
 }
 
 /// A server of the inventory as a host of the sandbox.
-fn ssh(session: &mut Session, server: &str, command: &[String]) -> Result<Exit, Stop> {
+fn ssh(session: &mut Session, server: &str, port: Option<u16>, command: &[String]) -> Result<Exit, Stop> {
     let loaded = session.load()?;
     let mut status = lab::status(&folder()).map_err(|error| failed(&error))?;
     log_in(&mut status, &loaded.inventory);
@@ -219,8 +217,11 @@ fn ssh(session: &mut Session, server: &str, command: &[String]) -> Result<Exit, 
             .hint("`seawall sandbox status` lists the servers that exist; `seawall --sandbox apply` makes them");
         return Err(Stop::new(Exit::Usage, problem));
     };
+    let declared = loaded.inventory.servers.iter().find(|(name, _)| name.as_str() == server);
+    let port = port.or_else(|| declared.map(|(_, section)| section.ssh_port()));
     let mut ssh = Command::new("ssh");
-    ssh.args(host.ssh_arguments()).args(command);
+    // Of two ports ssh takes the first.
+    ssh.args(port.map(|port| format!("-p{port}"))).args(host.ssh_arguments()).args(command);
     run(&mut ssh)
 }
 

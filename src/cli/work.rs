@@ -13,6 +13,7 @@ use crate::cli::world;
 use crate::engine::file::Header;
 use crate::engine::lock::Holder;
 use crate::engine::propose::{Intent, Proposal, propose};
+use crate::engine::reachability::reachability;
 use crate::engine::refresh::{Scope, Snapshot, refresh};
 use crate::engine::resolve::Resolved;
 use crate::engine::store::{Store, StoreFailure};
@@ -67,6 +68,7 @@ impl Work {
             proposal.plan.findings.extend(policy::check(inventory, &self.loaded.places));
             proposal.plan.objectives = policy::objectives(inventory);
             proposal.plan.cost = policy::cost(inventory);
+            proposal.plan.reachability = reachability(inventory, &self.resolved, snapshot);
         }
         proposal
     }

@@ -21,6 +21,7 @@ fn sample() -> PlanFile {
             env: std::collections::BTreeMap::new(),
             stdin: None,
             timeout_s: 60,
+            revert: None,
             what: what.to_owned(),
         })
     };
@@ -38,6 +39,8 @@ fn sample() -> PlanFile {
         ],
         guard: Digest::of_bytes(b"a swap file of 512 MiB"),
         risk: Risk::Plain,
+        proofs: Vec::new(),
+        undo: Vec::new(),
         after: Vec::new(),
     };
     let plan = Plan {
