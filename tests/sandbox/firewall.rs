@@ -1,0 +1,150 @@
+//! The host's firewall on a real Debian server: who gets in, what tampering is found and healed, and a reboot.
+//!
+//! Lightsail's firewall stands before the host's. To see the host's alone, somebody else opens Lightsail's for a moment.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::rehearsal::Rehearsal;
+
+/// How long a condition may take to come true.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Prints how a connection ends; nothing at all is what a firewall that drops answers with.
+const CONNECT: &str = "import socket, sys
+try: socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5)
+except TimeoutError: print('silent')
+else: print('open')";
+
+const APPLICATION: &str = "198.51.100.7";
+const STRANGER: &str = "192.0.2.50";
+const STRANGER6: &str = "2001:db8::50";
+const OPEN: &str = "open";
+const SILENT: &str = "silent";
+
+/// Commands that change the firewall behind us; none may close SSH, or nobody could look.
+const TAMPERINGS: &[&str] = &[
+    // What the kernel has, and no file tells.
+    "ip6tables -F ufw6-user-input",
+    "iptables -F ufw-user-input; iptables -A ufw-user-input -p tcp --dport 22 -j ACCEPT",
+    "iptables -P INPUT ACCEPT",
+    "iptables -I INPUT -j ACCEPT",
+    "ip6tables -A INPUT -p tcp --dport 9999 -m comment --comment 'a note' -j ACCEPT",
+    "iptables -N hole; iptables -A hole -p tcp -j ACCEPT; iptables -I INPUT 3 -j hole",
+    "iptables -I ufw-before-input -j ACCEPT",
+    "iptables -A ufw-track-input -j ACCEPT",
+    "iptables -P INPUT ACCEPT; iptables -F",
+    "for t in iptables ip6tables; do $t -P INPUT ACCEPT; $t -F; $t -X; done",
+    // What only the next boot would show.
+    "sed -i s/^ENABLED=.*/ENABLED=no/ /etc/ufw/ufw.conf",
+    "systemctl mask ufw.service",
+    // What people do with ufw.
+    "ufw --force disable",
+    "ufw allow 8080/tcp",
+    "ufw limit 22/tcp",
+    "ufw allow OpenSSH",
+    "ufw route allow in on eth0 out on eth0",
+    "ufw delete allow 443/tcp",
+    "ufw prepend deny proto tcp from 198.51.0.0/16 to any port 5432",
+    "ufw default allow incoming",
+    "ufw logging high",
+    "sed -i s/^IPV6=.*/IPV6=no/ /etc/default/ufw; ufw reload",
+    "sed -i 's/--dport 443 -j/--dport 444 -j/' /etc/ufw/user.rules",
+];
+
+#[test]
+fn the_host_firewall_opens_what_is_declared_and_is_healed() {
+    let Some(lab) = Rehearsal::begin("the_host_firewall_opens_what_is_declared_and_is_healed") else { return };
+    lab.expect(0, &["sandbox", "up"]);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let plan = lab.expect(0, &["--sandbox", "plan"]);
+    assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
+    let status = lab.on_server(&["ufw", "status", "verbose"]).stdout;
+    for line in ["deny (incoming), allow (outgoing)", "# seawall: application", "# seawall: certificate validation"] {
+        assert!(status.contains(line), "{status}");
+    }
+
+    for port in ["443", "5432", "8080"] {
+        lab.on_server(&["systemd-run", "--quiet", "python3", "-m", "http.server", port, "--bind", "::"]);
+    }
+    who_gets_in(&lab);
+    // The same doors with the firewall off: what was silent was the firewall, and neither Lightsail's nor the listener.
+    lab.on_server(&["ufw", "--force", "disable"]);
+    assert_eq!(lets(&lab, STRANGER, false, "8080"), OPEN);
+    assert_eq!(lets(&lab, STRANGER6, true, "8080"), OPEN);
+    lab.expect(2, &["--sandbox", "drift"]);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.expect(0, &["--sandbox", "plan"]);
+    who_gets_in(&lab);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+
+    for command in TAMPERINGS {
+        lab.on_server(&["sh", "-c", command]);
+        let drift = lab.expect(2, &["--sandbox", "drift"]);
+        assert!(drift.stdout.contains("host.ufw/db"), "`{command}` was not found: {}", drift.stdout);
+        lab.expect(0, &["--sandbox", "apply", "--yes"]);
+        let healed = lab.run(&["--sandbox", "plan"]);
+        assert_eq!(healed.code, 0, "`{command}` was not healed: {}", healed.stdout);
+    }
+    what_closes_is_left_alone(&lab);
+    a_reboot_changes_nothing(&lab);
+}
+
+/// Lightsail's firewall is opened by a foreign hand first; the next apply closes it again.
+fn who_gets_in(lab: &Rehearsal) {
+    let everything = json!({
+        "fromPort": 0, "toPort": 65535, "protocol": "tcp", "cidrs": ["0.0.0.0/0"], "ipv6Cidrs": ["::/0"],
+    });
+    let open = json!({ "instanceName": "chronos-prod-db", "portInfos": [everything] });
+    lab.aws("lightsail", "put_instance_public_ports", &open);
+    let doors = [
+        (STRANGER, false, "22", OPEN),
+        (STRANGER, false, "443", OPEN),
+        (STRANGER, false, "5432", SILENT),
+        (STRANGER, false, "8080", SILENT),
+        (APPLICATION, false, "5432", OPEN),
+        (APPLICATION, false, "8080", SILENT),
+        (STRANGER6, true, "22", OPEN),
+        (STRANGER6, true, "443", OPEN),
+        (STRANGER6, true, "5432", SILENT),
+        (STRANGER6, true, "8080", SILENT),
+    ];
+    for (from, v6, port, wanted) in doors {
+        assert_eq!(lets(lab, from, v6, port), wanted, "port {port} from {from}");
+    }
+}
+
+/// How a connection to the server ends.
+fn lets(lab: &Rehearsal, from: &str, v6: bool, port: &str) -> String {
+    let addresses = lab.on_server(&["hostname", "-I"]).stdout;
+    let to = addresses.split_whitespace().find(|address| address.contains(':') == v6).expect("an address");
+    let ended = lab.run(&["sandbox", "exec", "--from", from, "--", "python3", "-c", CONNECT, to, port]);
+    format!("{}{}", ended.stdout, ended.stderr).trim().to_owned()
+}
+
+/// Rules of others that only close are no difference, and are named.
+fn what_closes_is_left_alone(lab: &Rehearsal) {
+    lab.on_server(&["ufw", "deny", "from", "192.0.2.66"]);
+    let plan = lab.expect(0, &["--sandbox", "plan"]);
+    assert!(plan.stdout.contains("`deny any any from 192.0.2.66` in ufw is not ours and stays"), "{}", plan.stdout);
+}
+
+fn a_reboot_changes_nothing(lab: &Rehearsal) {
+    let boot = lab.on_server(&["cat", "/proc/sys/kernel/random/boot_id", "/etc/ufw/user.rules"]).stdout;
+    let started = lab.on_server(&["systemctl", "show", "--property", "UserspaceTimestampMonotonic"]).stdout;
+    // The connection may end before the command does.
+    lab.run(&["sandbox", "ssh", "db", "--", "sudo", "systemctl", "reboot"]);
+    let waiting = Instant::now();
+    loop {
+        let now =
+            lab.run(&["sandbox", "ssh", "db", "--", "systemctl", "show", "--property", "UserspaceTimestampMonotonic"]);
+        if now.code == 0 && now.stdout != started && lab.run(&["--sandbox", "plan"]).code == 0 {
+            break;
+        }
+        assert!(waiting.elapsed() < PATIENCE, "the server did not come back as wanted; before: {boot}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let loaded = lab.on_server(&["iptables", "-S", "ufw-user-input"]).stdout;
+    assert!(loaded.contains("-s 198.51.100.7/32 -p tcp -m tcp --dport 5432 -j ACCEPT"), "{loaded}");
+}

@@ -1,0 +1,118 @@
+//! Judges that nobody here wrote: `ssh-audit` from outside and Lynis on the host, against the hardened server.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::rehearsal::Rehearsal;
+
+/// From the Python package index, by name: Debian 12's own is from before the warnings about quantum computers.
+const SSH_AUDIT: &str = "3.9.0";
+/// What the index of the hardened server must reach. A container shares its kernel, so that Lynis finds its parameters
+/// as they are; `docs/hardening.md` has the numbers of the last run.
+const LYNIS_INDEX: u32 = 68;
+/// What `docs/hardening.md` explains.
+const HARDENING: &str = include_str!("../../docs/hardening.md");
+
+/// `ssh-audit` in the project's own cache.
+fn ssh_audit(lab: &Rehearsal) -> PathBuf {
+    let folder = lab.path().join(".seawall/cache").join(format!("ssh-audit-{SSH_AUDIT}"));
+    let program = folder.join("bin/ssh-audit");
+    if !program.exists() {
+        let run = |command: &mut Command| assert!(command.status().expect("it starts").success(), "{command:?}");
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+        let wanted = format!("ssh-audit=={SSH_AUDIT}");
+        run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", &wanted]));
+    }
+    program
+}
+
+/// What is wrong with the algorithms that a server offers: `warn curve25519-sha256: …`.
+fn heard(lab: &Rehearsal, program: &Path) -> Vec<String> {
+    let status = lab.status();
+    let address = status["hosts"][0]["address"].as_str().expect("the server's address").to_owned();
+    let program = program.display().to_string();
+    let argv = ["sandbox", "exec", "--", &program, "--json", "--skip-rate-test", "--timeout", "10", &address];
+    // Its status tells warnings from none, which the report does better.
+    let said = lab.run(&argv);
+    let report: Value =
+        serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {} {}", said.stdout, said.stderr));
+    let mut wrong = Vec::new();
+    for kind in ["kex", "key", "enc", "mac"] {
+        for algorithm in report[kind].as_array().expect("a list of algorithms") {
+            for level in ["fail", "warn"] {
+                for note in algorithm["notes"][level].as_array().into_iter().flatten() {
+                    let name = algorithm["algorithm"].as_str().unwrap_or_default();
+                    wrong.push(format!("{level} {name}: {}", note.as_str().unwrap_or_default()));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn ssh_audit_finds_no_weak_algorithm() {
+    let Some(lab) = Rehearsal::begin("ssh_audit_finds_no_weak_algorithm") else { return };
+    lab.expect(0, &["sandbox", "up"]);
+    let cloud = ["lightsail.instance/db", "lightsail.key_pair/db", "lightsail.ports/db"];
+    let mut args = vec!["--sandbox", "apply", "--yes"];
+    args.extend(cloud.iter().flat_map(|address| ["--only", address]));
+    lab.expect(0, &args);
+    let program = ssh_audit(&lab);
+    assert!(heard(&lab, &program).len() > 5, "it sees what Debian's own sshd offers");
+
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let wrong = heard(&lab, &program);
+    let rescue = |line: &String| line.starts_with("warn curve25519-sha256") && line.contains("post-quantum");
+    assert!(wrong.len() == 2 && wrong.iter().all(rescue), "only what decision 13 keeps for the rescue: {wrong:?}");
+
+    lab.edit_inventory("rescue: lightsail-connect", "rescue: none");
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    assert_eq!(heard(&lab, &program), Vec::<String>::new(), "nothing is weak without the rescue");
+}
+
+/// The index and the open suggestions of a run of Lynis on the server.
+fn lynis(lab: &Rehearsal) -> (u32, Vec<String>) {
+    lab.on_server(&[
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "install",
+        "-qq",
+        "-y",
+        "--no-install-recommends",
+        "lynis",
+    ]);
+    lab.on_server(&["lynis", "audit", "system", "--quick", "--quiet", "--no-colors"]);
+    let report = lab.on_server(&["cat", "/var/log/lynis-report.dat"]).stdout;
+    let index = report.lines().find_map(|line| line.strip_prefix("hardening_index=")).expect("an index");
+    let mut open: Vec<String> = report
+        .lines()
+        .filter_map(|line| line.strip_prefix("suggestion[]=").or_else(|| line.strip_prefix("warning[]=")))
+        .filter_map(|line| line.split('|').next())
+        .map(str::to_owned)
+        .collect();
+    open.sort();
+    open.dedup();
+    (index.parse().expect("a number"), open)
+}
+
+#[test]
+fn lynis_finds_nothing_that_is_not_explained() {
+    let Some(lab) = Rehearsal::begin("lynis_finds_nothing_that_is_not_explained") else { return };
+    lab.expect(0, &["sandbox", "up"]);
+    let cloud = ["lightsail.instance/db", "lightsail.key_pair/db", "lightsail.ports/db"];
+    let mut args = vec!["--sandbox", "apply", "--yes"];
+    args.extend(cloud.iter().flat_map(|address| ["--only", address]));
+    lab.expect(0, &args);
+    lab.on_server(&["apt-get", "update", "-qq"]);
+    let (before, _) = lynis(&lab);
+
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let (after, open) = lynis(&lab);
+    assert!(after > before && after >= LYNIS_INDEX, "index {before} before, {after} after");
+    let unexplained: Vec<&String> = open.iter().filter(|id| !HARDENING.contains(&format!("`{id}`"))).collect();
+    assert!(unexplained.is_empty(), "docs/hardening.md says nothing of {unexplained:?} (index {before} → {after})");
+}
