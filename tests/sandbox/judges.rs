@@ -15,9 +15,10 @@ const LYNIS_INDEX: u32 = 68;
 /// What `docs/hardening.md` explains.
 const HARDENING: &str = include_str!("../../docs/hardening.md");
 
-/// `ssh-audit` in the project's own cache.
-fn ssh_audit(lab: &Rehearsal) -> PathBuf {
-    let folder = lab.path().join(".seawall/cache").join(format!("ssh-audit-{SSH_AUDIT}"));
+/// `ssh-audit` in the project's own cache. By the project's own path: the programs of a Python environment name it.
+fn ssh_audit() -> PathBuf {
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join(".seawall/cache");
+    let folder = cache.join(format!("ssh-audit-{SSH_AUDIT}"));
     let program = folder.join("bin/ssh-audit");
     if !program.exists() {
         let run = |command: &mut Command| assert!(command.status().expect("it starts").success(), "{command:?}");
@@ -60,7 +61,7 @@ fn ssh_audit_finds_no_weak_algorithm() {
     let mut args = vec!["--sandbox", "apply", "--yes"];
     args.extend(cloud.iter().flat_map(|address| ["--only", address]));
     lab.expect(0, &args);
-    let program = ssh_audit(&lab);
+    let program = ssh_audit();
     assert!(heard(&lab, &program).len() > 5, "it sees what Debian's own sshd offers");
 
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
