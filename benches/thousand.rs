@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use seawall::base::secret::SecretUse;
 use seawall::engine::propose::{Intent, propose};
 use seawall::engine::refresh::{Scope, refresh};
 use seawall::engine::resolve::resolve;
@@ -27,6 +28,10 @@ impl Ask for Nothing {
 
     async fn host(&self, at: &Endpoint, _: &[HostProbe]) -> Answers {
         Answers::unseen(Unseen::Unreachable(at.server.clone()))
+    }
+
+    async fn fingerprint(&self, _: &SecretUse) -> Result<String, String> {
+        Err("this world keeps no secrets".to_owned())
     }
 }
 

@@ -27,6 +27,33 @@ impl std::fmt::Display for SecretRef {
     }
 }
 
+/// A secret in the form in which a host gets it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretUse {
+    pub from: SecretRef,
+    #[serde(default)]
+    pub form: SecretForm,
+}
+
+/// What is made of a secret before it leaves the operator's machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretForm {
+    /// The value itself.
+    #[default]
+    AsIs,
+    /// PostgreSQL's SCRAM-SHA-256 verifier of a password: who holds it can check the password and not log in with it.
+    /// `owner` names whose it is, so that two roles with one password do not look alike.
+    ScramVerifier { owner: String },
+}
+
+impl From<SecretRef> for SecretUse {
+    fn from(from: SecretRef) -> Self {
+        Self { from, form: SecretForm::AsIs }
+    }
+}
+
 /// A value that must not be shown: it has no `Display`, no `Serialize`, and its `Debug` says nothing.
 #[derive(Clone)]
 pub struct Secret<T>(T);

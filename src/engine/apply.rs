@@ -283,6 +283,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
             return;
         }
         let work = Stage { place: stage.place.clone(), changes };
+        self.wait_to_deliver(&work).await;
         let endpoints = self.endpoints_for(&work).await;
         let guarding = self.guarding(&work, &endpoints);
         let promised = guarding.as_ref().map(|guarding| guarding.after.clone());
@@ -430,17 +431,11 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
 
     /// Where the servers that a stage touches are logged in to. Asked anew each time: a static IP may have moved.
     async fn endpoints_for(&self, stage: &Stage) -> Vec<Endpoint> {
-        let mut servers: BTreeSet<&str> = BTreeSet::new();
+        let mut servers = delivered_to(stage);
         let in_front = stage.changes.iter().filter(|change| !change.undo.is_empty());
         servers.extend(in_front.map(|change| change.address.name()));
         if let Place::Host(server) = &stage.place {
             servers.insert(server);
-        }
-        for step in stage.changes.iter().flat_map(|change| &change.steps) {
-            if let Step::Cloud(CloudStep::CreateAccessKey { deliver: KeyDelivery::HostFile { server, .. }, .. }) = step
-            {
-                servers.insert(server);
-            }
         }
         let mut endpoints = Vec::new();
         for (name, server) in self.resolved.servers.iter().filter(|(name, _)| servers.contains(name.as_str())) {
@@ -452,6 +447,19 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
     }
 
     /// Waits until every server that something waits for can be logged in to and has finished its first boot.
+    /// Waits for servers that keys are delivered to and that nobody has found yet: they were made a moment ago. One that
+    /// does not come up fails its delivery, which says so.
+    async fn wait_to_deliver(&self, stage: &Stage) {
+        for name in delivered_to(stage).into_iter().filter(|name| self.known_port(name).is_none()) {
+            let Some(server) = self.resolved.servers.get(name) else { continue };
+            let answer = self.reach.cloud(&CloudProbe::Instance { name: server.instance.clone() }).await;
+            let Ok(at) = way(name, server, &answer, Some(SSH_PORT)) else { continue };
+            if self.reach.wait_ready(&at).await.is_ok() {
+                self.ways.lock().expect("no thread panics while it holds a list").insert(name.to_owned(), at.port);
+            }
+        }
+    }
+
     async fn wait_for_servers(&self, deferred: &BTreeSet<Address>) -> Result<(), (Address, Failure)> {
         for (name, server) in &self.resolved.servers {
             let place = Place::Host(name.clone());
@@ -467,6 +475,18 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         }
         Ok(())
     }
+}
+
+/// The servers that a stage delivers access keys to.
+fn delivered_to(stage: &Stage) -> BTreeSet<&str> {
+    let steps = stage.changes.iter().flat_map(|change| &change.steps);
+    let server = |step| match step {
+        &Step::Cloud(CloudStep::CreateAccessKey { deliver: KeyDelivery::HostFile { ref server, .. }, .. }) => {
+            Some(server.as_str())
+        }
+        _ => None,
+    };
+    steps.filter_map(server).collect()
 }
 
 /// What can be done now of what waited, and what waits on.

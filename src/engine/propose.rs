@@ -161,7 +161,7 @@ fn present(wanted: &Wanted, judged: Judged) -> Outcome {
             files: judged.files,
             steps: recorded(wanted, judged.steps),
             guard,
-            risk: wanted.kind.risk,
+            risk: judged.risk,
             proofs: (wanted.kind.proofs)(&wanted.desired),
             undo: judged.undo,
             after: wanted.after.clone(),

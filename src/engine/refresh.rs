@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::StreamExt as _;
 use serde_json::Value;
 
+use crate::base::secret::SecretUse;
 use crate::engine::reachability;
 use crate::engine::resolve::{Resolved, ServerRef, at};
 use crate::kinds::table::Wanted;
@@ -77,7 +78,7 @@ pub async fn refresh(resolved: &Resolved, wanted: &[Wanted], scope: Scope, ask: 
             match probe {
                 Probe::Cloud(probe) => drop(probes.insert(probe)),
                 Probe::OnServer { server, argv } => drop(on_servers.insert((server, argv))),
-                Probe::Host(_) => {}
+                Probe::Host(_) | Probe::Secret(_) => {}
             }
         }
     }
@@ -104,7 +105,13 @@ pub async fn refresh(resolved: &Resolved, wanted: &[Wanted], scope: Scope, ask: 
         .map(|(name, server)| {
             let more = on_servers.iter().filter(|(on, _)| on == name).map(|(_, argv)| argv.clone());
             let probes = host_probes(name, wanted, more);
-            async move { (name.clone(), look_at_host(name, server, &probes, ask).await) }
+            let secrets = secret_probes(name, wanted);
+            async move {
+                let (mut looked, secrets) =
+                    futures::join!(look_at_host(name, server, &probes, ask), fingerprints(secrets, ask));
+                looked.2.answers.secrets = secrets;
+                (name.clone(), looked)
+            }
         })
         .buffer_unordered(HOSTS_AT_ONCE)
         .collect::<Vec<_>>();
@@ -134,11 +141,32 @@ fn host_probes(name: &str, wanted: &[Wanted], more: impl Iterator<Item = Vec<Str
     for wanted in at(wanted, &Place::Host(name.to_owned())) {
         probes.extend((wanted.kind.probes)(&wanted.desired).into_iter().filter_map(|probe| match probe {
             Probe::Host(probe) => Some(probe),
-            Probe::Cloud(_) | Probe::OnServer { .. } => None,
+            Probe::Cloud(_) | Probe::OnServer { .. } | Probe::Secret(_) => None,
         }));
     }
     probes.extend(more.map(|argv| HostProbe::Command { argv }));
     probes.into_iter().collect()
+}
+
+fn secret_probes(name: &str, wanted: &[Wanted]) -> BTreeSet<SecretUse> {
+    let here = Place::Host(name.to_owned());
+    at(wanted, &here)
+        .flat_map(|wanted| (wanted.kind.probes)(&wanted.desired))
+        .filter_map(|probe| match probe {
+            Probe::Secret(secret) => Some(secret),
+            Probe::Host(_) | Probe::Cloud(_) | Probe::OnServer { .. } => None,
+        })
+        .collect()
+}
+
+/// One after the other: a command that prints a secret may ask a person.
+async fn fingerprints(secrets: BTreeSet<SecretUse>, ask: &impl Ask) -> BTreeMap<SecretUse, Result<String, String>> {
+    let mut found = BTreeMap::new();
+    for secret in secrets {
+        let answer = ask.fingerprint(&secret).await;
+        found.insert(secret, answer);
+    }
+    found
 }
 
 /// Finds a host through the cloud, then asks it everything at once.

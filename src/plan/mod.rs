@@ -3,6 +3,7 @@
 //! Start with [`observed`], then [`probe`] (what can be asked), [`step`] (what can be done) and [`change`].
 //! Deliberately absent: any way to ask or to act (that is `reach`), and any closure or trait object in a plan.
 
+pub mod backups;
 pub mod change;
 pub mod cloud;
 pub mod host;

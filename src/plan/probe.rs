@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::base::secret::SecretUse;
 use crate::plan::observed::{Observed, Unseen};
 
 /// A question to one place.
@@ -23,6 +24,8 @@ pub enum Probe {
         server: String,
         argv: Vec<String>,
     },
+    /// To the operator's own machine: a fingerprint of a secret, to compare with one of what a host holds.
+    Secret(SecretUse),
 }
 
 /// A question to AWS. Names are physical names, as AWS knows them. Each answer is the state document of the same
@@ -107,6 +110,9 @@ pub struct Answers {
     pub commands: BTreeMap<Vec<String>, CommandState>,
     /// What [`Probe::OnServer`] asked, by server and command.
     pub on_servers: BTreeMap<(String, Vec<String>), Result<CommandState, Unseen>>,
+    /// `sha256:…` of each secret in its form, or why it is not to be had here. Never kept: whoever holds the fingerprint of
+    /// a weak secret can guess it.
+    pub secrets: BTreeMap<SecretUse, Result<String, String>>,
     /// Why nothing could be asked at this place, where that is so. Every answer is then `Unknown` for this reason.
     pub unseen: Option<Unseen>,
 }
@@ -149,6 +155,11 @@ impl Answers {
         }
         let key: Vec<String> = argv.iter().map(|&word| word.to_owned()).collect();
         self.commands.get(&key).ok_or_else(|| Unseen::Misread(format!("no answer to `{}`", argv.join(" "))))
+    }
+
+    /// The fingerprint of a secret, or `None` where this machine does not have it: a plan in CI need not.
+    pub fn fingerprint(&self, secret: &SecretUse) -> Option<&str> {
+        self.secrets.get(secret).and_then(|answer| answer.as_ref().ok()).map(String::as_str)
     }
 
     /// How a command on a server ended, for a cloud resource.

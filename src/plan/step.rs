@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::address::Address;
-use crate::base::secret::SecretRef;
+use crate::base::secret::SecretUse;
 use crate::plan::cloud::{AlarmSpec, LifecycleRule, PortRule, Tags};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -234,8 +234,9 @@ pub enum HostStep {
         argv: Vec<String>,
         #[serde(default)]
         env: BTreeMap<String, String>,
+        /// What it reads from its standard input: the one way for a secret into a program.
         #[serde(default)]
-        stdin: Option<String>,
+        stdin: Option<Content>,
         timeout_s: u32,
         /// Run when a guarded change is put back, after every file is: the program that makes a service take up what
         /// is on disk again. `None` where putting back the files is enough.
@@ -259,7 +260,7 @@ pub enum Content {
     /// `{{name}}` in `template` is replaced by the secret of that name.
     WithSecrets {
         template: String,
-        secrets: BTreeMap<String, SecretRef>,
+        secrets: BTreeMap<String, SecretUse>,
     },
 }
 
@@ -274,6 +275,24 @@ impl Step {
 }
 
 impl HostStep {
+    /// The secrets that `reach` puts in, by their name in the template.
+    pub fn secrets(&self) -> impl Iterator<Item = (&String, &SecretUse)> {
+        let content = match self {
+            Self::WriteFile { content, .. } | Self::Run { stdin: Some(content), .. } => Some(content),
+            Self::Run { stdin: None, .. }
+            | Self::RemoveFile { .. }
+            | Self::MakeDirectory { .. }
+            | Self::Record { .. } => None,
+        };
+        content
+            .into_iter()
+            .filter_map(|content| match content {
+                Content::Text(_) => None,
+                Content::WithSecrets { secrets, .. } => Some(secrets),
+            })
+            .flatten()
+    }
+
     /// What the step does, in a few words.
     pub fn summary(&self) -> String {
         match self {

@@ -3,6 +3,7 @@
 //! [`Ask`] looks and cannot change anything; `plan` and `drift` hold nothing else. [`Act`] adds the effects.
 
 pub mod aws;
+mod scram;
 pub mod ssh;
 pub mod world;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::base::address::Address;
+use crate::base::secret::SecretUse;
 use crate::plan::change::Proof;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
@@ -25,6 +27,9 @@ pub trait Ask: Sync {
 
     /// Asks a host everything at once: one connection, one program, one answer.
     fn host(&self, at: &Endpoint, probes: &[HostProbe]) -> impl Future<Output = Answers> + Send;
+
+    /// `sha256:…` of a secret of the operator's in its form, or why it is not to be had.
+    fn fingerprint(&self, secret: &SecretUse) -> impl Future<Output = Result<String, String>> + Send;
 }
 
 /// Changes the world.

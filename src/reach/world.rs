@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::base::secret::Secret;
+use crate::base::secret::{Secret, SecretUse};
 use crate::plan::change::Proof;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
@@ -39,6 +39,10 @@ impl Ask for World {
     async fn host(&self, at: &Endpoint, probes: &[HostProbe]) -> Answers {
         self.ssh.ask(at, probes).await
     }
+
+    async fn fingerprint(&self, secret: &SecretUse) -> Result<String, String> {
+        self.ssh.vault.fingerprint(secret).await
+    }
 }
 
 impl Ask for Look<'_> {
@@ -48,6 +52,10 @@ impl Ask for Look<'_> {
 
     async fn host(&self, at: &Endpoint, probes: &[HostProbe]) -> Answers {
         self.0.host(at, probes).await
+    }
+
+    async fn fingerprint(&self, secret: &SecretUse) -> Result<String, String> {
+        self.0.fingerprint(secret).await
     }
 }
 

@@ -15,6 +15,7 @@ mod ask_s3;
 mod census;
 pub mod fault;
 pub mod identity;
+pub mod objects;
 pub mod store;
 mod wait;
 

@@ -15,7 +15,7 @@ use crate::reach::ssh::error::{HostError, place};
 use crate::reach::ssh::event::{Frame, Frames};
 use crate::reach::ssh::lock::STALE_S;
 use crate::reach::ssh::program::{Layout, compile};
-use crate::reach::ssh::secrets::of_transaction;
+use crate::reach::ssh::secrets::Vault;
 use crate::reach::ssh::session::{Exec, Session, Ssh};
 use crate::reach::ssh::watch::{Watch, failure};
 use crate::reach::{Failure, HostEvent, Transaction};
@@ -48,7 +48,7 @@ impl Ssh {
         transaction: &Transaction,
         on_event: &(dyn Fn(HostEvent) + Sync),
     ) -> Result<(), Failure> {
-        let launch = Launch::new(at, transaction).await?;
+        let launch = Launch::new(&self.vault, at, transaction).await?;
         let mut watch = Watch::new(at, transaction, on_event);
         let mut lost: Option<Instant> = None;
         let mut pause = BACKOFF_MIN;
@@ -100,14 +100,14 @@ struct Launch {
 }
 
 impl Launch {
-    async fn new(at: &Endpoint, transaction: &Transaction) -> Result<Self, Failure> {
+    async fn new(vault: &Vault, at: &Endpoint, transaction: &Transaction) -> Result<Self, Failure> {
         let id = &transaction.id;
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if id.is_empty() || id.len() > ID_LENGTH || !id.chars().all(plain) || id.starts_with('-') {
             return Err(failure(format!("`{id}` is not a transaction id"), None));
         }
         let what = |position: usize| transaction.steps.get(position).map_or(String::new(), |step| step.step.summary());
-        let secrets = of_transaction(transaction).await.map_err(|(position, error)| Failure {
+        let secrets = vault.of_transaction(transaction).await.map_err(|(position, error)| Failure {
             what: format!("{error}; it is needed to {} on `{}`, where nothing was changed", what(position), at.server),
             position: Some(position),
             code: Some("secret-missing".to_owned()),
@@ -218,7 +218,7 @@ mod tests {
     async fn nothing_is_sent_where_an_id_or_a_secret_is_wrong() {
         for id in ["", "-a", "A", "a/b", "a b", &"a".repeat(61)] {
             let work = Transaction { id: id.to_owned(), guard_s: None, steps: Vec::new() };
-            assert!(Launch::new(&endpoint(), &work).await.is_err(), "{id}");
+            assert!(Launch::new(&Vault::default(), &endpoint(), &work).await.is_err(), "{id}");
         }
     }
 }

@@ -181,6 +181,7 @@ impl StepText {
                     return Err(BadStep::NoLimit);
                 }
                 seconds = timeout_s + KILL_AFTER_S;
+                let stdin = stdin.as_ref().map(|content| fill(content, secrets)).transpose()?;
                 functions = command(n, argv, env, stdin.as_deref(), *timeout_s)?;
                 format!("command_step {timeout_s}")
             }

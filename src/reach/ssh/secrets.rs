@@ -2,15 +2,18 @@
 //!
 //! A secret's value is in memory between here and a host's standard input; messages name the place, never the value.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::Mutex;
 
-use crate::base::secret::{Secret, SecretRef};
-use crate::plan::step::{Content, HostStep};
+use crate::base::digest::Digest;
+use crate::base::secret::{Secret, SecretForm, SecretRef, SecretUse};
 use crate::reach::Transaction;
+use crate::reach::scram;
 use crate::reach::ssh::program::Secrets;
 
 /// For a command that prints a secret: password managers ask over the network, and sometimes a person.
@@ -28,23 +31,57 @@ pub struct NoSecret {
     pub hint: String,
 }
 
-/// The secrets of every step, in the order of the steps.
-///
-/// # Errors
-/// The position of the first step whose secret is missing, and why.
-pub async fn of_transaction(transaction: &Transaction) -> Result<Vec<Secrets>, (usize, NoSecret)> {
-    let mut all = Vec::with_capacity(transaction.steps.len());
-    for (position, step) in transaction.steps.iter().enumerate() {
-        let mut found = Secrets::new();
-        if let HostStep::WriteFile { content: Content::WithSecrets { secrets, .. }, .. } = &step.step {
-            for (name, place) in secrets {
-                let value = resolve(name, place).await.map_err(|error| (position, error))?;
+/// What was had so far. A password manager asks a person for each secret, so each is asked for once.
+#[derive(Default)]
+pub struct Vault {
+    known: Mutex<BTreeMap<SecretRef, Secret<String>>>,
+}
+
+impl Vault {
+    /// The secrets of every step, in the order of the steps.
+    ///
+    /// # Errors
+    /// The position of the first step whose secret is missing, and why.
+    pub async fn of_transaction(&self, transaction: &Transaction) -> Result<Vec<Secrets>, (usize, NoSecret)> {
+        let mut all = Vec::with_capacity(transaction.steps.len());
+        for (position, step) in transaction.steps.iter().enumerate() {
+            let mut found = Secrets::new();
+            for (name, wanted) in step.step.secrets() {
+                let value = self.formed(name, wanted).await.map_err(|error| (position, error))?;
                 found.insert(name.clone(), value);
             }
+            all.push(found);
         }
-        all.push(found);
+        Ok(all)
     }
-    Ok(all)
+
+    /// `sha256:…` of a secret in its form, or why it is not to be had.
+    pub async fn fingerprint(&self, wanted: &SecretUse) -> Result<String, String> {
+        let value = self.formed("", wanted).await.map_err(|error| error.why)?;
+        Ok(Digest::of_bytes(value.reveal().as_bytes()).to_string())
+    }
+
+    /// A secret in the form in which a host gets it. `name` is for the message.
+    async fn formed(&self, name: &str, wanted: &SecretUse) -> Result<Secret<String>, NoSecret> {
+        // Held while it is fetched: two that want the same secret ask once.
+        let mut known = self.known.lock().await;
+        let value = if let Some(value) = known.get(&wanted.from) {
+            value.clone()
+        } else {
+            let value = resolve(name, &wanted.from).await?;
+            known.insert(wanted.from.clone(), value.clone());
+            value
+        };
+        match &wanted.form {
+            SecretForm::AsIs => Ok(value),
+            SecretForm::ScramVerifier { owner } => scram::verifier(&value, owner).map_err(|why| NoSecret {
+                name: name.to_owned(),
+                from: wanted.from.to_string(),
+                why: why.to_owned(),
+                hint: "choose a password of printable characters".to_owned(),
+            }),
+        }
+    }
 }
 
 /// Fetches one secret. Its final newline is dropped; an empty one counts as missing.

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use crate::plan::host::Endpoint;
 use crate::reach::ssh::error::{HostError, place};
 use crate::reach::ssh::quote::quote_all;
+use crate::reach::ssh::secrets::Vault;
 
 /// For TCP and the SSH handshake. A server on the other side of the world needs less than 2 s.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -68,6 +69,8 @@ pub struct Ssh {
     /// An ssh_config of the operator, read after ours: it can add (jump hosts), not weaken.
     config: Option<PathBuf>,
     pub counters: Arc<Counters>,
+    /// The operator's secrets, each asked for once.
+    pub vault: Vault,
     open: Mutex<BTreeMap<String, Arc<Session>>>,
 }
 
@@ -98,7 +101,7 @@ pub(crate) struct Exec {
 
 impl Ssh {
     pub fn new(identity: Option<PathBuf>, config: Option<PathBuf>) -> Self {
-        Self { identity, config, counters: Arc::default(), open: Mutex::default() }
+        Self { identity, config, counters: Arc::default(), vault: Vault::default(), open: Mutex::default() }
     }
 
     /// The open connection to this endpoint, or a new one.

@@ -110,7 +110,7 @@ fn run(argv: &[&str]) -> HostStep {
     HostStep::Run {
         argv: argv.iter().map(|&word| word.to_owned()).collect(),
         env: [("WORD".to_owned(), "it's $HOME".to_owned())].into(),
-        stdin: Some("given\n".to_owned()),
+        stdin: Some(Content::Text("given\n".to_owned())),
         timeout_s: 20,
         revert: None,
         what: "run a test".to_owned(),
@@ -270,7 +270,7 @@ fn secrets_are_filled_in_once_and_are_in_no_file_but_their_own() {
     let place = SecretRef::Env { env: "UNUSED".to_owned() };
     let content = Content::WithSecrets {
         template: "pass={{pass}} {{unknown}} {{".to_owned(),
-        secrets: [("pass".to_owned(), place)].into(),
+        secrets: [("pass".to_owned(), place.into())].into(),
     };
     let steps = vec![
         HostStep::WriteFile { path, owner, group, mode, content, validate: None },
