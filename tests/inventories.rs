@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use seawall::base::diag::{Diagnostic, Severity};
 use seawall::inventory::check;
-use seawall::inventory::load::{Loaded, load, parse, parse_bytes};
+use seawall::inventory::load::{Loaded, load, parse, parse_bytes, with_files};
 use seawall::inventory::schema::schema;
 use seawall::policy;
 
@@ -31,7 +31,8 @@ fn files(folder: &str) -> Vec<PathBuf> {
 fn said(path: &Path) -> Vec<Diagnostic> {
     let bytes = std::fs::read(path).expect("a case can be read");
     let name = path.file_name().expect("a file").to_string_lossy();
-    everything(parse_bytes(&name, &bytes))
+    let folder = path.parent().expect("a file is in a folder");
+    everything(with_files(parse_bytes(&name, &bytes), folder))
 }
 
 fn everything(loaded: Loaded) -> Vec<Diagnostic> {
@@ -132,8 +133,8 @@ fn the_worked_example_says_what_it_costs_and_what_is_proven() {
     assert_eq!(
         table,
         [
-            "rpo | 15m | NOT EVALUATED: no server has a `backup` section | NOT EVALUATED: no drill has run",
-            "rto | 1h | NOT EVALUATED: no server has a `backup` section | NOT EVALUATED: no drill has run",
+            "rpo | 15m | ≤ 320s (archive_timeout 5m and 20 s to ship) | NOT EVALUATED: no drill has run",
+            "rto | 1h | NOT EVALUATED: only a drill can tell how long a restore takes | NOT EVALUATED: no drill has run",
             "rebuild | 30m | – | NOT EVALUATED: never rehearsed",
             "drill | every 7d | NOT EVALUATED: drills are not scheduled by this version | NOT EVALUATED: no drill has run",
             "monthly budget | 25 USD | 12 USD and storage by use | –",

@@ -2,8 +2,14 @@
 //!
 //! Everything here would be refused or misunderstood by AWS or the host later. What is allowed and unwise is `policy`'s.
 
+mod access;
+mod certificate;
 mod cloud;
+mod cluster;
+mod compose;
 mod host;
+mod jobs;
+mod roles;
 pub mod text;
 
 use std::collections::BTreeMap;
@@ -41,13 +47,13 @@ pub const SECTIONS: [(&str, bool); 26] = [
     ("servers.*.swap", true),
     ("servers.*.sshd", true),
     ("servers.*.fail2ban", true),
-    ("servers.*.certificate", false),
-    ("servers.*.postgres", false),
-    ("servers.*.pgbouncer", false),
-    ("servers.*.backup", false),
+    ("servers.*.certificate", true),
+    ("servers.*.postgres", true),
+    ("servers.*.pgbouncer", true),
+    ("servers.*.backup", true),
     ("servers.*.metrics", false),
-    ("servers.*.compose", false),
-    ("servers.*.jobs", false),
+    ("servers.*.compose", true),
+    ("servers.*.jobs", true),
 ];
 
 /// Every problem of an inventory that its types allow, in the file's order.
@@ -59,6 +65,9 @@ pub fn check(inventory: &Inventory, places: &Places) -> Diagnostics {
     report.state();
     cloud::check(&mut report);
     host::check(&mut report);
+    access::check(&mut report);
+    jobs::check(&mut report);
+    compose::check(&mut report);
     let mut found = report.found;
     found.sort_by_key(|d| d.labels.first().map(|label| (label.span.line, label.span.column)));
     Diagnostics(found)
@@ -281,6 +290,9 @@ servers:
             ]
         );
         let codes: Vec<String> = check(&inventory, &loaded.places).into_iter().map(|d| d.message).collect();
-        assert_eq!(codes.iter().filter(|message| message.contains("not supported")).count(), 4, "{codes:#?}");
+        let used = ["postgres", "backup", "compose", "jobs"].map(|section| format!("servers.*.{section}"));
+        let refused =
+            SECTIONS.iter().filter(|(path, supported)| !supported && used.contains(&(*path).to_owned())).count();
+        assert_eq!(codes.iter().filter(|message| message.contains("not supported")).count(), refused, "{codes:#?}");
     }
 }

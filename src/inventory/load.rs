@@ -20,6 +20,8 @@ use crate::inventory::yaml;
 pub const FORMAT: u64 = 1;
 /// Bytes of a file. A fleet of a hundred servers needs a tenth of it.
 const LARGEST_FILE: u64 = 1024 * 1024;
+/// Bytes of a Compose file. It travels in plans and is compared whole.
+const LARGEST_COMPOSE_FILE: u64 = 128 * 1024;
 /// Messages for one file; the rest is counted. More help nobody, and one slip can cause many.
 const MOST_PROBLEMS: usize = 100;
 
@@ -46,9 +48,37 @@ pub fn load(path: &Path) -> Loaded {
         file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)
     });
     match outcome {
-        Ok(_) => parse_bytes(&name, &bytes),
+        Ok(_) => with_files(parse_bytes(&name, &bytes), path.parent().unwrap_or(Path::new(""))),
         Err(error) => refused(&name, unreadable(&name, &error)),
     }
+}
+
+/// Reads the files that an inventory names, from the folder that it is in: Compose files.
+pub fn with_files(mut loaded: Loaded, folder: &Path) -> Loaded {
+    for (name, server) in loaded.inventory.iter_mut().flat_map(|inventory| &mut inventory.servers) {
+        let Some(compose) = &mut server.compose else { continue };
+        match compose_file(&folder.join(&compose.file)) {
+            Ok(text) => compose.contents = Some(text),
+            Err(why) => loaded.diagnostics.push(
+                Diagnostic::error(
+                    "compose-unreadable",
+                    format!("the Compose file `{}` cannot be read: {why}", compose.file),
+                )
+                .at(loaded.places.span(&format!("servers.{name}.compose.file")), "relative to this inventory"),
+            ),
+        }
+    }
+    loaded
+}
+
+fn compose_file(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST_COMPOSE_FILE + 1).read_to_end(&mut bytes));
+    read.map_err(|error| reason(&error))?;
+    if bytes.len() as u64 > LARGEST_COMPOSE_FILE {
+        return Err("it is larger than 128 KiB".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
 }
 
 /// Parses the bytes of a file: what is not UTF-8 or too large is refused.
@@ -96,14 +126,18 @@ fn refused(file_name: &str, problem: Diagnostic) -> Loaded {
 }
 
 fn unreadable(name: &str, error: &std::io::Error) -> Diagnostic {
-    let why = match error.kind() {
+    let why = reason(error);
+    Diagnostic::error("unreadable-file", format!("the inventory `{name}` cannot be read: {why}"))
+        .hint("name the file with `-i FILE`, or run where `inventories/` holds one file")
+}
+
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
         std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
         _ => error.to_string(),
-    };
-    Diagnostic::error("unreadable-file", format!("the inventory `{name}` cannot be read: {why}"))
-        .hint("name the file with `-i FILE`, or run where `inventories/` holds one file")
+    }
 }
 
 fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> Diagnostic {

@@ -4,6 +4,8 @@
 //! cannot say). Deliberately absent: anything that asks the world; secrets stay references.
 
 pub mod check;
+pub mod compose;
+pub mod extensions;
 pub mod load;
 pub mod names;
 pub mod places;
@@ -14,4 +16,5 @@ pub mod schema;
 pub mod sections;
 pub mod similar;
 mod structure;
+pub mod words;
 mod yaml;

@@ -10,6 +10,16 @@ use crate::inventory::scalar::{BadScalar, text_scalar};
 /// PostgreSQL cuts longer identifiers silently (NAMEDATALEN is 64 bytes with the final NUL).
 const LONGEST_SQL_NAME: usize = 63;
 
+/// PostgreSQL keeps names that begin with this for the roles that it brings.
+const PREDEFINED: &str = "pg_";
+
+fn unnamed(text: &str) -> String {
+    format!(
+        "`{text}` is not a name for PostgreSQL: 1 to 63 lower-case letters, digits and underscores, not starting with a \
+         digit"
+    )
+}
+
 /// A role or database of PostgreSQL that needs no quotes: lower-case letters, digits and underscores.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -41,14 +51,45 @@ impl FromStr for SqlName {
             && !text.starts_with(|c: char| c.is_ascii_digit())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if !good {
-            return Err(BadScalar(format!(
-                "`{text}` is not a name for PostgreSQL: 1 to 63 lower-case letters, digits and underscores, not starting \
-                 with a digit"
-            )));
+            return Err(BadScalar(unnamed(text)));
         }
-        if text.starts_with("pg_") {
+        if text.starts_with(PREDEFINED) {
             return Err(BadScalar(format!("`{text}` begins with `pg_`, which PostgreSQL keeps for itself")));
         }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A role to belong to: one of this server's, or one that PostgreSQL brings (`pg_monitor`, `pg_read_all_data`, …).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GroupName(String);
+
+text_scalar!(GroupName, "seawall-sql-group", "the name of a role of this server, or of one that PostgreSQL brings");
+
+impl GroupName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether PostgreSQL brings it: nobody else may begin a name with `pg_`.
+    pub fn is_predefined(&self) -> bool {
+        self.0.starts_with(PREDEFINED)
+    }
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for GroupName {
+    type Err = BadScalar;
+
+    fn from_str(text: &str) -> Result<Self, BadScalar> {
+        let rest = text.strip_prefix(PREDEFINED).unwrap_or(text);
+        rest.parse::<SqlName>().map_err(|_| BadScalar(unnamed(text)))?;
         Ok(Self(text.to_owned()))
     }
 }
@@ -65,6 +106,16 @@ mod tests {
         let long = "a".repeat(64);
         for bad in ["", "1a", "App", "a-b", "pg_monitor", "a b", &long] {
             assert!(bad.parse::<SqlName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn groups_may_be_those_that_postgres_brings() {
+        let group = |text: &str| text.parse::<GroupName>();
+        assert!(group("pg_monitor").is_ok_and(|group| group.is_predefined()));
+        assert!(group("owners").is_ok_and(|group| !group.is_predefined()));
+        for bad in ["", "pg_", "pg_Monitor", "pg_pg_x", "1a"] {
+            assert!(group(bad).is_err(), "{bad}");
         }
     }
 }

@@ -35,7 +35,7 @@ text_scalar!(
 );
 
 impl Schedule {
-    /// The same as systemd's `OnCalendar=` has it.
+    /// The same as systemd's `OnCalendar=` has it, in the form in which systemd prints it again.
     pub fn on_calendar(&self) -> String {
         match &self.when {
             When::Hourly { minute } => format!("*-*-* *:{minute:02}:00 UTC"),
@@ -43,8 +43,7 @@ impl Schedule {
                 format!("*-*-* {hour:02}:{minute:02}:00 UTC")
             }
             When::Weekly { days, hour, minute } => {
-                let names: Vec<&str> = DAYS.iter().zip(days).filter(|(_, on)| **on).map(|(d, _)| *d).collect();
-                format!("{} *-*-* {hour:02}:{minute:02}:00 UTC", names.join(","))
+                format!("{} *-*-* {hour:02}:{minute:02}:00 UTC", day_names(*days))
             }
             When::Monthly { day, hour, minute } => format!("*-*-{day:02} {hour:02}:{minute:02}:00 UTC"),
         }
@@ -64,6 +63,63 @@ impl Schedule {
         };
         Span::from_seconds(seconds)
     }
+}
+
+impl Schedule {
+    /// Whether both have a turn at the same minute of some day.
+    pub fn collides(&self, other: &Self) -> bool {
+        let at = |when: &When| match when {
+            When::Hourly { minute } => (None, *minute),
+            When::Weekly { hour, minute, .. } | When::Monthly { hour, minute, .. } => (Some(*hour), *minute),
+        };
+        let ((a, minute), (b, other_minute)) = (at(&self.when), at(&other.when));
+        let days = match (&self.when, &other.when) {
+            (When::Weekly { days: a, .. }, When::Weekly { days: b, .. }) => a.iter().zip(b).any(|(a, b)| *a && *b),
+            (When::Monthly { day: a, .. }, When::Monthly { day: b, .. }) => a == b,
+            // A day of the month is every day of the week in some month.
+            _ => true,
+        };
+        days && minute == other_minute && (a.is_none() || b.is_none() || a == b)
+    }
+
+    /// The longest time between two runs of either of two schedules, both on time.
+    pub fn longest_gap_with(&self, other: &Self) -> Span {
+        let (When::Weekly { days: a, hour: ah, minute: am }, When::Weekly { days: b, hour: bh, minute: bm }) =
+            (&self.when, &other.when)
+        else {
+            // An hourly one decides by itself. With a monthly one this is an upper bound.
+            return self.longest_gap().min(other.longest_gap());
+        };
+        let mut runs: Vec<u64> = Vec::new();
+        for (days, hour, minute) in [(a, ah, am), (b, bh, bm)] {
+            let at = u64::from(*hour) * HOUR + u64::from(*minute) * 60;
+            runs.extend((0..7).filter(|day| days[*day]).map(|day| day as u64 * DAY + at));
+        }
+        runs.sort_unstable();
+        let wrapped = runs.first().map_or(7 * DAY, |first| first + 7 * DAY);
+        let next = runs.iter().skip(1).copied().chain([wrapped]);
+        Span::from_seconds(runs.iter().zip(next).map(|(a, b)| b - a).max().unwrap_or(7 * DAY))
+    }
+
+    /// How often it has a turn, as the words of generations know it.
+    pub fn period(&self) -> Period {
+        match &self.when {
+            When::Monthly { .. } => Period::Month,
+            When::Weekly { days, .. } if days.iter().filter(|on| **on).count() == 1 => Period::Week,
+            When::Weekly { .. } | When::Hourly { .. } => Period::Day,
+        }
+    }
+}
+
+/// How often something has a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// Once a month.
+    Month,
+    /// Once a week.
+    Week,
+    /// On several days of a week, or more often.
+    Day,
 }
 
 impl fmt::Display for Schedule {
@@ -99,6 +155,22 @@ impl FromStr for Schedule {
             ))),
         }
     }
+}
+
+/// Days as systemd prints them: three and more in a row are a range.
+fn day_names(days: [bool; 7]) -> String {
+    let mut parts = Vec::new();
+    let mut day = 0;
+    while day < 7 {
+        let run = days[day..].iter().take_while(|on| **on).count();
+        match run {
+            0 => day += 1,
+            1 | 2 => parts.extend(DAYS[day..day + run].iter().map(ToString::to_string)),
+            _ => parts.push(format!("{}..{}", DAYS[day], DAYS[day + run - 1])),
+        }
+        day += run;
+    }
+    parts.join(",")
 }
 
 fn number(text: &str, digits: usize, least: u8, most: u8) -> Option<u8> {
@@ -141,7 +213,8 @@ mod tests {
         for (text, calendar, gap) in [
             ("daily 06:00", "*-*-* 06:00:00 UTC", "1d"),
             ("Sun 02:00", "Sun *-*-* 02:00:00 UTC", "7d"),
-            ("Mon..Sat 02:00", "Mon,Tue,Wed,Thu,Fri,Sat *-*-* 02:00:00 UTC", "2d"),
+            ("Mon..Sat 02:00", "Mon..Sat *-*-* 02:00:00 UTC", "2d"),
+            ("Mon,Tue,Thu..Sat,Sun 02:00", "Mon,Tue,Thu..Sun *-*-* 02:00:00 UTC", "2d"),
             ("Mon,Thu 23:59", "Mon,Thu *-*-* 23:59:00 UTC", "4d"),
             ("hourly", "*-*-* *:00:00 UTC", "1h"),
             ("hourly :15", "*-*-* *:15:00 UTC", "1h"),
@@ -151,6 +224,38 @@ mod tests {
             assert_eq!(schedule.to_string(), text);
             assert_eq!(schedule.on_calendar(), calendar);
             assert_eq!(schedule.longest_gap().to_string(), gap, "{text}");
+        }
+    }
+
+    #[test]
+    fn two_schedules_meet_or_do_not() {
+        let meet = |a: &str, b: &str| {
+            let (a, b): (Schedule, Schedule) = (a.parse().expect(a), b.parse().expect(b));
+            assert_eq!(a.collides(&b), b.collides(&a));
+            a.collides(&b)
+        };
+        assert!(!meet("Sun 02:00", "Mon..Sat 02:00"));
+        assert!(!meet("daily 02:00", "daily 03:00"));
+        assert!(!meet("daily 02:15", "hourly :00"));
+        assert!(!meet("monthly 1 02:00", "monthly 15 02:00"));
+        assert!(meet("daily 02:00", "hourly :00"));
+        assert!(meet("Sun 02:00", "daily 02:00"));
+        assert!(meet("monthly 1 02:00", "Sun 02:00"));
+    }
+
+    #[test]
+    fn two_schedules_fill_each_others_gaps() {
+        for (one, other, gap) in [
+            ("Sun 02:00", "Mon..Sat 02:00", "1d"),
+            ("Sun 02:00", "Mon..Fri 02:00", "2d"),
+            ("Sun 02:00", "Sun 14:00", "156h"),
+            ("daily 00:00", "daily 12:00", "12h"),
+            ("monthly 1 03:00", "daily 02:00", "1d"),
+            ("Sun 02:00", "hourly", "1h"),
+        ] {
+            let parse = |text: &str| text.parse::<Schedule>().expect("a schedule");
+            assert_eq!(parse(one).longest_gap_with(&parse(other)).to_string(), gap, "{one}, {other}");
+            assert_eq!(parse(other).longest_gap_with(&parse(one)).to_string(), gap, "{other}, {one}");
         }
     }
 

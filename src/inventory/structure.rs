@@ -9,7 +9,7 @@ use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
 use crate::base::diag::Diagnostic;
-use crate::inventory::names::SqlName;
+use crate::inventory::names::{GroupName, SqlName};
 use crate::inventory::places::{Places, child, item};
 use crate::inventory::scalar::{BadScalar, Cidr, HourOfDay, Money, Name, PublicKey, Span};
 use crate::inventory::schedule::Schedule;
@@ -20,7 +20,7 @@ use crate::inventory::similar::{choices, similar};
 type Complaint = fn(&str) -> Option<BadScalar>;
 
 /// The formats of the schema and the parsers behind them. A test holds this in step with the schema.
-const FORMATS: [(&str, Complaint); 8] = [
+const FORMATS: [(&str, Complaint); 9] = [
     ("seawall-name", |text| text.parse::<Name>().err()),
     ("seawall-duration", |text| text.parse::<Span>().err()),
     ("seawall-money", |text| text.parse::<Money>().err()),
@@ -28,6 +28,7 @@ const FORMATS: [(&str, Complaint); 8] = [
     ("seawall-cidr", |text| text.parse::<Cidr>().err()),
     ("seawall-public-key", |text| text.parse::<PublicKey>().err()),
     ("seawall-sql-name", |text| text.parse::<SqlName>().err()),
+    ("seawall-sql-group", |text| text.parse::<GroupName>().err()),
     ("seawall-schedule", |text| text.parse::<Schedule>().err()),
 ];
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::base::diag::Diagnostic;
 use crate::base::span::Span;
-use crate::inventory::check::{Report, text};
+use crate::inventory::check::{Report, certificate, cluster, roles, text};
 use crate::inventory::scalar::Cidr;
 use crate::inventory::sections::host::Sshd;
 use crate::inventory::sections::{FirewallRule, Server, Sources, SysctlValue};
@@ -41,8 +41,15 @@ pub(super) fn check(report: &mut Report<'_>) {
         if let Some(section) = &server.sshd {
             sshd(report, &format!("{base}.sshd"), section);
         }
+        if let Some(postgres) = &server.postgres {
+            cluster::check(report, &format!("{base}.postgres"), postgres);
+            roles::check(report, &format!("{base}.postgres"), postgres);
+        }
+        if let Some(section) = &server.certificate {
+            certificate::check(report, &format!("{base}.certificate"), section);
+        }
         if let Some(backup) = &server.backup {
-            report.bucket(&format!("{base}.backup.bucket"), &backup.bucket);
+            cluster::backup(report, name, backup);
         }
     }
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::secret::SecretRef;
-use crate::inventory::names::SqlName;
+use crate::inventory::names::{GroupName, SqlName};
 use crate::inventory::scalar::{Cidr, Name, Span};
 use crate::inventory::schedule::Schedule;
 
@@ -63,11 +63,11 @@ pub struct Role {
     pub connections: Option<u32>,
     /// Databases that it owns.
     pub owns: Vec<SqlName>,
-    /// What it may do in the declared databases that it does not own.
+    /// What it may do in the declared databases that it does not own. Without it: nothing.
     pub grants: Option<Grants>,
-    /// Roles that it belongs to.
-    pub member_of: Vec<SqlName>,
-    /// Where its password is kept. Never the password itself.
+    /// Roles that it belongs to: of this server, or such that PostgreSQL brings, for example `pg_monitor`.
+    pub member_of: Vec<GroupName>,
+    /// Where its password is kept. Never the password itself. Without one it has none and cannot log in over the network.
     pub password: Option<SecretRef>,
 }
 
@@ -78,6 +78,8 @@ pub enum Grants {
     Read,
     /// Read and change rows.
     Write,
+    /// Connect; what else is up to the database's owner and not looked at.
+    Unmanaged,
 }
 
 /// One line of who may connect.
@@ -142,6 +144,31 @@ pub struct Backup {
     /// A segment of WAL is shipped at the latest after this time; with the time to ship it, this is the RPO.
     #[serde(default = "five_minutes")]
     pub archive_timeout: Span,
+    /// Logical dumps beside them: a second line that no damaged page and no other version of PostgreSQL can break.
+    #[serde(default)]
+    pub dumps: Option<Dumps>,
+}
+
+/// Logical dumps of single databases. They restore to the moment that they were made at, and to none in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dumps {
+    /// When they are made, in UTC.
+    pub schedule: Schedule,
+    /// Which databases of this server. Without it: all that are declared.
+    pub databases: Vec<SqlName>,
+    /// How many are kept.
+    pub keep: Generations,
+}
+
+impl Default for Dumps {
+    fn default() -> Self {
+        Self {
+            schedule: "daily 03:30".parse().expect("the default schedule is well written"),
+            databases: Vec::new(),
+            keep: Generations { daily: 7, weekly: 4, monthly: 12 },
+        }
+    }
 }
 
 fn five_minutes() -> Span {
@@ -154,14 +181,26 @@ fn five_minutes() -> Span {
 pub struct BackupSchedule {
     /// Full backups.
     pub full: Schedule,
-    /// Differential backups.
+    /// Differential backups: what changed since the last full one.
     pub differential: Option<Schedule>,
+    /// Incremental backups: what changed since the last backup of any kind.
+    pub incremental: Option<Schedule>,
+}
+
+impl BackupSchedule {
+    /// The longest time between two backups of any kind that are on time.
+    pub fn longest_gap(&self) -> Span {
+        let others = [self.differential.as_ref(), self.incremental.as_ref()].into_iter().flatten();
+        let with = others.clone().map(|other| self.full.longest_gap_with(other));
+        let between = others.clone().flat_map(|a| others.clone().map(|b| a.longest_gap_with(b)));
+        with.chain(between).min().unwrap_or_else(|| self.full.longest_gap())
+    }
 }
 
 impl Default for BackupSchedule {
     fn default() -> Self {
         let parse = |text: &str| text.parse().expect("the default schedules are well written");
-        Self { full: parse("Sun 02:00"), differential: Some(parse("Mon..Sat 02:00")) }
+        Self { full: parse("Sun 02:00"), differential: Some(parse("Mon..Sat 02:00")), incremental: None }
     }
 }
 
@@ -169,13 +208,25 @@ impl Default for BackupSchedule {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
-    /// Any moment of the last so many days can be restored.
+    /// Any moment of the last so many days can be restored. Not beside `generations`.
     pub days: u32,
+    /// So many daily, weekly and monthly backups instead of a window: with monthly full, weekly differential and daily
+    /// incremental backups.
+    pub generations: Option<Generations>,
+}
+
+/// How many backups or dumps of each age are kept, at least.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Generations {
+    pub daily: u32,
+    pub weekly: u32,
+    pub monthly: u32,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { days: 14 }
+        Self { days: 14, generations: None }
     }
 }
 

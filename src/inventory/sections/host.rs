@@ -91,6 +91,8 @@ pub struct Certificate {
     pub challenge: Challenge,
     /// E-mail address for the issuer; public issuers want one.
     pub contact: Option<String>,
+    /// For `dns-01`: the acme-dns service that answers for the name, for example `https://auth.example.org`.
+    pub acme_dns: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,8 +103,18 @@ pub enum Issuer {
     Letsencrypt,
     /// Let's Encrypt's staging service: for rehearsals, no client trusts it.
     LetsencryptStaging,
-    /// A certificate authority of this environment; clients are given its certificate.
+    /// A certificate authority of this server's own; clients are given its certificate.
     Private,
+}
+
+impl Issuer {
+    /// Whether a public service signs, which wants to see that the name is ours.
+    pub fn is_public(self) -> bool {
+        match self {
+            Self::Letsencrypt | Self::LetsencryptStaging => true,
+            Self::Private => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -114,6 +126,20 @@ pub enum Challenge {
     /// Answered on port 80, which must be open to anywhere.
     #[serde(rename = "http-01")]
     Http01,
+    /// Answered in DNS by an acme-dns service; no port is needed, and one CNAME at your DNS provider, once.
+    #[serde(rename = "dns-01")]
+    Dns01,
+}
+
+impl Challenge {
+    /// The port on which the issuer looks for the answer, where it does.
+    pub fn port(self) -> Option<u16> {
+        match self {
+            Self::TlsAlpn01 => Some(443),
+            Self::Http01 => Some(80),
+            Self::Dns01 => None,
+        }
+    }
 }
 
 /// A small timer that publishes memory, disk, steal, backup age, WAL lag, certificate days and a heartbeat.
@@ -132,7 +158,8 @@ impl Default for Metrics {
     }
 }
 
-/// Containers beside the database, from one Compose file. Published ports do not pass the host's firewall by themselves.
+/// Containers beside the database, from one Compose file. Their ports are bound to this server only, because Docker
+/// publishes past the host's firewall.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Compose {
@@ -140,24 +167,34 @@ pub struct Compose {
     pub project: Name,
     /// The Compose file on the operator's machine, relative to the inventory.
     pub file: String,
-    /// Environment variables that come from secrets.
+    /// Variables of the Compose file that come from secrets: `${NAME}` under `environment`.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretRef>,
+    /// What the file says; put here when the inventory is loaded. It is written out, so that it is part of the
+    /// inventory's digest, and never read.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub contents: Option<String>,
 }
 
-/// A program that runs on a schedule, as a systemd timer. A run that fails or does not happen is an alarm.
+/// A program that runs on a schedule, as a systemd timer. A run that fails or does not happen is reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
-    /// Program with its full path, and arguments. No shell reads it.
+    /// Program with its full path, and arguments. No shell reads it; quotes keep words together.
     pub run: String,
     /// When, in UTC.
     pub schedule: Schedule,
-    /// User that it runs as.
+    /// User that it runs as; it must exist.
     pub user: String,
     /// After how long it is ended.
     #[serde(default = "one_hour")]
     pub timeout: Span,
+    /// Directory that it starts in; the user's home if not set.
+    pub directory: Option<String>,
+    /// Environment variables.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
     /// Environment variables that come from secrets.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretRef>,
