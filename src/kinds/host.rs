@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::base::address::Address;
 use crate::base::digest::Digest;
+use crate::base::secret::{SecretRef, SecretUse};
 use crate::inventory::scalar::Name;
 use crate::kinds::Declared;
 use crate::plan::Place;
@@ -146,6 +147,11 @@ fn settled(argv: &[&str], timeout_s: u32, what: impl Into<String>, revert: Optio
     Step::Host(HostStep::Run { argv, env, stdin: None, timeout_s, revert, what })
 }
 
+/// Secrets that go to a host as they are.
+pub(crate) fn uses(secrets: &BTreeMap<String, SecretRef>) -> BTreeMap<String, SecretUse> {
+    secrets.iter().map(|(name, from)| (name.clone(), from.clone().into())).collect()
+}
+
 /// Makes a directory, or gives one that is there this owner and mode.
 pub(crate) fn directory(path: &str, owner: &str, group: &str, mode: &str) -> Step {
     Step::Host(HostStep::MakeDirectory {
@@ -193,12 +199,17 @@ mod tests {
         let sections = shown["servers"]["db"].as_object().expect("the example shows a section of a server");
         let server = whole["servers"]["db"].as_object_mut().expect("an object");
         server.extend(sections.clone());
+        whole["buckets"] = shown["buckets"].clone();
+        if whole["buckets"].is_null() {
+            whole["buckets"] = serde_json::json!({});
+        }
         serde_json::from_value(whole).expect("the example is an inventory")
     }
 
     #[test]
     fn the_example_of_every_host_kind_declares_it() {
-        for kind in KINDS.iter().filter(|kind| kind.name.starts_with("host.")) {
+        let on_a_host = |name: &str| ["host.", "postgres."].iter().any(|room| name.starts_with(room));
+        for kind in KINDS.iter().filter(|kind| on_a_host(kind.name)) {
             let wanted = (kind.declare)(&example(kind.explain));
             let [one] = wanted.as_slice() else {
                 panic!("{}: {} resources", kind.name, wanted.len());
@@ -216,7 +227,7 @@ mod tests {
         let declared: Vec<_> = host.flat_map(|kind| (kind.declare)(&inventory)).collect();
         let declared: Vec<_> = declared.iter().map(|wanted| wanted.address.to_string()).collect();
         assert!(declared.contains(&"host.users/db".to_owned()));
-        for optional in ["packages", "updates", "sysctl", "time", "swap", "ufw", "sshd", "fail2ban"] {
+        for optional in ["packages", "updates", "sysctl", "time", "swap", "ufw", "sshd", "fail2ban", "certificate"] {
             assert!(!declared.contains(&format!("host.{optional}/db")), "{optional}");
         }
     }

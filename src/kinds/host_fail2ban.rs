@@ -295,9 +295,12 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
         if written.iter().any(|wanted| wanted.path == NEVER_BAN) {
             steps.push(host::directory(jails::FOLDER, "root", "root", "0755"));
         }
+        // The jails are read with it, and until they are there, Debian's own settings do not pass.
+        let jails_follow = written.iter().any(|wanted| wanted.path == JAILS);
         for wanted in written {
             let below = wanted.path.strip_prefix("/etc/fail2ban/");
             steps.push(match below {
+                Some(_) if wanted.path == FILTER && jails_follow => wanted.step(None),
                 // A broken file would end all bans at the next boot.
                 Some(below) => wanted.step(Some(&["sh", "-c", CHECK, "sh", below, "{}"])),
                 None => wanted.step(Some(&["sh", "-n", "{}"])),

@@ -11,10 +11,14 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host;
+use crate::kinds::host_certificate;
+use crate::kinds::host_compose;
 use crate::kinds::host_fail2ban;
 use crate::kinds::host_time;
 use crate::kinds::host_ufw;
 use crate::kinds::host_updates;
+use crate::kinds::pgbouncer_pool;
+use crate::kinds::postgres_dumps;
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::{Observed, Unseen};
@@ -57,6 +61,18 @@ fn wanted(server: &Server) -> BTreeSet<String> {
     }
     if server.fail2ban.is_some() {
         packages.extend(host_fail2ban::PACKAGES.map(str::to_owned));
+    }
+    if server.pgbouncer.is_some() {
+        packages.insert(pgbouncer_pool::PACKAGE.to_owned());
+    }
+    if let Some(section) = &server.certificate {
+        packages.extend(host_certificate::packages(section, server).into_iter().map(str::to_owned));
+    }
+    if server.backup.as_ref().is_some_and(|backup| backup.dumps.is_some()) {
+        packages.extend(postgres_dumps::PACKAGES.map(str::to_owned));
+    }
+    if server.compose.is_some() {
+        packages.extend(host_compose::PACKAGES.map(str::to_owned));
     }
     packages
 }

@@ -15,7 +15,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::{HostStep, Step};
+use crate::plan::step::{Content, HostStep, Step};
 
 const PATH: &str = "/swapfile";
 const FSTAB: &str = "/etc/fstab";
@@ -121,7 +121,7 @@ fn append() -> Step {
     Step::Host(HostStep::Run {
         argv: vec!["tee".to_owned(), "-a".to_owned(), FSTAB.to_owned()],
         env: BTreeMap::new(),
-        stdin: Some(format!("{LINE}\n")),
+        stdin: Some(Content::Text(format!("{LINE}\n"))),
         timeout_s: QUICK_S,
         revert: None,
         what: format!("list {PATH} in {FSTAB}"),

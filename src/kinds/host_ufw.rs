@@ -25,7 +25,7 @@ use crate::kinds::{Declared, Kind, Opening, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::{HostStep, Step};
+use crate::plan::step::{Content, HostStep, Step};
 use crate::render::render;
 use loaded::Loaded;
 use rules::{Family, Rule, Want};
@@ -225,7 +225,7 @@ fn load(actual: Option<&Actual>, fields: &[FieldChange], families: &[Family]) ->
             steps.push(Step::Host(HostStep::Run {
                 argv: [side.family.restore(), "--noflush"].map(str::to_owned).to_vec(),
                 env: BTreeMap::new(),
-                stdin: Some(text),
+                stdin: Some(Content::Text(text)),
                 timeout_s: QUICK_S,
                 // What follows has one that is enough for both.
                 revert: None,

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::address::Address;
+use crate::inventory::scalar::Name;
+use crate::inventory::sections::database::Backup;
 use crate::inventory::sections::{Access, Identity, Inventory, KeyPlace};
 use crate::kinds::cloud::{self, describe, differs, field_differs, same_policy, step, tag_changes};
 use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, physical_name, tags};
@@ -149,6 +151,48 @@ fn deliver(place: &KeyPlace) -> KeyDelivery {
     }
 }
 
+/// What a server's own identities are for. They come with its `backup` section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Fills the repository: reads and writes.
+    Backup,
+    /// Restores and drills: reads, and cannot write.
+    Restore,
+}
+
+impl Purpose {
+    /// The identity's name in this environment.
+    pub(crate) fn identity(self, server: &Name) -> String {
+        match self {
+            Self::Backup => format!("{server}-backup"),
+            Self::Restore => format!("{server}-restore"),
+        }
+    }
+
+    fn of(self, server: &Name, section: &Backup) -> Option<(Name, Identity)> {
+        let (access, file) = match self {
+            Self::Backup => (Access::ReadWrite, "/etc/seawall/backup.credentials"),
+            Self::Restore => (Access::ReadOnly, "/etc/seawall/restore.credentials"),
+        };
+        let key = KeyPlace::Server { server: server.clone(), file: file.to_owned(), group: "root".to_owned() };
+        let (bucket, prefix) = (section.bucket.clone(), section.stanza.to_string());
+        let name = self.identity(server).parse().ok()?;
+        Some((name, Identity { bucket, prefix, access, key }))
+    }
+}
+
+/// The identities that the inventory names, and those that come with backups.
+fn identities(inventory: &Inventory) -> Vec<(String, Name, Identity)> {
+    let named = inventory.identities.iter().map(|(n, i)| (format!("identities.{n}"), n.clone(), i.clone()));
+    let servers = inventory.servers.iter().filter(|(_, server)| server.postgres.is_some());
+    let own = servers.filter_map(|(name, server)| Some((name, server.backup.as_ref()?))).flat_map(|(name, section)| {
+        let both = [Purpose::Backup, Purpose::Restore].into_iter();
+        both.filter_map(move |purpose| purpose.of(name, section))
+            .map(move |(identity, what)| (format!("servers.{name}.backup"), identity, what))
+    });
+    named.chain(own).collect()
+}
+
 impl Kind for IamUser {
     const NAME: &'static str = "iam.user";
     const SUMMARY: &'static str = "an identity for one purpose, limited to one prefix of one bucket";
@@ -175,25 +219,33 @@ identities:
     fn declare(inventory: &Inventory) -> Vec<Declared<Desired>> {
         let environment = inventory.environment.as_str();
         let mut found = Vec::new();
-        for (name, identity) in &inventory.identities {
+        for (path, name, identity) in identities(inventory) {
             // A dangling bucket was refused when the inventory was checked.
             let Some(bucket) = inventory.buckets.get(&identity.bucket) else { continue };
             let address = Address::new(Self::NAME, name.as_str());
             let mut after = vec![Address::new("s3.bucket", identity.bucket.as_str())];
-            if let KeyPlace::Server { server, .. } = &identity.key {
+            if let KeyPlace::Server { server, group, .. } = &identity.key {
                 after.push(Address::new("lightsail.instance", server.as_str()));
-                after.push(Address::new("host.users", server.as_str()));
+                // The key goes to the server's address, which moves when the static IP is attached.
+                if inventory.servers.get(server).is_some_and(|server| server.instance.static_ip) {
+                    after.push(Address::new("lightsail.static_ip", server.as_str()));
+                }
+                // A group of the operator's may come with a package or a user; root's is always there. What is on the
+                // host and needs this key cannot be waited for.
+                if group != "root" {
+                    after.push(Address::new("host.users", server.as_str()));
+                }
             }
             let tags = tags(environment, &address);
             found.push(Declared {
                 address,
                 place: Place::Cloud,
                 after,
-                path: format!("identities.{name}"),
+                path,
                 desired: Desired {
                     name: physical_name(environment, name.as_str(), ""),
                     path: format!("/seawall/{environment}/"),
-                    policy: policy(&bucket.name, identity),
+                    policy: policy(&bucket.name, &identity),
                     deliver: deliver(&identity.key),
                     tags,
                 },

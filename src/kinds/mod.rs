@@ -8,7 +8,10 @@ mod cloud;
 pub mod cloudwatch_alarm;
 pub mod firewall;
 mod host;
+pub mod host_certificate;
+pub mod host_compose;
 pub mod host_fail2ban;
+pub mod host_jobs;
 pub mod host_packages;
 pub mod host_sshd;
 pub mod host_swap;
@@ -23,6 +26,16 @@ pub mod lightsail_key_pair;
 pub mod lightsail_ports;
 pub mod lightsail_static_ip;
 mod operator;
+pub mod pgbackrest_repo;
+pub mod pgbouncer_pool;
+pub mod postgres;
+pub mod postgres_access;
+pub mod postgres_cluster;
+pub mod postgres_databases;
+pub mod postgres_dumps;
+pub mod postgres_extensions;
+pub mod postgres_roles;
+pub mod postgres_views;
 pub mod s3_bucket;
 pub mod sns_topic;
 pub mod table;
@@ -60,9 +73,21 @@ pub static KINDS: &[Entry] = &[
     table::entry::<host_sysctl::HostSysctl>(),
     table::entry::<host_time::HostTime>(),
     table::entry::<host_swap::HostSwap>(),
+    table::entry::<host_certificate::HostCertificate>(),
     table::entry::<host_sshd::HostSshd>(),
     table::entry::<host_ufw::HostUfw>(),
     table::entry::<host_fail2ban::HostFail2ban>(),
+    table::entry::<postgres_cluster::PostgresCluster>(),
+    table::entry::<postgres_roles::PostgresRoles>(),
+    table::entry::<postgres_databases::PostgresDatabases>(),
+    table::entry::<postgres_extensions::PostgresExtensions>(),
+    table::entry::<pgbackrest_repo::PgbackrestRepo>(),
+    table::entry::<postgres_dumps::PostgresDumps>(),
+    table::entry::<postgres_access::PostgresAccess>(),
+    table::entry::<postgres_views::PostgresViews>(),
+    table::entry::<pgbouncer_pool::PgbouncerPool>(),
+    table::entry::<host_jobs::HostJobs>(),
+    table::entry::<host_compose::HostCompose>(),
 ];
 
 /// The entry of a kind, by name.
@@ -163,6 +188,11 @@ pub trait Kind {
     /// new one has been proven. `None` for `actual` where nothing is there yet.
     fn opening(_desired: &Self::Desired, _actual: Option<&Self::Actual>) -> Option<Opening> {
         None
+    }
+
+    /// What may go wrong for the operator when `fields` are closed, where that depends on them.
+    fn risk(_desired: &Self::Desired, _actual: &Self::Actual, _fields: &[FieldChange]) -> Risk {
+        Self::RISK
     }
 
     /// What must hold before a change of this kind is kept, where [`Kind::RISK`] is [`Risk::MayLockOut`].

@@ -51,6 +51,7 @@ pub struct Judged {
     /// Steps to close `fields`; empty when absent (see [`Entry::create`]) or unknown.
     pub steps: Vec<Step>,
     pub remarks: Vec<String>,
+    pub risk: Risk,
     /// Why `fields` must not be closed.
     pub refusals: Vec<Diagnostic>,
     /// How to put the cloud back.
@@ -120,6 +121,7 @@ fn judge<K: Kind>(wanted: &Wanted, environment: &str, answers: &Answers) -> Judg
         files: Vec::new(),
         steps: Vec::new(),
         remarks: Vec::new(),
+        risk: K::RISK,
         refusals: Vec::new(),
         undo: Vec::new(),
         opening: None,
@@ -129,6 +131,7 @@ fn judge<K: Kind>(wanted: &Wanted, environment: &str, answers: &Answers) -> Judg
         judged.fields = K::diff(&desired, actual);
         judged.remarks = K::remarks(&desired, actual);
         if !judged.fields.is_empty() {
+            judged.risk = K::risk(&desired, actual, &judged.fields);
             judged.refusals = K::refusals(&desired, actual, &judged.fields);
             judged.files = K::files(&desired, Some(actual)).into_iter().filter(|f| f.before != f.after).collect();
             judged.steps = K::steps(&desired, Some(actual), &judged.fields);

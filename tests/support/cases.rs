@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use seawall::base::address::Address;
 use seawall::base::digest::Digest;
+use seawall::base::secret::SecretUse;
 use seawall::kinds::table::{Entry, Judged, Wanted};
 use seawall::kinds::{KINDS, Owned, Owner};
 use seawall::plan::Place;
@@ -35,6 +36,8 @@ pub(crate) struct Case {
     commands: Vec<CommandAnswer>,
     #[serde(default)]
     globs: Vec<GlobAnswer>,
+    #[serde(default)]
+    secrets: Vec<SecretAnswer>,
     /// Why nothing at all could be asked.
     #[serde(default)]
     pub(crate) unseen: Option<String>,
@@ -89,6 +92,14 @@ struct CommandAnswer {
 struct GlobAnswer {
     pattern: String,
     paths: Vec<String>,
+}
+
+/// A secret of the operator's; without a fingerprint it is not to be had here.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecretAnswer {
+    secret: SecretUse,
+    fingerprint: Option<String>,
 }
 
 /// What must come of a case.
@@ -171,6 +182,10 @@ impl Case {
             let state = CommandState { status: 0, stdout, stderr: String::new() };
             answers.globs.insert(pattern.clone(), state);
         }
+        for SecretAnswer { secret, fingerprint } in &self.secrets {
+            let answer = fingerprint.clone().ok_or_else(|| "it is not set".to_owned());
+            answers.secrets.insert(secret.clone(), answer);
+        }
         answers
     }
 
@@ -185,7 +200,8 @@ impl Case {
             || Address::new(kind.name, "db"),
             |text| text.parse().unwrap_or_else(|error| panic!("{}: {error}", self.name)),
         );
-        let place = if kind.name.starts_with("host.") { Place::Host("db".to_owned()) } else { Place::Cloud };
+        let cloud = ["lightsail.", "s3.", "iam.", "sns.", "cloudwatch."].iter().any(|room| kind.name.starts_with(room));
+        let place = if cloud { Place::Cloud } else { Place::Host("db".to_owned()) };
         Wanted { kind, address, place, after: Vec::new(), path: String::new(), desired: self.desired.clone() }
     }
 
@@ -199,6 +215,7 @@ impl Case {
         let open = |probe: &Probe| match probe {
             Probe::Cloud(probe) => !answers.cloud.contains_key(probe),
             Probe::OnServer { server, argv } => answers.on_server(server, argv).is_err(),
+            Probe::Secret(secret) => !answers.secrets.contains_key(secret),
             Probe::Host(HostProbe::File { path }) => !answers.files.contains_key(path),
             Probe::Host(HostProbe::Glob { pattern }) => !answers.globs.contains_key(pattern),
             Probe::Host(HostProbe::Command { argv }) => !answers.commands.contains_key(argv),

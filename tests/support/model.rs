@@ -101,7 +101,7 @@ impl Model {
                     let answer = self.key_file(server, argv);
                     answers.on_servers.insert((server.clone(), argv.clone()), Ok(answer));
                 }
-                Probe::Host(_) => panic!("{probe:?} is no question to the cloud"),
+                Probe::Host(_) | Probe::Secret(_) => panic!("{probe:?} is no question to the cloud"),
             }
         }
         answers

@@ -1,0 +1,441 @@
+//! `host.certificate`: the TLS certificate of a server's name, judged by what is in place and what is served.
+//!
+//! A program on the host issues, renews and deploys, so that the timer and an apply do the same. Deliberately absent:
+//! the settings of those who serve the certificate (`postgres.cluster`, `pgbouncer.pool`), wildcards, and revocation.
+
+mod files;
+mod seen;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::address::Address;
+use crate::inventory::sections::host::{Certificate, Challenge, Issuer};
+use crate::inventory::sections::{Inventory, Server};
+use crate::kinds::host::{self, QUICK_S, Wanted};
+use crate::kinds::host_certificate::files::{
+    FOLDERS, PATH, PROGRAM, SERVICE, TIMER, UNIT_FOLDER, files, opened, units, watches,
+};
+use crate::kinds::host_certificate::seen::{ACCESS, question};
+use crate::kinds::host_packages::HostPackages;
+use crate::kinds::{Declared, Kind, Owned};
+use crate::plan::change::{FieldChange, FileDiff};
+use crate::plan::observed::Observed;
+use crate::plan::probe::{Answers, FileState, Probe, command, file};
+use crate::plan::step::Step;
+
+/// Seconds for one run of the program: its wait for another run, two orders, a reload, and the copy.
+const ENSURE_S: u32 = 900;
+/// Days. A private CA cannot be renewed without every client; a year is time to plan that.
+const AUTHORITY_DAYS: i64 = 365;
+
+pub struct HostCertificate;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Desired {
+    pub address: Address,
+    pub name: String,
+    pub also: Vec<String>,
+    pub issuer: Issuer,
+    pub challenge: Challenge,
+    pub contact: Option<String>,
+    pub acme_dns: Option<String>,
+    /// Who serves it, in the order in which they take it up.
+    pub consumers: Vec<Consumer>,
+    /// Where the encrypted copy is kept.
+    pub copy: Option<Copy>,
+}
+
+/// A unit that serves the certificate on a port of this host, after PostgreSQL's own word for TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Consumer {
+    pub unit: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    /// The bucket's name at AWS.
+    pub bucket: String,
+    pub region: String,
+    /// Key prefix, without slashes at its ends.
+    pub folder: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actual {
+    pub files: BTreeMap<String, FileState>,
+    /// Unit to its state, for example `enabled, active`.
+    pub units: BTreeMap<String, String>,
+    /// Mode, owner and group of what is there.
+    pub access: BTreeMap<String, String>,
+    /// Whose record the certificate in place is the same as; otherwise subject and signer.
+    pub issuer: Option<String>,
+    pub names: Vec<String>,
+    /// Whether the private key belongs to it.
+    pub key_fits: bool,
+    /// Whether ca.crt is its issuer's, and for a private CA, has signed it.
+    pub authority_fits: bool,
+    /// Unit to what it serves, in words: a certificate that was renewed is served as before.
+    pub served: BTreeMap<String, String>,
+    /// `stored`, `missing`, or `waits` for credentials and passphrase.
+    pub copy: Option<String>,
+    /// Less than a third of its lifetime is left. As all that follows it comes with time, hence not part of a plan's guard.
+    #[serde(skip)]
+    pub due: bool,
+    #[serde(skip)]
+    pub days: Option<i64>,
+    #[serde(skip)]
+    pub authority_days: Option<i64>,
+    /// When the last order failed, and why.
+    #[serde(skip)]
+    pub failed: Option<String>,
+    /// The timer's last run failed.
+    #[serde(skip)]
+    pub run_failed: bool,
+    #[serde(skip)]
+    pub uncopied: Option<String>,
+    /// Records to set once at the DNS provider.
+    #[serde(skip)]
+    pub cnames: BTreeMap<String, String>,
+}
+
+/// The packages that `host.packages` installs for this section.
+pub fn packages(section: &Certificate, server: &Server) -> Vec<&'static str> {
+    // `ssl-cert` brings the group that may read the key; Debian's postgres is in it.
+    let mut packages = vec!["openssl", "ssl-cert"];
+    if section.issuer.is_public() {
+        packages.push("lego");
+        if section.challenge == Challenge::Dns01 {
+            packages.push("curl");
+        }
+    }
+    if server.backup.is_some() {
+        packages.push("rclone");
+    }
+    packages
+}
+
+fn consumers(server: &Server) -> Vec<Consumer> {
+    let postgres = server
+        .postgres
+        .iter()
+        .map(|postgres| Consumer { unit: format!("postgresql@{}-main.service", postgres.version), port: 5432 });
+    let pool = server.pgbouncer.iter().map(|pool| Consumer { unit: "pgbouncer.service".to_owned(), port: pool.port });
+    postgres.chain(pool).collect()
+}
+
+fn copy(inventory: &Inventory, server: &Server) -> Option<Copy> {
+    let backup = server.backup.as_ref()?;
+    let bucket = inventory.buckets.get(&backup.bucket)?;
+    Some(Copy {
+        bucket: bucket.name.clone(),
+        region: inventory.aws.region.clone(),
+        folder: format!("{}/certificate", backup.stanza),
+    })
+}
+
+/// All names, sorted, as a certificate is compared with them.
+fn names(desired: &Desired) -> Vec<String> {
+    let mut names: Vec<String> = [&desired.name].into_iter().chain(&desired.also).cloned().collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The issuer as the inventory writes it.
+fn word(issuer: Issuer) -> &'static str {
+    match issuer {
+        Issuer::Letsencrypt => "letsencrypt",
+        Issuer::LetsencryptStaging => "letsencrypt-staging",
+        Issuer::Private => "private",
+    }
+}
+
+const ENABLED: &str = "enabled, active";
+const SERVED: &str = "the certificate";
+
+impl Kind for HostCertificate {
+    const NAME: &'static str = "host.certificate";
+    const SUMMARY: &'static str = "the TLS certificate of the server's name: issued, renewed, and seen to be served";
+    const EXPLAIN: &'static str = "\
+Manages: /etc/seawall/tls/server.crt (with its chain), server.key (root:ssl-cert, 0640) and ca.crt, the program
+/usr/local/lib/seawall/certificate that issues, renews and deploys them, and seawall-certificate.timer, which runs it
+twice a day. A certificate is renewed when less than a third of its own lifetime is left. PostgreSQL and PgBouncer are
+reloaded, and what they then serve is looked at: what they do not take up is put back.
+
+`issuer: letsencrypt` orders by `challenge`: `tls-alpn-01` needs port 443 open to anywhere, `http-01` port 80, `dns-01`
+no port but `acme_dns`, the address of an acme-dns service, and one CNAME per name that the plan shows. A name that was never
+issued is tried with the staging service first. After three failed orders within an hour nothing is ordered.
+`issuer: private` makes a CA on the server; clients pin its ca.crt and connect with sslmode=verify-full.
+
+Where the server has a `backup` section, a copy of keys, certificates and the private CA is kept in its bucket,
+encrypted with the backup's passphrase: a rebuilt server has the same CA, and orders nothing that it has already.
+
+Does not manage: whether PostgreSQL uses these files (`postgres.cluster`), the DNS record of the name, wildcards. When
+the section goes, the timer and the program go; certificates and keys stay, because something may still serve them.
+
+    servers:
+      db:
+        certificate:
+          name: db.example.org
+          issuer: letsencrypt
+          challenge: tls-alpn-01
+          contact: ops@example.org
+";
+
+    type Desired = Desired;
+    type Actual = Actual;
+
+    fn declare(inventory: &Inventory) -> Vec<Declared<Desired>> {
+        let servers = inventory.servers.iter();
+        servers
+            .filter_map(|(name, server)| {
+                let section = server.certificate.as_ref()?;
+                let address = Address::new(Self::NAME, name.as_str());
+                let desired = Desired {
+                    address: address.clone(),
+                    name: section.name.clone(),
+                    also: section.also.clone(),
+                    issuer: section.issuer,
+                    challenge: section.challenge,
+                    contact: section.contact.clone(),
+                    acme_dns: section.acme_dns.clone(),
+                    consumers: consumers(server),
+                    copy: copy(inventory, server),
+                };
+                Some(host::declared(address, name, &[HostPackages::NAME], "certificate", desired))
+            })
+            .collect()
+    }
+
+    fn probes(desired: &Desired) -> Vec<Probe> {
+        let mut probes: Vec<Probe> = files(desired).iter().map(|wanted| file(wanted.path)).collect();
+        let asked = question(desired);
+        probes.push(command(&asked.iter().map(String::as_str).collect::<Vec<_>>()));
+        for unit in units(desired) {
+            probes.extend(["is-enabled", "is-active"].map(|verb| command(&["systemctl", verb, unit])));
+        }
+        probes.push(command(&["systemctl", "is-failed", SERVICE]));
+        probes
+    }
+
+    fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {
+        host::observed(seen::look(desired, answers))
+    }
+
+    fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
+        let Desired {
+            address: _,
+            name: _,
+            also: _,
+            issuer,
+            // The program's; they are in its text.
+            challenge: _,
+            contact: _,
+            acme_dns: _,
+            consumers,
+            copy: _,
+        } = desired;
+        let Actual {
+            files: found,
+            units: states,
+            access,
+            issuer: from,
+            names: in_place,
+            key_fits,
+            authority_fits,
+            served,
+            copy,
+            due,
+            // Remarks.
+            days: _,
+            authority_days: _,
+            failed: _,
+            run_failed: _,
+            uncopied: _,
+            cnames: _,
+        } = actual;
+        let mut fields: Vec<FieldChange> =
+            files(desired).iter().filter_map(|wanted| wanted.change(found.get(wanted.path))).collect();
+        for unit in units(desired) {
+            fields.extend(FieldChange::between(unit, &states.get(unit), &Some(ENABLED)));
+        }
+        for (path, wanted) in ACCESS {
+            // What is not there at all is a certificate that is not there, unless the CA's key is missing.
+            let needed = access.contains_key(path) || !path.starts_with(seen::AUTHORITY) || *issuer == Issuer::Private;
+            fields.extend(needed.then(|| FieldChange::between(path, &access.get(path), &Some(wanted))).flatten());
+        }
+        fields.extend(FieldChange::between("issuer", from, &Some(word(*issuer))));
+        if access.contains_key(seen::CERTIFICATE) {
+            fields.extend(FieldChange::between("names", in_place, &names(desired)));
+            fields.extend(FieldChange::between("key", &belongs(*key_fits), &belongs(true)));
+            fields.extend(FieldChange::between("ca.crt", &belongs(*authority_fits), &belongs(true)));
+            if *due {
+                let (before, after) = ("less than a third of its lifetime is left", "renewed");
+                fields.extend(FieldChange::between("lifetime", &before, &after));
+            }
+        }
+        for consumer in consumers {
+            let serves = served.get(&consumer.unit);
+            // Whether anything listens is its own kind's business.
+            if serves.is_some_and(|serves| serves != seen::NOTHING) {
+                fields.extend(FieldChange::between(&format!("served.{}", consumer.unit), &serves, &Some(SERVED)));
+            }
+        }
+        if copy.as_deref() == Some("missing") {
+            fields.push(FieldChange::new("copy", None, Some(Value::from("stored"))));
+        }
+        fields
+    }
+
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (folder, mode) in FOLDERS {
+            let program = folder == files::PROGRAM_FOLDER && host::differs(fields, PROGRAM);
+            if actual.is_none() || program || host::differs(fields, folder) {
+                steps.push(host::directory(folder, "root", "root", mode));
+            }
+        }
+        let written: Vec<Wanted<'_>> = files(desired).into_iter().filter(|w| host::differs(fields, w.path)).collect();
+        let units_written = written.iter().any(|wanted| wanted.path.starts_with(UNIT_FOLDER));
+        for wanted in written {
+            let check: Option<&[&str]> = if wanted.path == PROGRAM { Some(&["sh", "-n", "{}"]) } else { None };
+            steps.push(wanted.step(check));
+        }
+        if units_written {
+            steps.push(host::run(&["systemctl", "daemon-reload"], QUICK_S, "read the units again"));
+        }
+        let unit_field =
+            |field: &FieldChange| field.path.starts_with(UNIT_FOLDER) || field.path.starts_with("seawall-certificate.");
+        if fields.iter().any(|field| field.limit.is_none() && !unit_field(field)) {
+            let argv = [PROGRAM, "ensure", "opening"];
+            let argv = if opened(desired).is_some() { &argv[..] } else { &argv[..2] };
+            steps.push(host::run(argv, ENSURE_S, format!("issue and deploy the certificate of {}", desired.name)));
+        }
+        for unit in units(desired) {
+            let file = format!("{UNIT_FOLDER}/{unit}");
+            if !host::differs(fields, unit) && !host::differs(fields, &file) {
+                continue;
+            }
+            steps.push(host::run(&["systemctl", "enable", unit], QUICK_S, format!("start {unit} at boot")));
+            // A timer that runs already does not see its new times.
+            steps.push(host::run(&["systemctl", "restart", unit], QUICK_S, format!("start {unit}")));
+        }
+        steps
+    }
+
+    fn remove(_owned: &Owned) -> Vec<Step> {
+        // As a pattern, it may match nothing, which is no error: parts may be gone already.
+        let mut steps = vec![host::run(
+            &["systemctl", "stop", "seawall-certificate.*"],
+            QUICK_S,
+            "stop looking at the certificate",
+        )];
+        let wanted_by =
+            [format!("{UNIT_FOLDER}/timers.target.wants/{TIMER}"), format!("{UNIT_FOLDER}/paths.target.wants/{PATH}")];
+        steps.extend(wanted_by.iter().map(|link| host::remove_file(link)));
+        steps.extend([TIMER, PATH, SERVICE].map(|unit| host::remove_file(&format!("{UNIT_FOLDER}/{unit}"))));
+        steps.push(host::remove_file(PROGRAM));
+        steps.push(host::run(&["systemctl", "daemon-reload"], QUICK_S, "read the units again"));
+        steps
+    }
+
+    fn describe(desired: &Desired) -> Vec<FieldChange> {
+        let new = |path: &str, value: Value| FieldChange::new(path, None, Some(value));
+        let mut fields: Vec<FieldChange> = files(desired).iter().filter_map(|wanted| wanted.change(None)).collect();
+        fields.extend(units(desired).iter().map(|unit| new(unit, Value::from(ENABLED))));
+        fields.extend(
+            ACCESS
+                .iter()
+                .filter(|(path, _)| !path.starts_with(seen::AUTHORITY) || desired.issuer == Issuer::Private)
+                .map(|(path, access)| new(path, Value::from(*access))),
+        );
+        fields.push(new("issuer", Value::from(word(desired.issuer))));
+        fields.push(new("names", Value::from(names(desired))));
+        fields
+    }
+
+    fn files(desired: &Desired, actual: Option<&Actual>) -> Vec<FileDiff> {
+        let before = |path: &str| actual.and_then(|actual| actual.files.get(path));
+        files(desired)
+            .into_iter()
+            .map(|wanted| (before(wanted.path), wanted))
+            .map(|(b, wanted)| wanted.diff(b))
+            .collect()
+    }
+
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let left = actual.days.map(|days| format!("; {days} days are left")).unwrap_or_default();
+        if let Some(failed) = &actual.failed {
+            remarks.push(format!("the last order failed, {failed}{left}"));
+        } else if actual.run_failed {
+            remarks.push(format!("the last run of {SERVICE} failed: see `journalctl -u {SERVICE}`{left}"));
+        }
+        let answered = actual.failed.is_none() && actual.issuer.as_deref() == Some(word(desired.issuer));
+        if desired.challenge == Challenge::Dns01 && desired.issuer.is_public() && !answered {
+            let records = actual.cnames.iter();
+            remarks.extend(
+                records.map(|(name, to)| format!("set this record at your DNS provider, once: {name} CNAME {to}")),
+            );
+        }
+        match (watches(desired), actual.copy.as_deref(), &actual.uncopied) {
+            (true, _, Some(why)) => remarks.push(format!("no copy in the bucket: {why}")),
+            (true, Some("waits"), None) => {
+                remarks
+                    .push("no copy in the bucket yet: the backup's credentials and passphrase are not here".to_owned());
+            }
+            _ => {}
+        }
+        if let Some(days) = actual.authority_days
+            && days < AUTHORITY_DAYS
+            && desired.issuer == Issuer::Private
+        {
+            remarks.push(format!("the private CA ends in {days} days: every client will need a new ca.crt"));
+        }
+        remarks
+    }
+}
+
+fn belongs(fits: bool) -> &'static str {
+    if fits { "the certificate's" } else { "another's" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::step::HostStep;
+
+    #[test]
+    fn an_apply_opens_the_port_that_an_order_needs_and_no_other() {
+        let asked = |issuer, challenge| {
+            let desired = Desired {
+                address: "host.certificate/db".parse().expect("an address"),
+                name: "db.example.org".to_owned(),
+                also: Vec::new(),
+                issuer,
+                challenge,
+                contact: Some("ops@example.org".to_owned()),
+                acme_dns: None,
+                consumers: Vec::new(),
+                copy: None,
+            };
+            let steps = HostCertificate::steps(&desired, None, &HostCertificate::describe(&desired));
+            let ran = steps.into_iter().find_map(|step| match step {
+                Step::Host(HostStep::Run { argv, .. }) if argv[0] == PROGRAM => Some(argv[1..].join(" ")),
+                _ => None,
+            });
+            ran.expect("the program runs")
+        };
+        assert_eq!(asked(Issuer::Letsencrypt, Challenge::TlsAlpn01), "ensure opening");
+        assert_eq!(asked(Issuer::LetsencryptStaging, Challenge::Http01), "ensure opening");
+        assert_eq!(asked(Issuer::Letsencrypt, Challenge::Dns01), "ensure");
+        assert_eq!(asked(Issuer::Private, Challenge::TlsAlpn01), "ensure");
+    }
+}

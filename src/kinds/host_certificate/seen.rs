@@ -1,0 +1,116 @@
+//! What is there: one read-only program that asks files, openssl and those who serve, and the reading of its answer.
+
+use std::collections::BTreeMap;
+
+use crate::kinds::host;
+use crate::kinds::host_certificate::files::{CREDENTIALS, PASS, SERVICE, files, object, units};
+use crate::kinds::host_certificate::{Actual, Desired, word};
+use crate::plan::observed::Unseen;
+use crate::plan::probe::Answers;
+
+/// Prints one fact a line. The program that issues is not asked: it may be missing, old or somebody else's.
+const LOOK: &str = include_str!("look.sh");
+
+/// The folder of the private CA.
+pub(super) const AUTHORITY: &str = "/etc/seawall/ca";
+pub(super) const CERTIFICATE: &str = "/etc/seawall/tls/server.crt";
+/// What [`LOOK`] says where no connection was taken.
+pub(super) const NOTHING: &str = "nothing";
+
+/// Mode, owner and group. Debian's postgres is in the group ssl-cert.
+pub(super) const ACCESS: [(&str, &str); 7] = [
+    ("/etc/seawall", "755 root:root"),
+    ("/etc/seawall/tls", "755 root:root"),
+    (CERTIFICATE, "644 root:root"),
+    ("/etc/seawall/tls/server.key", "640 root:ssl-cert"),
+    ("/etc/seawall/tls/ca.crt", "644 root:root"),
+    (AUTHORITY, "700 root:root"),
+    ("/etc/seawall/ca/ca.key", "600 root:root"),
+];
+
+pub(super) fn question(desired: &Desired) -> Vec<String> {
+    let target = desired.copy.as_ref().map(|copy| format!("{}/{}/{}", copy.bucket, copy.folder, object(desired)));
+    let target = target.unwrap_or_default();
+    let fixed = ["sh", "-c", LOOK, "sh", word(desired.issuer), &target, CREDENTIALS, PASS].map(str::to_owned);
+    let consumers = desired.consumers.iter().flat_map(|consumer| [consumer.unit.clone(), consumer.port.to_string()]);
+    fixed.into_iter().chain(consumers).collect()
+}
+
+pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
+    let mut found = BTreeMap::new();
+    for wanted in files(desired) {
+        found.extend(host::file(answers, wanted.path)?.map(|state| (wanted.path.to_owned(), state)));
+    }
+    let asked = question(desired);
+    let said = host::command(answers, &asked.iter().map(String::as_str).collect::<Vec<_>>(), &[0])?;
+    let state =
+        |verb: &str, unit: &str| answers.command(&["systemctl", verb, unit]).map(|said| said.stdout.trim().to_owned());
+    let mut states = BTreeMap::new();
+    for unit in units(desired) {
+        states.insert(unit.to_owned(), format!("{}, {}", state("is-enabled", unit)?, state("is-active", unit)?));
+    }
+    let run_failed = state("is-failed", SERVICE)? == "failed";
+    let mut actual = facts(&said.stdout)?;
+    let in_place = actual.access.contains_key(CERTIFICATE);
+    if !in_place && found.is_empty() {
+        return Ok(None);
+    }
+    if in_place && said.stdout.lines().any(|line| line == "openssl missing") {
+        return Err(Unseen::Misread("openssl is not installed, so the certificate cannot be read".to_owned()));
+    }
+    actual.files = found;
+    actual.units = states;
+    actual.run_failed = run_failed;
+    Ok(Some(actual))
+}
+
+/// One fact a line: a word, and what is said about it.
+fn facts(text: &str) -> Result<Actual, Unseen> {
+    let bad = |line: &str| Unseen::Misread(format!("the question about the certificate was answered `{line}`"));
+    let number = |line: &str, value: &str| value.parse::<i64>().map_err(|_| bad(line));
+    let mut is = None;
+    let mut actual = Actual {
+        files: BTreeMap::new(),
+        units: BTreeMap::new(),
+        access: BTreeMap::new(),
+        issuer: None,
+        names: Vec::new(),
+        key_fits: false,
+        authority_fits: false,
+        served: BTreeMap::new(),
+        copy: None,
+        due: false,
+        days: None,
+        authority_days: None,
+        failed: None,
+        run_failed: false,
+        uncopied: None,
+        cnames: BTreeMap::new(),
+    };
+    for line in text.lines() {
+        let (fact, rest) = line.split_once(' ').ok_or_else(|| bad(line))?;
+        let pair =
+            || rest.split_once(' ').map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| bad(line));
+        match fact {
+            "access" => actual.access.extend([pair()?]),
+            "serves" => actual.served.extend([pair()?]),
+            "cname" => actual.cnames.extend([pair()?]),
+            "issuer" => actual.issuer = Some(rest.to_owned()),
+            "is" => is = Some(rest.to_owned()),
+            "name" => actual.names.push(rest.to_owned()),
+            "key" => actual.key_fits = true,
+            "authority" => actual.authority_fits = true,
+            "due" => actual.due = true,
+            "days" => actual.days = Some(number(line, rest)?),
+            "authority_days" => actual.authority_days = Some(number(line, rest)?),
+            "copy" => actual.copy = Some(rest.to_owned()),
+            "failed" => actual.failed = Some(rest.to_owned()),
+            "uncopied" => actual.uncopied = Some(rest.to_owned()),
+            "openssl" => {}
+            _ => return Err(bad(line)),
+        }
+    }
+    // What no issuer of ours gave is told by what it says of itself.
+    actual.issuer = actual.issuer.or(is);
+    Ok(actual)
+}

@@ -1,0 +1,309 @@
+//! `pgbackrest.repo`: a backup repository in S3, the WAL archive that feeds it, and the timers that fill it.
+//!
+//! It is judged by what pgBackRest and PostgreSQL say, never by an exit code: `info` ends with 0 on a repository that
+//! nobody can read. Deliberately absent: a change of the passphrase (it needs a new repository), the deletion of
+//! anything in the repository but by pgBackRest's own retention, and restores (`seawall restore`).
+
+mod files;
+mod look;
+mod steps;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::address::Address;
+use crate::base::diag::Diagnostic;
+use crate::base::secret::SecretUse;
+use crate::inventory::scalar::Name;
+use crate::inventory::sections::database::Retention;
+use crate::inventory::sections::{Inventory, Server};
+use crate::kinds::host::{self, Wanted};
+use crate::kinds::iam_user::{IamUser, Purpose};
+use crate::kinds::pgbackrest_repo::files::{files, units};
+use crate::kinds::pgbackrest_repo::look::{Archive, Repository};
+use crate::kinds::postgres::{CLUSTER, Cluster};
+use crate::kinds::{Declared, Kind, Owned};
+use crate::plan::change::{FieldChange, FileDiff};
+use crate::plan::observed::Observed;
+use crate::plan::probe::{Answers, FileState, Probe};
+use crate::plan::step::Step;
+
+/// A backup that is older than this many times the longest gap of its schedule is late, and far too late.
+const LATE: f64 = 1.05;
+const TOO_LATE: f64 = 1.5;
+/// Segments of WAL that wait to be archived and are nothing to talk about: a burst of writes makes some.
+const WAITING: u64 = 8;
+
+pub struct PgbackrestRepo;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Desired {
+    pub address: Address,
+    pub cluster: Cluster,
+    pub stanza: String,
+    /// The bucket's name at AWS.
+    pub bucket: String,
+    pub region: String,
+    pub retention: Retention,
+    /// Kind of backup (`full`, `diff`, `incr`) to systemd's `OnCalendar=`.
+    pub timers: BTreeMap<String, String>,
+    /// Seconds between two turns of the schedule, at the longest.
+    pub longest_gap: u64,
+    /// Seconds after which a segment of WAL is shipped at the latest.
+    pub archive_timeout: u64,
+    pub cipher_pass: SecretUse,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actual {
+    pub files: BTreeMap<String, FileState>,
+    /// Mode, owner and group of the files that hold secrets, for example `640 root:postgres`.
+    pub secret_files: BTreeMap<String, String>,
+    /// By file, whether it holds the declared passphrase: `as declared`, `another`, `not compared`.
+    pub passphrases: BTreeMap<String, String>,
+    /// By file, whether it holds the key of its credentials file: `current`, `another`, `none`, `no credentials`.
+    pub keys: BTreeMap<String, String>,
+    /// By unit, for example `enabled, active`.
+    pub units: BTreeMap<String, String>,
+    /// Files beside ours that pgBackRest or systemd would read for ours.
+    pub foreign: Vec<String>,
+    /// Options that pgBackRest does not know; it ignores them with a warning.
+    pub warnings: Vec<String>,
+    pub archive: Option<Archive>,
+    /// What the repository says, where it could be read.
+    pub repository: Option<Repository>,
+    /// Why it could not.
+    pub unreadable: Option<String>,
+}
+
+/// The environment, server and section that ask for a repository.
+fn desired(inventory: &Inventory, name: &Name, server: &Server) -> Option<Desired> {
+    let (section, postgres) = (server.backup.as_ref()?, server.postgres.as_ref()?);
+    // A dangling bucket was refused when the inventory was checked.
+    let bucket = inventory.buckets.get(&section.bucket)?;
+    let schedule = &section.schedule;
+    let turns = [
+        ("full", Some(&schedule.full)),
+        ("diff", schedule.differential.as_ref()),
+        ("incr", schedule.incremental.as_ref()),
+    ];
+    let turns: Vec<_> = turns.into_iter().filter_map(|(kind, when)| Some((kind, when?))).collect();
+    Some(Desired {
+        address: Address::new(PgbackrestRepo::NAME, name.as_str()),
+        cluster: Cluster { version: postgres.version },
+        stanza: section.stanza.to_string(),
+        bucket: bucket.name.clone(),
+        region: inventory.aws.region.clone(),
+        retention: section.retention.clone(),
+        timers: turns.iter().map(|(kind, when)| ((*kind).to_owned(), when.on_calendar())).collect(),
+        longest_gap: schedule.longest_gap().seconds(),
+        archive_timeout: section.archive_timeout.seconds(),
+        cipher_pass: section.cipher_pass.secret().into(),
+    })
+}
+
+impl Kind for PgbackrestRepo {
+    const NAME: &'static str = "pgbackrest.repo";
+    const SUMMARY: &'static str =
+        "a backup repository in S3, the WAL archive that feeds it, and the timers that fill it";
+    const EXPLAIN: &'static str = "\
+Manages: pgBackRest's configuration, its stanza below the prefix STANZA/pgbackrest of the bucket, encryption on the host
+(AES-256), retention, PostgreSQL's archive_command and archive_timeout, timers for full, differential and incremental
+backups (one at a time, as user postgres), a heartbeat row that is written every minute, and the first full backup. Two
+identities come with it: SERVER-backup may read and write below the stanza's prefix, SERVER-restore may only read; the
+second has a configuration of its own, /etc/pgbackrest/restore.conf, for restores and drills.
+
+The repository is there before archiving begins, and archiving works before this change ends. What pgBackRest warns about (an
+option that it does not know) is a difference. `archive_timeout` and the time to ship a segment are the RPO.
+
+Does not manage: another passphrase for a repository that is there (make a new stanza), and what is in the repository: only
+pgBackRest's own retention deletes there. When the section goes, timers and archive_command go; the repository stays.
+
+    servers:
+      db:
+        postgres: {}
+        backup:
+          bucket: backups
+          stanza: chronos
+          schedule: { full: \"Sun 02:00\", differential: \"Mon..Sat 02:00\" }
+          retention: { days: 14 }
+          cipher_pass: { env: SEAWALL_CIPHER_PASS, escrow: confirmed }
+";
+
+    type Desired = Desired;
+    type Actual = Actual;
+
+    fn declare(inventory: &Inventory) -> Vec<Declared<Desired>> {
+        let servers = inventory.servers.iter();
+        servers
+            .filter_map(|(name, server)| {
+                let desired = desired(inventory, name, server)?;
+                let mut declared = host::declared(desired.address.clone(), name, &[CLUSTER], "backup", desired);
+                let bucket = server.backup.as_ref().map(|section| Address::new("s3.bucket", section.bucket.as_str()));
+                declared.after.extend(bucket);
+                let purposes = [Purpose::Backup, Purpose::Restore];
+                declared.after.extend(purposes.map(|purpose| Address::new(IamUser::NAME, &purpose.identity(name))));
+                Some(declared)
+            })
+            .collect()
+    }
+
+    fn probes(desired: &Desired) -> Vec<Probe> {
+        look::probes(desired)
+    }
+
+    fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {
+        host::observed(look::look(desired, answers))
+    }
+
+    fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
+        let Actual {
+            files: found,
+            secret_files,
+            passphrases,
+            keys,
+            units: states,
+            foreign,
+            warnings,
+            archive,
+            repository,
+            // Unknown is no difference; see `remarks`.
+            unreadable: _,
+        } = actual;
+        let mut fields: Vec<FieldChange> =
+            files(desired).iter().filter_map(|file| file.wanted().change(found.get(&file.path))).collect();
+        for (path, access) in files::secret_files() {
+            fields.extend(difference(path, secret_files.get(path), access));
+        }
+        for (path, state) in passphrases.iter().filter(|(_, state)| *state != look::NOT_COMPARED) {
+            fields.extend(difference(&format!("passphrase.{path}"), Some(state), look::AS_DECLARED));
+        }
+        for (_, path) in files::KEYS {
+            fields.extend(difference(&format!("key.{path}"), keys.get(path), look::CURRENT));
+        }
+        for (unit, wanted) in units(desired) {
+            fields.extend(difference(&unit, states.get(&unit), wanted));
+        }
+        let more: Vec<&str> = foreign.iter().chain(warnings).map(String::as_str).collect();
+        if !more.is_empty() {
+            fields.push(FieldChange::new("configuration", Some(more.join("; ").into()), Some("ours alone".into())));
+        }
+        if let Some(archive) = archive {
+            fields.extend(archive.differences(desired));
+        }
+        if let Some(repository) = repository {
+            fields.extend(repository.differences());
+        }
+        fields
+    }
+
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+        steps::steps(desired, actual, fields)
+    }
+
+    fn remove(owned: &Owned) -> Vec<Step> {
+        let desired = owned.record.as_ref().and_then(|record| serde_json::from_value::<Desired>(record.clone()).ok());
+        desired.map(|desired| steps::remove(&desired)).unwrap_or_default()
+    }
+
+    fn describe(desired: &Desired) -> Vec<FieldChange> {
+        let new = |path: &str, value: Value| FieldChange::new(path, None, Some(value));
+        let mut fields = vec![
+            new("stanza", desired.stanza.clone().into()),
+            new("repository", format!("s3://{}{}", desired.bucket, files::path(desired)).into()),
+            new("archive_command", files::archive_command(desired).into()),
+            new("archive_timeout", format!("{} s", desired.archive_timeout).into()),
+            new("full backup", "at once".into()),
+        ];
+        fields.extend(units(desired).into_iter().map(|(unit, state)| new(&unit, state.into())));
+        fields
+    }
+
+    fn files(desired: &Desired, actual: Option<&Actual>) -> Vec<FileDiff> {
+        let before = |path: &str| actual.and_then(|actual| actual.files.get(path));
+        files(desired).iter().map(|file| file.wanted().diff(before(&file.path))).collect()
+    }
+
+    fn refusals(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        if !actual.foreign.is_empty() {
+            let mut problem = Diagnostic::error(
+                "foreign-backup-configuration",
+                format!("`{}` shares its configuration with files of somebody else", desired.address),
+            )
+            .hint("move what is needed into the inventory, and remove these files");
+            for path in &actual.foreign {
+                problem = problem.note(format!("`{path}` is read, too"));
+            }
+            found.push(problem);
+        }
+        let there = actual.repository.as_ref().is_some_and(|repository| repository.stanza == look::OK);
+        let another = actual.passphrases.iter().find(|(_, state)| *state == look::ANOTHER);
+        if let Some((path, _)) = another.filter(|(path, _)| there && path.as_str() == files::CIPHER) {
+            found.push(
+                Diagnostic::error(
+                    "passphrase-changed",
+                    format!("`{}` is encrypted with another passphrase than the declared one", desired.address),
+                )
+                .note(format!("`{path}` holds the one that opens the repository"))
+                .note("the passphrase of a stanza cannot be changed: with the new one, every backup of before is noise")
+                .hint("declare the old passphrase again, or declare a new `stanza` and keep the old one until its backups are not needed"),
+            );
+        }
+        let system = actual.archive.as_ref().map(|archive| archive.system.as_str());
+        if let (Some(repository), Some(system)) = (&actual.repository, system)
+            && repository.system.as_deref().is_some_and(|of| of != system)
+            && !fields.is_empty()
+        {
+            found.push(
+                Diagnostic::error(
+                    "stanza-of-another-cluster",
+                    format!("stanza `{}` holds the backups of another cluster than this one", desired.stanza),
+                )
+                .note("the cluster was made anew, or two servers archive into one stanza")
+                .hint("restore from it if this server lost its data; otherwise declare a new `stanza`. Nothing was deleted"),
+            );
+        }
+        found
+    }
+
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let Some(why) = &actual.unreadable {
+            remarks.push(format!("the repository could not be read: {why}"));
+        }
+        if actual.passphrases.values().any(|state| state == look::NOT_COMPARED) {
+            remarks
+                .push(format!("its passphrase was not compared: {} is not to be had here", desired.cipher_pass.from));
+        }
+        if let Some(archive) = &actual.archive {
+            remarks.extend(archive.remarks());
+        }
+        if let (Some(repository), Some(archive)) = (&actual.repository, &actual.archive) {
+            remarks.extend(repository.remarks(archive.now, desired.longest_gap));
+        }
+        remarks
+    }
+}
+
+fn difference(path: &str, before: Option<&String>, after: &str) -> Option<FieldChange> {
+    let differs = before.is_none_or(|before| before != after);
+    differs.then(|| FieldChange::new(path, before.cloned().map(Value::from), Some(after.into())))
+}
+
+/// A file of ours.
+struct Ours {
+    path: String,
+    group: &'static str,
+    mode: &'static str,
+    text: String,
+}
+
+impl Ours {
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted { path: &self.path, owner: "root", group: self.group, mode: self.mode, text: self.text.clone() }
+    }
+}

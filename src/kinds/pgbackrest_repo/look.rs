@@ -1,0 +1,293 @@
+//! What a repository and its archive are asked, and what the answers mean.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::kinds::host;
+use crate::kinds::pgbackrest_repo::files::{
+    CONF, FOLDER, KEY_SCRIPT, KEYS, PASS, RESTORE_FOLDER, archive_command, files, pass_files, secret_files, units,
+};
+use crate::kinds::pgbackrest_repo::{Actual, Desired, LATE, TOO_LATE, WAITING};
+use crate::kinds::postgres::{MAINTENANCE, ask, query};
+use crate::plan::change::FieldChange;
+use crate::plan::observed::Unseen;
+use crate::plan::probe::{Answers, Probe, file, glob};
+
+pub(super) const AS_DECLARED: &str = "as declared";
+pub(super) const ANOTHER: &str = "another";
+pub(super) const NOT_COMPARED: &str = "not compared";
+pub(super) const CURRENT: &str = "current";
+pub(super) const OK: &str = "ok";
+
+/// FILE: the digest of the passphrase in it, never the passphrase.
+const PASS_DIGEST: &str = r#"[ -f "$1" ] || exit 66
+sed -e '/^\[global\]$/d' -e 's/^repo1-cipher-pass=//' -- "$1" | tr -d '\n' | sha256sum"#;
+
+/// What PostgreSQL says of its archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archive {
+    pub mode: String,
+    pub command: String,
+    /// Seconds.
+    pub timeout: u64,
+    /// The cluster's system identifier.
+    pub system: String,
+    /// The table of the heartbeat is there.
+    pub heartbeat: bool,
+    /// The segment that could not be archived, where that was the last thing to happen.
+    #[serde(skip_serializing, default)]
+    pub failing: Option<String>,
+    /// Segments that wait.
+    #[serde(skip_serializing, default)]
+    pub waiting: u64,
+    /// Seconds since 1970.
+    #[serde(skip_serializing, default)]
+    pub now: i64,
+}
+
+impl Archive {
+    pub(super) fn differences(&self, desired: &Desired) -> Vec<FieldChange> {
+        let Self { mode: _, command, timeout, system: _, heartbeat, failing: _, waiting: _, now: _ } = self;
+        let mut fields = Vec::new();
+        fields.extend(FieldChange::between("archive_command", command, &archive_command(desired)));
+        fields.extend(FieldChange::between("archive_timeout", timeout, &desired.archive_timeout));
+        fields.extend(FieldChange::between("heartbeat", heartbeat, &true));
+        fields
+    }
+
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let Some(segment) = &self.failing {
+            remarks.push(format!("WAL segment {segment} could not be archived: nothing since then can be restored"));
+        }
+        if self.waiting > WAITING {
+            remarks.push(format!("{} segments of WAL wait to be archived and fill the disk meanwhile", self.waiting));
+        }
+        remarks
+    }
+}
+
+/// What the repository says of itself, as far as a plan may stand on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repository {
+    /// `ok`, `missing`, or pgBackRest's word.
+    pub stanza: String,
+    /// There is a full backup that ended well.
+    pub full: bool,
+    /// System identifier of the cluster that the stanza belongs to.
+    pub system: Option<String>,
+    /// When the newest backup ended, in seconds since 1970. Not part of a plan's guard: it changes by itself.
+    #[serde(skip)]
+    pub newest: Option<i64>,
+    #[serde(skip)]
+    pub page_errors: Vec<String>,
+}
+
+impl Repository {
+    pub(super) fn differences(&self) -> Vec<FieldChange> {
+        let mut fields = Vec::new();
+        fields.extend(FieldChange::between("stanza", &self.stanza.as_str(), &OK));
+        let word = if self.full { "there" } else { "none" };
+        fields.extend(FieldChange::between("full backup", &word, &"there"));
+        fields
+    }
+
+    pub(super) fn remarks(&self, now: i64, longest_gap: u64) -> Vec<String> {
+        let mut remarks: Vec<String> = self
+            .page_errors
+            .iter()
+            .map(|label| {
+                format!("backup {label} found pages whose checksums are wrong: the database itself is damaged")
+            })
+            .collect();
+        let Some(newest) = self.newest else { return remarks };
+        #[expect(clippy::cast_precision_loss, reason = "an age in seconds is far below 2^52")]
+        let times = (now - newest) as f64 / longest_gap as f64;
+        if times > LATE {
+            let hours = (now - newest) / 3_600;
+            let late = if times > TOO_LATE { "far too late" } else { "late" };
+            remarks.push(format!("the newest backup is {hours} h old, {late} by its schedule"));
+        }
+        remarks
+    }
+}
+
+fn archive_query() -> Vec<String> {
+    let sql = "select json_build_object(\
+        'mode', current_setting('archive_mode'), 'command', current_setting('archive_command'), \
+        'timeout', (select setting::bigint from pg_settings where name = 'archive_timeout'), \
+        'system', (select system_identifier::text from pg_control_system()), \
+        'heartbeat', to_regclass('seawall.heartbeat') is not null, \
+        'failing', (select last_failed_wal from pg_stat_archiver where last_failed_time > coalesce(last_archived_time, '-infinity')), \
+        'waiting', (select count(*) from pg_ls_archive_statusdir() where name like '%.ready'), \
+        'now', extract(epoch from now())::bigint)";
+    query(MAINTENANCE, sql)
+}
+
+/// Seconds for `info`, below the limit of a question: with a repository that does not answer it takes minutes.
+const INFO_S: &str = "7";
+/// How the question below ends when that was too long; `timeout`'s own status would be taken for the question's limit.
+const SLOW: i32 = 75;
+
+/// SECONDS STANZA: as postgres, with warnings on standard error: what they say is not in the JSON.
+const INFO: &str = r#"timeout -k 1 "$1" runuser -u postgres -- pgbackrest --stanza="$2" --log-level-console=off --log-level-stderr=warn --io-timeout=8 info --output=json
+status=$?
+[ "$status" -lt 124 ] || exit 75
+exit "$status""#;
+
+fn info_query(desired: &Desired) -> Vec<String> {
+    script(INFO, &[INFO_S, &desired.stanza])
+}
+
+fn script(text: &str, words: &[&str]) -> Vec<String> {
+    ["sh", "-c", text, "sh"].iter().chain(words).map(|&word| word.to_owned()).collect()
+}
+
+fn access_query(path: &str) -> Vec<String> {
+    ["stat", "-c", "%a %U:%G", "--", path].map(str::to_owned).to_vec()
+}
+
+fn key_query(credentials: &str, target: &str) -> Vec<String> {
+    [KEY_SCRIPT, "check", credentials, target].map(str::to_owned).to_vec()
+}
+
+fn unit_query(unit: &str) -> Vec<String> {
+    ["systemctl", "show", "-p", "UnitFileState,ActiveState,DropInPaths,NeedDaemonReload", unit]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn folders() -> [String; 2] {
+    [FOLDER, RESTORE_FOLDER].map(|folder| format!("{folder}/*"))
+}
+
+pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
+    let mut probes = vec![desired.cluster.probe(), ask(&archive_query()), ask(&info_query(desired))];
+    probes.push(Probe::Secret(desired.cipher_pass.clone()));
+    probes.extend(files(desired).iter().map(|wanted| file(&wanted.path)));
+    probes.extend(secret_files().map(|(path, _)| ask(&access_query(path))));
+    probes.extend(pass_files().map(|path| ask(&script(PASS_DIGEST, &[path]))));
+    probes.extend(KEYS.map(|(credentials, target)| ask(&key_query(credentials, target))));
+    probes.extend(units(desired).iter().map(|(unit, _)| ask(&unit_query(unit))));
+    probes.extend(folders().iter().map(|pattern| glob(pattern)));
+    probes
+}
+
+fn words(argv: &[String]) -> Vec<&str> {
+    argv.iter().map(String::as_str).collect()
+}
+
+pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
+    let mut found = BTreeMap::new();
+    for wanted in files(desired) {
+        found.extend(host::file(answers, &wanted.path)?.map(|state| (wanted.path, state)));
+    }
+    let archive = desired.cluster.answer::<Archive>(desired.address.name(), answers, &archive_query())?.said();
+    // Nothing of ours: all of it is to be made, whatever else there is.
+    if archive.is_none() || !found.contains_key(CONF) {
+        return Ok(None);
+    }
+    let mut secret = BTreeMap::new();
+    for (path, _) in secret_files() {
+        let said = answers.command(&words(&access_query(path)))?;
+        if said.ok() {
+            secret.insert(path.to_owned(), said.stdout.trim().to_owned());
+        }
+    }
+    let mut passphrases = BTreeMap::new();
+    for path in pass_files() {
+        let said = answers.command(&words(&script(PASS_DIGEST, &[path])))?;
+        let digest = said.stdout.split_whitespace().next().map(|hex| format!("sha256:{hex}"));
+        let state = match (answers.fingerprint(&desired.cipher_pass), digest.filter(|_| said.ok())) {
+            (_, None) => "none",
+            (None, Some(_)) => NOT_COMPARED,
+            (Some(wanted), Some(has)) if wanted == has => AS_DECLARED,
+            (Some(_), Some(_)) => ANOTHER,
+        };
+        passphrases.insert(path.to_owned(), state.to_owned());
+    }
+    let mut keys = BTreeMap::new();
+    for (credentials, target) in KEYS {
+        let said = answers.command(&words(&key_query(credentials, target)))?;
+        keys.insert(target.to_owned(), if said.ok() { said.stdout.trim() } else { "none" }.to_owned());
+    }
+    let mut foreign = Vec::new();
+    for pattern in folders() {
+        let ours = |path: &&str| secret.contains_key(*path) && *path != PASS;
+        foreign.extend(answers.glob(&pattern)?.into_iter().filter(|path| !ours(path)).map(str::to_owned));
+    }
+    let mut states = BTreeMap::new();
+    for (unit, _) in units(desired) {
+        let said = host::command(answers, &words(&unit_query(&unit)), &[0])?;
+        let properties = host::properties(&said.stdout);
+        let of = |name: &str| properties.get(name).copied().unwrap_or_default();
+        foreign.extend(of("DropInPaths").split_whitespace().map(str::to_owned));
+        let stale = if of("NeedDaemonReload") == "yes" { ", not reloaded" } else { "" };
+        states.insert(unit, format!("{}, {}{stale}", of("UnitFileState"), of("ActiveState")));
+    }
+    let said = answers.command(&words(&info_query(desired)))?;
+    let mut warnings: Vec<String> =
+        said.stderr.lines().filter(|line| line.contains("invalid option")).map(str::to_owned).collect();
+    warnings.dedup();
+    let (repository, unreadable) = match repository(&said.stdout, &desired.stanza) {
+        Ok(repository) => (Some(repository), None),
+        Err(why) => {
+            let slow = (said.status == SLOW).then(|| format!("it did not answer within {INFO_S} s"));
+            let told =
+                || said.stderr.lines().find_map(|line| line.split_once("ERROR: ").map(|(_, told)| told.to_owned()));
+            (None, Some(slow.or_else(told).unwrap_or(why)))
+        }
+    };
+    Ok(Some(Actual {
+        files: found,
+        secret_files: secret,
+        passphrases,
+        keys,
+        units: states,
+        foreign,
+        warnings,
+        archive,
+        repository,
+        unreadable,
+    }))
+}
+
+/// pgBackRest's status codes that say how a stanza is ("info" command): 0 is well, 1 and 3 are a stanza that is not
+/// there, 2 is one without a backup, 99 is anything else, read errors included.
+fn repository(stdout: &str, stanza: &str) -> Result<Repository, String> {
+    let unread = |why: &str| why.to_owned();
+    let answer: Value = serde_json::from_str(stdout.trim()).map_err(|_| unread("pgBackRest's answer is no JSON"))?;
+    let list = answer.as_array().ok_or_else(|| unread("pgBackRest's answer is no list"))?;
+    let missing =
+        Repository { stanza: "missing".to_owned(), full: false, system: None, newest: None, page_errors: Vec::new() };
+    let Some(entry) = list.iter().find(|entry| entry["name"] == stanza) else { return Ok(missing) };
+    let message = entry["status"]["message"].as_str().unwrap_or_default();
+    let stanza = match entry["status"]["code"].as_i64() {
+        Some(0 | 2) => OK,
+        Some(1 | 3) => "missing",
+        Some(99) | None => {
+            let repos = entry["repo"].as_array().into_iter().flatten();
+            let told = repos.filter_map(|repo| repo["status"]["message"].as_str()).find(|told| !told.is_empty());
+            let told = told.filter(|_| message.is_empty() || message == "other").unwrap_or(message);
+            return Err(told.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+        Some(_) => message,
+    };
+    let backups = || entry["backup"].as_array().into_iter().flatten();
+    Ok(Repository {
+        stanza: stanza.to_owned(),
+        full: backups().any(|backup| backup["type"] == "full"),
+        system: entry["db"]
+            .as_array()
+            .and_then(|of| of.last())
+            .and_then(|db| db["system-id"].as_u64())
+            .map(|id| id.to_string()),
+        newest: backups().filter_map(|backup| backup["timestamp"]["stop"].as_i64()).max(),
+        page_errors: backups()
+            .filter(|b| b["error"] == true)
+            .filter_map(|b| b["label"].as_str().map(str::to_owned))
+            .collect(),
+    })
+}

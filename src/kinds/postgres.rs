@@ -1,0 +1,305 @@
+//! What the PostgreSQL kinds have in common: which cluster it is, asking it, and telling it something.
+//!
+//! A server has one cluster, `main`, at port 5432, as Debian's packages make it. It is asked as user postgres through the
+//! local socket (peer authentication: no password anywhere), in sessions that cannot write. Deliberately absent: anything
+//! that belongs to one kind only.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::base::address::Address;
+use crate::kinds::host;
+use crate::plan::observed::Unseen;
+use crate::plan::probe::{Answers, CommandState, Probe, command, glob};
+use crate::plan::step::{Content, HostStep, Step};
+
+/// The kind that the others of a cluster stand on.
+pub(crate) const CLUSTER: &str = "postgres.cluster";
+/// The kind that opens a database which lets nobody in.
+const DATABASES: &str = "postgres.databases";
+/// The port of Debian's first cluster.
+pub(crate) const PORT: u16 = 5432;
+/// Where its sockets are. Named always: without it Debian's wrapper around psql reads the cluster's configuration first,
+/// and fails where that is broken.
+const SOCKETS: &str = "/var/run/postgresql";
+/// The database that is always there.
+pub(crate) const MAINTENANCE: &str = "postgres";
+/// A statement of ours waits this long for a lock before it gives up: longer would queue everybody else behind it.
+const LOCK_TIMEOUT: &str = "10s";
+/// Seconds that quick statements may take: roles, grants, a reload.
+pub(crate) const SQL_S: u32 = 60;
+
+/// One cluster of PostgreSQL on a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cluster {
+    /// Major version.
+    pub version: u16,
+}
+
+impl Cluster {
+    pub(crate) fn unit(self) -> String {
+        format!("postgresql@{}-main.service", self.version)
+    }
+
+    /// Where its configuration is: postgresql.conf, conf.d/, pg_hba.conf.
+    pub(crate) fn conf(self) -> String {
+        format!("/etc/postgresql/{}/main", self.version)
+    }
+
+    /// Where its data is.
+    pub(crate) fn data(self) -> String {
+        format!("/var/lib/postgresql/{}/main", self.version)
+    }
+
+    /// Asks whether the cluster has been made; every kind that asks it something asks this, too.
+    pub(crate) fn probe(self) -> Probe {
+        glob(&format!("{}/postgresql.conf", self.conf()))
+    }
+
+    fn is_made(self, answers: &Answers) -> Result<bool, Unseen> {
+        Ok(!answers.glob(&format!("{}/postgresql.conf", self.conf()))?.is_empty())
+    }
+
+    /// What the cluster answers to a query that makes one JSON document.
+    pub(crate) fn answer<T: DeserializeOwned>(
+        self,
+        server: &str,
+        answers: &Answers,
+        query: &[String],
+    ) -> Result<Told<T>, Unseen> {
+        if !self.is_made(answers)? {
+            return Ok(Told::NoCluster);
+        }
+        let argv: Vec<&str> = query.iter().map(String::as_str).collect();
+        let said = answers.command(&argv)?;
+        if said.ok() {
+            let read = serde_json::from_str(said.stdout.trim());
+            return read.map(Told::Said).map_err(|error| Unseen::Misread(format!("PostgreSQL's answer: {error}")));
+        }
+        let why = said.stderr.trim();
+        if said.status == NO_CONNECTION && why.contains("FATAL:") && why.ends_with("does not exist") {
+            return Ok(Told::NoDatabase);
+        }
+        if said.status == NO_CONNECTION && why.ends_with("is not currently accepting connections") {
+            return Err(Unseen::NotYetCreated(Address::new(DATABASES, server)));
+        }
+        Err(if is_down(said) {
+            Unseen::NotYetCreated(Address::new(CLUSTER, server))
+        } else {
+            Unseen::Misread(format!("PostgreSQL: {why}"))
+        })
+    }
+}
+
+/// psql's status when it could not connect (psql(1), "Exit Status").
+const NO_CONNECTION: i32 = 2;
+
+/// Nothing listens at the cluster's socket: it is stopped, and `postgres.cluster` starts it.
+fn is_down(said: &CommandState) -> bool {
+    let why = &said.stderr;
+    said.status == NO_CONNECTION && (why.contains("No such file or directory") || why.contains("Connection refused"))
+}
+
+/// What a cluster says.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Told<T> {
+    Said(T),
+    /// The cluster has not been made yet.
+    NoCluster,
+    /// The cluster is there, and the database is not.
+    NoDatabase,
+}
+
+impl<T> Told<T> {
+    /// What was said, if there is anything.
+    pub(crate) fn said(self) -> Option<T> {
+        match self {
+            Self::Said(said) => Some(said),
+            Self::NoCluster | Self::NoDatabase => None,
+        }
+    }
+}
+
+/// A query to a database, in a session that can only read, as the command of a probe. The query gives one row with one
+/// column of JSON; values of the inventory enter it through [`literal`] only.
+pub(crate) fn query(database: &str, sql: &str) -> Vec<String> {
+    let session = format!(
+        "dbname={database} connect_timeout=5 application_name=seawall \
+         options='-c default_transaction_read_only=on -c statement_timeout=8s -c lock_timeout=2s -c client_min_messages=error -c search_path=pg_catalog'"
+    );
+    [
+        "runuser",
+        "-u",
+        "postgres",
+        "--",
+        "psql",
+        "-h",
+        SOCKETS,
+        "-p",
+        &PORT.to_string(),
+        "-XAtq",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-d",
+        &session,
+        "-c",
+        sql,
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+/// The probe of a [`query`].
+pub(crate) fn ask(query: &[String]) -> Probe {
+    command(&query.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Runs statements in a database as superuser, all or none. They arrive over standard input, are in no process list, and
+/// are not logged: they may set passwords. `what` tells them in a few words.
+pub(crate) fn tell(database: &str, statements: Content, what: impl Into<String>) -> Step {
+    run(database, statements, true, what)
+}
+
+/// The same for statements that PostgreSQL does not take within a transaction, such as `CREATE DATABASE`.
+pub(crate) fn tell_alone(database: &str, statements: Content, what: impl Into<String>) -> Step {
+    run(database, statements, false, what)
+}
+
+fn run(database: &str, statements: Content, together: bool, what: impl Into<String>) -> Step {
+    let quiet =
+        "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';\n";
+    let stdin = match statements {
+        Content::Text(text) => Content::Text(format!("{quiet}{text}")),
+        Content::WithSecrets { template, secrets } => {
+            Content::WithSecrets { template: format!("{quiet}{template}"), secrets }
+        }
+    };
+    let session = format!(
+        "dbname={database} connect_timeout=10 application_name=seawall options='-c lock_timeout={LOCK_TIMEOUT} -c search_path=pg_catalog'"
+    );
+    let mut argv: Vec<String> = [
+        "runuser",
+        "-u",
+        "postgres",
+        "--",
+        "psql",
+        "-h",
+        SOCKETS,
+        "-p",
+        &PORT.to_string(),
+        "-Xq",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-d",
+        &session,
+        "-f",
+        "-",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    if matches!(stdin, Content::WithSecrets { .. }) {
+        // An error would quote the statement it stands in.
+        argv.extend(["-v", "VERBOSITY=terse"].map(str::to_owned));
+    }
+    if together {
+        argv.push("--single-transaction".to_owned());
+    }
+    Step::Host(HostStep::Run {
+        argv,
+        env: BTreeMap::new(),
+        stdin: Some(stdin),
+        timeout_s: SQL_S,
+        revert: None,
+        what: what.into(),
+    })
+}
+
+/// Whose a password's verifier is, for [`crate::base::secret::SecretForm::ScramVerifier`]: everything that sets or
+/// compares the verifier of a role must name the same owner.
+pub(crate) fn verifier_owner(environment: &str, server: &str, role: &str) -> String {
+    format!("{environment}/{server}/{role}")
+}
+
+/// VERSION PORT: has the cluster read its files again and waits until it has, five seconds at most: with a broken file it
+/// never says so, and `pg_reload_conf()` says true.
+const RELOAD: &str = r#"when() { runuser -u postgres -- psql -h /var/run/postgresql -p "$2" -XAtq -d postgres -c 'select pg_conf_load_time()'; }
+before=$(when "$@")
+systemctl reload "postgresql@$1-main.service" || exit
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    [ "$(when "$@")" = "$before" ] || exit 0
+    sleep 0.5
+done"#;
+
+/// Has the cluster read its files again. What came of it is seen when it is asked again.
+pub(crate) fn reload(cluster: Cluster) -> Step {
+    let argv = ["sh", "-c", RELOAD, "sh", &cluster.version.to_string(), &PORT.to_string()];
+    host::run(&argv, host::QUICK_S, format!("reload {}", cluster.unit()))
+}
+
+/// A text as SQL has it. Standard strings: a backslash is itself.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A name as SQL has it.
+pub(crate) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(status: i32, stdout: &str, stderr: &str) -> Answers {
+        let mut answers = Answers::default();
+        let made = CommandState {
+            status: 0,
+            stdout: "/etc/postgresql/15/main/postgresql.conf\n".into(),
+            stderr: String::new(),
+        };
+        answers.globs.insert("/etc/postgresql/15/main/postgresql.conf".to_owned(), made);
+        let said = CommandState { status, stdout: stdout.to_owned(), stderr: stderr.to_owned() };
+        answers.commands.insert(query("x", "select 1"), said);
+        answers
+    }
+
+    fn read(answers: &Answers) -> Result<Told<u32>, Unseen> {
+        Cluster { version: 15 }.answer("db", answers, &query("x", "select 1"))
+    }
+
+    #[test]
+    fn an_answer_a_missing_database_and_a_stopped_cluster_are_three_things() {
+        assert_eq!(read(&answers(0, "7\n", "")), Ok(Told::Said(7)));
+        let fatal = "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: FATAL:  database \"x\" does not exist\n";
+        assert_eq!(read(&answers(2, "", fatal)), Ok(Told::NoDatabase));
+        let down = "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: No such file or directory\n\tIs the server running locally and accepting connections on that socket?\n";
+        assert_eq!(read(&answers(2, "", down)), Err(Unseen::NotYetCreated(Address::new("postgres.cluster", "db"))));
+        let closed = "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: FATAL:  database \"x\" is not currently accepting connections\n";
+        assert_eq!(read(&answers(2, "", closed)), Err(Unseen::NotYetCreated(Address::new("postgres.databases", "db"))));
+        let starting = "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: FATAL:  the database system is starting up\n";
+        assert!(matches!(read(&answers(2, "", starting)), Err(Unseen::Misread(_))));
+        assert!(matches!(read(&answers(0, "seven\n", "")), Err(Unseen::Misread(_))));
+    }
+
+    #[test]
+    fn a_cluster_that_was_never_made_is_no_riddle() {
+        let mut answers = answers(
+            1,
+            "",
+            "runuser: user postgres does not exist or the user entry does not contain all the required fields\n",
+        );
+        answers.globs.clear();
+        let none = CommandState { status: 0, stdout: String::new(), stderr: String::new() };
+        answers.globs.insert("/etc/postgresql/15/main/postgresql.conf".to_owned(), none);
+        assert_eq!(read(&answers), Ok(Told::NoCluster));
+    }
+
+    #[test]
+    fn values_stay_values() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
+    }
+}

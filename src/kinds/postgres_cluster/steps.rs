@@ -1,0 +1,196 @@
+//! How a cluster is made, and how one that is there is brought to its settings.
+
+use crate::kinds::host::{self, QUICK_S, Wanted};
+use crate::kinds::host_packages::{LOCK_TIMEOUT, apt};
+use crate::kinds::postgres::{MAINTENANCE, PORT, identifier, reload, tell_alone};
+use crate::kinds::postgres_cluster::{Actual, DEBIANS, Desired, NO_CLUSTER, RESTART};
+use crate::plan::change::FieldChange;
+use crate::plan::step::{Content, Step};
+
+/// Seconds for package lists and for packages: as in `host.packages`.
+const UPDATE_S: u32 = 240;
+const INSTALL_S: u32 = 1_200;
+/// Seconds for initdb on a slow disk.
+const MAKE_S: u32 = 300;
+/// Seconds for a start, the replay of WAL after a crash included, and for a restart, which waits for clients to go and
+/// for the last WAL segment to be archived.
+const START_S: u32 = 600;
+
+/// The script of Debian's package that adds PostgreSQL's archive with its key.
+const PGDG: &str = "/usr/share/postgresql-common/pgdg/apt.postgresql.org.sh";
+
+/// TimescaleDB's own archive (Timescale, "Install on Linux"). Its key is trusted as TLS brings it the first time: Debian has
+/// no package that would vouch for it.
+const TIMESCALE: &str =
+    "# managed by Seawall; changes here are undone when packages of this archive are installed again
+deb [signed-by=/etc/apt/keyrings/timescaledb.asc] https://packagecloud.io/timescale/timescaledb/debian/ bookworm main";
+const TIMESCALE_LIST: &str = "/etc/apt/sources.list.d/timescaledb.list";
+const TIMESCALE_KEY: &str = "/etc/apt/keyrings/timescaledb.asc";
+const TIMESCALE_KEY_URL: &str = "https://packagecloud.io/timescale/timescaledb/gpgkey";
+
+/// VERSION VERB: starts or restarts the cluster and waits until it answers. Its unit hides a start that failed. A stop
+/// waits for the archiver, so before a restart archiving must not be failing. The checkpoint at the end wakes the
+/// checkpointer, which else forgets `archive_timeout` until its next turn.
+const START: &str = r#"version=$1 verb=$2 port=$3
+ask() { runuser -u postgres -- psql -h /var/run/postgresql -p "$port" -XAtq -d postgres -c "$1"; }
+if [ "$verb" = restart ]; then
+    stuck=$(ask "select last_failed_wal from pg_stat_archiver where last_failed_time > coalesce(last_archived_time, '-infinity') and current_setting('archive_mode') <> 'off' and current_setting('archive_command') not in ('', '(disabled)')")
+    if [ -n "$stuck" ]; then
+        echo "WAL segment $stuck cannot be archived, and a stop would wait for it: PostgreSQL was not restarted"
+        exit 75
+    fi
+fi
+log=/var/log/postgresql/postgresql-$version-main.log
+failed() {
+    tail -n 20 "$log"
+    echo "PostgreSQL did not start: $(grep -E 'PANIC:|FATAL:' "$log" | tail -n 1)"
+    exit 69
+}
+systemctl "$verb" "postgresql@$version-main.service" || failed
+until runuser -u postgres -- pg_isready -q -p "$port"; do
+    pg_ctlcluster "$version" main status >/dev/null || failed
+    sleep 0.2
+done
+ask checkpoint"#;
+
+/// FOLDER: puts the line back that Debian's file has.
+const READ_CONF_D: &str = r#"grep -Eq "^[[:space:]]*include_dir[[:space:]]*=?[[:space:]]*'conf.d'" "$1/postgresql.conf" || printf "include_dir = 'conf.d'\n" >>"$1/postgresql.conf""#;
+
+/// FILE LINE: takes a line out of effect and leaves it readable.
+const COMMENT_OUT: &str = r#"sed -i -e "$2s/^/# not in effect by Seawall: /" -- "$1""#;
+
+fn start(desired: &Desired, verb: &str) -> Step {
+    let version = desired.cluster.version.to_string();
+    let argv = ["sh", "-c", START, "sh", &version, verb, &PORT.to_string()];
+    let what = if verb == "restart" { "RESTART" } else { "start" };
+    host::run(&argv, START_S, format!("{what} PostgreSQL {version}/main and wait until it answers"))
+}
+
+/// A step that installs packages, with what must come before it.
+fn install(desired: &Desired, packages: &[&str]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let get = |names: &[&str]| {
+        let mut argv = vec!["apt-get", "install", "-y", "--no-install-recommends", "-o", LOCK_TIMEOUT];
+        argv.extend(["-o", "Dpkg::Options::=--force-confold", "--"]);
+        argv.extend(names);
+        apt(&argv, INSTALL_S, &format!("install {}", names.join(", ")))
+    };
+    let update = || apt(&["apt-get", "update", "-o", LOCK_TIMEOUT], UPDATE_S, "fetch package lists");
+    steps.push(update());
+    if desired.cluster.version != DEBIANS {
+        steps.push(get(&["postgresql-common", "ca-certificates"]));
+        steps.push(apt(&[PGDG, "-y"], UPDATE_S, "add PostgreSQL's own archive"));
+    }
+    if packages.iter().any(|package| package.starts_with("timescaledb")) {
+        steps.push(get(&["curl", "ca-certificates"]));
+        let fetch = ["curl", "-fsS", "--proto", "=https", "--max-time", "60", "-o", TIMESCALE_KEY, TIMESCALE_KEY_URL];
+        steps.push(host::run(&fetch, UPDATE_S, "fetch the key of TimescaleDB's archive"));
+        steps.push(Wanted::public(TIMESCALE_LIST, format!("{TIMESCALE}\n")).step(None));
+        steps.push(update());
+    }
+    steps.push(get(packages));
+    steps
+}
+
+fn no_cluster(desired: &Desired) -> Vec<Step> {
+    let (common, folder) = ("/etc/postgresql-common", "/etc/postgresql-common/createcluster.d");
+    let directory = |path| host::directory(path, "root", "root", "0755");
+    vec![directory(common), directory(folder), desired.no_cluster().wanted().step(None)]
+}
+
+/// Our file, read by the server's own program before it is put in place: a value that it does not take would keep the
+/// cluster from starting.
+fn write(desired: &Desired, actual: Option<&Actual>) -> Step {
+    let version = desired.cluster.version;
+    let program = format!("/usr/lib/postgresql/{version}/bin/postgres");
+    let data = desired.cluster.data();
+    let file = desired.file(actual);
+    let check = ["runuser", "-u", "postgres", "--", &program, "-D", &data, "-C", "max_connections", "--config-file={}"];
+    file.wanted().step(Some(&check))
+}
+
+pub(super) fn make(desired: &Desired) -> Vec<Step> {
+    let version = desired.cluster.version.to_string();
+    let packages: Vec<&str> = desired.packages.iter().map(String::as_str).collect();
+    let mut steps = no_cluster(desired);
+    steps.extend(install(desired, &packages));
+    let port = format!("--port={PORT}");
+    let argv = [
+        "pg_createcluster",
+        &version,
+        "main",
+        &port,
+        "--locale=C.UTF-8",
+        "--encoding=UTF8",
+        "--start-conf=auto",
+        "--",
+        "--data-checksums",
+        "--auth-local=peer",
+        "--auth-host=scram-sha-256",
+    ];
+    steps.push(host::run(&argv, MAKE_S, format!("make cluster {version}/main with data checksums")));
+    steps.push(write(desired, None));
+    steps.push(start(desired, "start"));
+    steps
+}
+
+/// Whether closing these differences takes a restart.
+pub(super) fn restarts(_desired: &Desired, actual: &Actual, fields: &[FieldChange]) -> bool {
+    let Some(said) = &actual.said else { return false };
+    fields
+        .iter()
+        .filter_map(|field| field.path.strip_prefix("settings."))
+        .any(|name| said.settings.get(name).is_none_or(|has| has.context == RESTART))
+}
+
+pub(super) fn mend(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -> Vec<Step> {
+    let conf = desired.cluster.conf();
+    let mut steps = Vec::new();
+    if host::differs(fields, NO_CLUSTER) {
+        steps.extend(no_cluster(desired));
+    }
+    let missing: Vec<&str> = actual.missing.iter().map(String::as_str).collect();
+    if !missing.is_empty() {
+        steps.extend(install(desired, &missing));
+    }
+    if host::differs(fields, &desired.path()) {
+        steps.push(host::directory(&format!("{conf}/conf.d"), "postgres", "postgres", "0755"));
+        steps.push(write(desired, Some(actual)));
+    }
+    if host::differs(fields, "conf.d") {
+        steps.push(host::run(&["sh", "-c", READ_CONF_D, "sh", &conf], QUICK_S, "have postgresql.conf read conf.d"));
+    }
+    if let Some(said) = &actual.said {
+        for line in &said.overrides {
+            let what = format!("take {}:{} out of effect", line.file, line.line);
+            let argv = ["sh", "-c", COMMENT_OUT, "sh", &line.file, &line.line.to_string()];
+            steps.push(host::run(&argv, QUICK_S, what));
+        }
+        for name in said.auto.keys().filter(|name| host::differs(fields, &format!("alter_system.{name}"))) {
+            let statement = Content::Text(format!("ALTER SYSTEM RESET {};\n", name_of(name)));
+            steps.push(tell_alone(MAINTENANCE, statement, format!("take back ALTER SYSTEM SET {name}")));
+        }
+    }
+    if host::differs(fields, "start") {
+        let path = format!("{conf}/start.conf");
+        let argv = ["sh", "-c", "printf 'auto\\n' >\"$1\"", "sh", &path];
+        steps.push(host::run(&argv, QUICK_S, "start the cluster at boot"));
+        steps.push(host::run(&["systemctl", "daemon-reload"], QUICK_S, "have systemd see it"));
+    }
+    if fields.iter().all(|field| field.limit.is_some()) {
+        return steps;
+    }
+    if actual.said.is_none() {
+        steps.push(start(desired, "start"));
+    } else if restarts(desired, actual, fields) {
+        steps.push(start(desired, "restart"));
+    } else {
+        steps.push(reload(desired.cluster));
+    }
+    steps
+}
+
+/// A setting's name as SQL has it: an extension's has two parts.
+fn name_of(name: &str) -> String {
+    name.split('.').map(identifier).collect::<Vec<_>>().join(".")
+}

@@ -1,0 +1,245 @@
+//! `postgres.dumps`: logical dumps of single databases in the bucket of the backups, encrypted, and thinned out with age.
+//!
+//! A second line beside pgBackRest, for what copies of files cannot do: another major version, one table, a damaged page.
+//! The program on the server does the work; here are its files, its timer, and whether they are in effect. Deliberately
+//! absent: a restore over a database that is there, deleting the dumps of a database that is no longer declared, and a
+//! key or passphrase of its own (pgBackRest's are used).
+
+mod files;
+mod seen;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::address::Address;
+use crate::inventory::names::SqlName;
+use crate::inventory::scalar::Name;
+use crate::inventory::sections::database::Generations;
+use crate::inventory::sections::{Inventory, Server};
+use crate::kinds::host::{self, QUICK_S};
+use crate::kinds::host_packages::HostPackages;
+use crate::kinds::pgbackrest_repo::PgbackrestRepo;
+use crate::kinds::postgres::Cluster;
+use crate::kinds::postgres_databases::PostgresDatabases;
+use crate::kinds::postgres_dumps::files::{FOLDER, PROGRAM, SERVICE, TIMER, UNITS, files, unit_path};
+use crate::kinds::{Declared, Kind, Owned};
+use crate::plan::change::{FieldChange, FileDiff};
+use crate::plan::observed::Observed;
+use crate::plan::probe::{Answers, FileState, Probe};
+use crate::plan::step::Step;
+
+/// The packages that `host.packages` installs for this section.
+pub const PACKAGES: [&str; 2] = ["openssl", "rclone"];
+
+/// Dumps that are older than the longest gap of their schedule and so much of it again are late: one run may be slow.
+const SLACK: (u64, u64) = (1, 2);
+
+pub struct PostgresDumps;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Desired {
+    pub address: Address,
+    pub cluster: Cluster,
+    pub databases: Vec<String>,
+    /// The bucket's name at AWS, and the folder in it.
+    pub bucket: String,
+    pub folder: String,
+    pub region: String,
+    /// systemd's `OnCalendar=`.
+    pub calendar: String,
+    /// Seconds between two turns of the schedule, at the longest.
+    pub longest_gap: u64,
+    pub keep: Generations,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actual {
+    pub files: BTreeMap<String, FileState>,
+    /// By unit, for example `enabled, active`.
+    pub units: BTreeMap<String, String>,
+    /// Files under the names of our units that systemd would put over ours.
+    pub foreign: Vec<String>,
+    /// Drop-ins for more units than ours: not ours to remove.
+    #[serde(skip)]
+    pub shared: Vec<String>,
+    /// How the last run failed, where it did.
+    #[serde(skip)]
+    pub failed: Option<String>,
+    /// When everything was dumped last and what time it is, in seconds since 1970.
+    #[serde(skip)]
+    pub dumped: Option<u64>,
+    #[serde(skip)]
+    pub now: u64,
+}
+
+fn desired(inventory: &Inventory, name: &Name, server: &Server) -> Option<Desired> {
+    let (backup, postgres) = (server.backup.as_ref()?, server.postgres.as_ref()?);
+    let section = backup.dumps.as_ref()?;
+    // A dangling bucket was refused when the inventory was checked.
+    let bucket = inventory.buckets.get(&backup.bucket)?;
+    let databases = if section.databases.is_empty() { &postgres.databases } else { &section.databases };
+    Some(Desired {
+        address: Address::new(PostgresDumps::NAME, name.as_str()),
+        cluster: Cluster { version: postgres.version },
+        databases: databases.iter().map(SqlName::to_string).collect(),
+        bucket: bucket.name.clone(),
+        folder: format!("{}/dumps", backup.stanza),
+        region: inventory.aws.region.clone(),
+        calendar: section.schedule.on_calendar(),
+        longest_gap: section.schedule.longest_gap().seconds(),
+        keep: section.keep.clone(),
+    })
+}
+
+impl Kind for PostgresDumps {
+    const NAME: &'static str = "postgres.dumps";
+    const SUMMARY: &'static str = "logical dumps of single databases in S3, encrypted, and thinned out with age";
+    const EXPLAIN: &'static str = "\
+Manages: the program /usr/local/lib/seawall/dump and seawall-dump.timer, which runs it as user postgres. For each database
+it makes a `pg_dump -Fc`, and of the roles and memberships a `pg_dumpall --globals-only` without passwords; encrypts them on
+the server (openssl, AES-256, the passphrase of the backups) and sends them to STANZA/dumps/DATABASE/TIME.dump.enc. What
+the bucket has is then read back and compared; only then the dump's .sha256 is sent, and without that it does not count.
+
+After a new good dump of a database its older ones are thinned out: the newest of each of the last `daily` days, `weekly`
+ISO weeks and `monthly` months that have one are kept. A database that could not be dumped keeps no other from it; the run
+ends with status 1, and nothing of that database is deleted.
+
+`dump list` on the server shows the good dumps, `dump restore DATABASE TIME` makes a new database DATABASE_restored_TIME of one.
+A dump holds one moment. What was written since then is lost with it: pgBackRest and its WAL are what `objectives.rpo` needs.
+
+Does not manage: dumps of a database that is no longer dumped (they stay), and large servers: a dump and its encrypted copy
+may take a third of the disk's free space each, and a database that needs more is not dumped. When the section goes,
+program and timer go; the dumps stay.
+
+    buckets:
+      backups: { name: project-chronos-backups }
+    servers:
+      db:
+        postgres: { databases: [chronos_db] }
+        backup:
+          bucket: backups
+          stanza: chronos
+          cipher_pass: { env: SEAWALL_CIPHER_PASS, escrow: confirmed }
+          dumps:
+            schedule: daily 03:30
+            keep: { daily: 7, weekly: 4, monthly: 12 }
+";
+
+    type Desired = Desired;
+    type Actual = Actual;
+
+    fn declare(inventory: &Inventory) -> Vec<Declared<Desired>> {
+        let servers = inventory.servers.iter();
+        servers
+            .filter_map(|(name, server)| {
+                let desired = desired(inventory, name, server)?;
+                let needs = [HostPackages::NAME, PgbackrestRepo::NAME, PostgresDatabases::NAME];
+                Some(host::declared(desired.address.clone(), name, &needs, "backup.dumps", desired))
+            })
+            .collect()
+    }
+
+    fn probes(desired: &Desired) -> Vec<Probe> {
+        seen::probes(desired)
+    }
+
+    fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {
+        host::observed(seen::look(desired, answers))
+    }
+
+    fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
+        let Actual {
+            files: found,
+            units,
+            foreign,
+            // Remarks.
+            shared: _,
+            failed: _,
+            dumped: _,
+            now: _,
+        } = actual;
+        let mut fields: Vec<FieldChange> =
+            files(desired).iter().filter_map(|wanted| wanted.change(found.get(wanted.path))).collect();
+        for (unit, wanted) in UNITS {
+            fields.extend(FieldChange::between(unit, &units.get(unit), &Some(wanted)));
+        }
+        fields.extend(foreign.iter().map(|path| FieldChange::new(path, Some("not declared".into()), None)));
+        fields
+    }
+
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for path in actual.into_iter().flat_map(|actual| &actual.foreign).filter(|path| host::differs(fields, path)) {
+            steps.push(host::remove_file(path));
+        }
+        // A masked unit is a link in the place of its file.
+        let masked =
+            |unit: &str| actual.and_then(|a| a.units.get(unit)).is_some_and(|state| state.contains(seen::MASKED));
+        for (unit, _) in UNITS.iter().filter(|(unit, _)| masked(unit)) {
+            steps.push(host::remove_file(unit_path(unit)));
+        }
+        if host::differs(fields, PROGRAM) {
+            steps.push(host::directory(FOLDER, "root", "root", "0755"));
+        }
+        for wanted in files(desired).into_iter().filter(|wanted| host::differs(fields, wanted.path)) {
+            let check: Option<&[&str]> = if wanted.path == PROGRAM { Some(&["sh", "-n", "{}"]) } else { None };
+            steps.push(wanted.step(check));
+        }
+        if fields.iter().any(|field| field.path != PROGRAM) {
+            steps.push(host::run(&["systemctl", "daemon-reload"], QUICK_S, "have systemd read the units"));
+        }
+        if host::differs(fields, TIMER) || fields.iter().any(|field| field.path.contains("/seawall-dump.timer")) {
+            steps.push(host::run(&["systemctl", "enable", TIMER], QUICK_S, format!("start {TIMER} at boot")));
+            // A timer that runs already does not see its new times.
+            steps.push(host::run(&["systemctl", "restart", TIMER], QUICK_S, format!("start {TIMER}")));
+        }
+        steps
+    }
+
+    fn remove(_owned: &Owned) -> Vec<Step> {
+        // As a pattern it may match nothing, which is no error. A run that is under way ends by itself.
+        let stop = ["systemctl", "stop", "seawall-dump.time[r]"];
+        let mut steps = vec![host::run(&stop, QUICK_S, "stop the timer of the dumps")];
+        let wants = "/etc/systemd/system/timers.target.wants/seawall-dump.timer";
+        steps.extend([wants, unit_path(TIMER), unit_path(SERVICE), PROGRAM].map(host::remove_file));
+        steps.push(host::run(&["systemctl", "daemon-reload"], QUICK_S, "have systemd read the units"));
+        steps
+    }
+
+    fn describe(desired: &Desired) -> Vec<FieldChange> {
+        let new = |path: &str, value: Value| FieldChange::new(path, None, Some(value));
+        let mut fields: Vec<FieldChange> = files(desired).iter().filter_map(|wanted| wanted.change(None)).collect();
+        fields.extend(UNITS.map(|(unit, state)| new(unit, state.into())));
+        fields.push(new("databases", desired.databases.join(", ").into()));
+        fields.push(new("dumps", format!("s3://{}/{}", desired.bucket, desired.folder).into()));
+        fields
+    }
+
+    fn files(desired: &Desired, actual: Option<&Actual>) -> Vec<FileDiff> {
+        let before = |path: &str| actual.and_then(|actual| actual.files.get(path));
+        files(desired).into_iter().map(|wanted| (before(wanted.path), wanted)).map(|(b, w)| w.diff(b)).collect()
+    }
+
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let Some(how) = &actual.failed {
+            remarks.push(format!("the last run of {SERVICE} failed ({how}): see `journalctl -u {SERVICE}`"));
+        }
+        match actual.dumped {
+            None => remarks.push(format!("nothing was dumped yet; `systemctl start {SERVICE}` does it now")),
+            Some(at) => {
+                let age = actual.now.saturating_sub(at);
+                if age > desired.longest_gap + desired.longest_gap * SLACK.0 / SLACK.1 {
+                    remarks.push(format!("the last run that dumped everything was {} hours ago", age / 3_600));
+                }
+            }
+        }
+        remarks.extend(actual.shared.iter().map(|path| format!("{path} is in effect for these units, too")));
+        remarks
+    }
+}

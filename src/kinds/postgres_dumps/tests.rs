@@ -1,0 +1,186 @@
+//! The rule of what is kept, as the program on the server applies it: its own text is run on many histories.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+
+use jiff::civil::{Date, date};
+use jiff::{Span, ToSpan as _};
+
+use super::*;
+
+fn wanted() -> Desired {
+    Desired {
+        address: "postgres.dumps/db".parse().expect("an address"),
+        cluster: Cluster { version: 15 },
+        databases: vec!["chronos_db".to_owned(), "shop".to_owned()],
+        bucket: "project-chronos-backups".to_owned(),
+        folder: "chronos/dumps".to_owned(),
+        region: "ca-central-1".to_owned(),
+        calendar: "*-*-* 03:30:00 UTC".to_owned(),
+        longest_gap: 86_400,
+        keep: Generations { daily: 7, weekly: 4, monthly: 12 },
+    }
+}
+
+/// The program as it is on a server.
+struct Program(tempfile::TempDir);
+
+impl Program {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let program = files(&wanted()).into_iter().find(|wanted| wanted.path == PROGRAM).expect("the program");
+        let path = folder.path().join("dump");
+        std::fs::write(&path, program.text).expect("a temporary folder is writable");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("the file is ours");
+        Self(folder)
+    }
+
+    /// What ends with status 0 prints.
+    fn keep(&self, (daily, weekly, monthly): (usize, usize, usize), names: &[String]) -> BTreeSet<String> {
+        let mut child = Command::new("sh")
+            .arg(self.0.path().join("dump"))
+            .arg("keep")
+            .args([daily, weekly, monthly].map(|count| count.to_string()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh runs");
+        let text: String = names.iter().flat_map(|name| [name.as_str(), "\n"]).collect();
+        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("sh reads");
+        let ended = child.wait_with_output().expect("sh ends");
+        assert!(ended.status.success());
+        let printed = String::from_utf8(ended.stdout).expect("names");
+        let lines: Vec<String> = printed.lines().map(str::to_owned).collect();
+        let kept: BTreeSet<String> = lines.iter().cloned().collect();
+        assert_eq!(lines.len(), kept.len(), "a name is printed once");
+        kept
+    }
+
+    fn status(&self, words: &[&str]) -> Option<i32> {
+        let mut command = Command::new("sh");
+        command.arg(self.0.path().join("dump")).args(words).stdin(Stdio::null()).stderr(Stdio::null());
+        command.status().expect("sh runs").code()
+    }
+}
+
+fn name(day: Date, hour: u32) -> String {
+    format!("{}T{hour:02}3000Z.dump.enc", day.strftime("%Y%m%d"))
+}
+
+/// The year and the day, week or month that a day belongs to.
+type Period = fn(Date) -> (i16, i16);
+
+/// The same rule, by the calendar of another library.
+fn model((daily, weekly, monthly): (usize, usize, usize), history: &[(Date, u32)]) -> BTreeSet<String> {
+    let mut newest_first = history.to_vec();
+    newest_first.sort_unstable_by(|a, b| b.cmp(a));
+    let mut kept: BTreeSet<String> = newest_first.iter().take(1).map(|(day, hour)| name(*day, *hour)).collect();
+    let periods: [(usize, Period); 3] = [
+        (daily, |day| (day.year(), day.day_of_year())),
+        (weekly, |day| (day.iso_week_date().year(), day.iso_week_date().week().into())),
+        (monthly, |day| (day.year(), day.month().into())),
+    ];
+    for (count, period) in periods {
+        let mut seen = BTreeSet::new();
+        for (day, hour) in &newest_first {
+            if seen.insert(period(*day)) && seen.len() <= count {
+                kept.insert(name(*day, *hour));
+            }
+        }
+    }
+    kept
+}
+
+/// Numbers that look like chance and are the same in every run (Knuth's MMIX generator).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    fn span(&mut self, days: u64) -> Span {
+        i64::try_from(self.below(days)).expect("a few days").days()
+    }
+}
+
+#[test]
+fn what_is_kept_is_what_the_model_keeps() {
+    let (program, mut numbers) = (Program::new(), Numbers(7));
+    let limits = [(7, 4, 12), (1, 1, 1), (3, 1, 2), (2, 8, 1), (1, 2, 30)];
+    let mut deleted = 0;
+    for round in 0..150 {
+        let limits = limits[round % limits.len()];
+        // Around leap days, and years with 53 weeks.
+        let mut day = date(1999, 1, 1) + numbers.span(14_000);
+        let step = [2, 3, 12, 40][round % 4];
+        let mut history = BTreeSet::new();
+        for _ in 0..numbers.below(200) {
+            let hour = u32::try_from(numbers.below(24)).expect("an hour");
+            history.insert((day, hour));
+            day += numbers.span(step);
+        }
+        let history: Vec<_> = history.into_iter().collect();
+        let names: Vec<String> = history.iter().map(|(day, hour)| name(*day, *hour)).collect();
+        let kept = program.keep(limits, &names);
+        assert_eq!(kept, model(limits, &history), "round {round}, {limits:?}, of {names:#?}");
+        deleted += names.len() - kept.len();
+    }
+    assert!(deleted > 1_000, "histories from which nothing goes prove nothing");
+}
+
+#[test]
+fn thinning_day_by_day_ends_with_the_same_as_thinning_once() {
+    let program = Program::new();
+    let limits = (7, 4, 12);
+    let mut there = Vec::new();
+    let mut day = date(2023, 11, 20);
+    for _ in 0..120 {
+        there.push(name(day, 3));
+        there = program.keep(limits, &there).into_iter().collect();
+        assert_eq!(there.last(), Some(&name(day, 3)), "the newest stays");
+        day += 1.day();
+    }
+    let seven: Vec<String> = (1..=7).rev().map(|back| name(day - back.days(), 3)).collect();
+    assert_eq!(&there[there.len() - 7..], seven.as_slice());
+    assert!(there.len() < 7 + 4 + 12, "{there:?}");
+}
+
+#[test]
+fn what_is_not_of_our_making_and_the_newest_always_stay() {
+    let program = Program::new();
+    let names = [
+        "20240101T033000Z.dump.enc",
+        "20240102T033000Z.dump.enc",
+        "before-the-move.dump.enc",
+        "20249999T999999Z.dump.enc",
+    ]
+    .map(str::to_owned);
+    let kept = program.keep((0, 0, 0), &names);
+    assert_eq!(
+        kept.into_iter().collect::<Vec<_>>(),
+        ["20240102T033000Z.dump.enc", "20249999T999999Z.dump.enc", "before-the-move.dump.enc"]
+    );
+    assert_eq!(program.keep((7, 4, 12), &[]), BTreeSet::new());
+}
+
+#[test]
+fn words_that_could_leave_their_folder_are_refused() {
+    let program = Program::new();
+    let time = "20240101T033000Z";
+    for words in [
+        &["restore", "../x", time][..],
+        &["restore", "chronos_db", "../../../etc/pass"],
+        &["restore", "", time],
+        &["restore", "chronos_db", "20240101T033000Z/.."],
+        &["globals", "*"],
+        &["keep", "7", "4"],
+        &["keep", "7", "4", "x"],
+        &[],
+    ] {
+        assert_eq!(program.status(words), Some(64), "{words:?}");
+    }
+}

@@ -1,0 +1,254 @@
+#!/bin/sh
+# managed by Seawall ({{ address }}); changes here are undone by the next apply
+# Logical dumps of PostgreSQL: made, encrypted, sent to the bucket, read back from there, and thinned out.
+#   dump run                       all declared databases and the roles; seawall-dump.timer does this
+#   dump list                      the good dumps: database, time (UTC), bytes
+#   dump restore DATABASE TIME     into a new database DATABASE_restored_TIME, never over one that is there
+#   dump globals TIME              prints the roles and memberships of that time as SQL, without passwords
+#   dump keep DAILY WEEKLY MONTHLY of the names on standard input, prints those that are kept
+# A dump is good when its .sha256 is beside it: that is sent last, after the dump has been read back from the bucket.
+# No secret is in this file, and none is ever an argument of a program.
+LC_ALL=C.UTF-8 PATH=/usr/lib/postgresql/{{ version }}/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/var/lib/postgresql
+PGHOST=/var/run/postgresql PGPORT={{ port }} PGUSER=postgres
+export LC_ALL PATH HOME PGHOST PGPORT PGUSER
+set -u
+umask 077
+
+# Seconds to list a folder, or to send or delete something small.
+small_limit_s=120
+# Seconds to send one dump or to read it back: at 10 MB/s, 72 GB.
+transfer_limit_s=7200
+# Whoever changes a table for longer than this keeps its database from being dumped; waiting longer would queue others.
+lock_wait=600s
+# A dump that was sent without its .sha256 is a leftover after this, and no longer one that is being made.
+leftover_age='1 day ago'
+
+home=/var/lib/postgresql
+work=$home/seawall-dumps
+key=/etc/pgbackrest/conf.d/key.conf pass=/etc/seawall/backup.pass
+target={{ bucket }}/{{ folder }}
+# No database that can be declared has a dot in its name.
+globals=.globals
+
+say() { printf '%s\n' "$*"; }
+fail() {
+    say "$*" >&2
+    exit 1
+}
+
+# DAILY WEEKLY MONTHLY: of the names on standard input, prints the newest of each of the last so many days, ISO weeks and
+# months that have one, the newest of all, and every name that is not of our making.
+keep() {
+    sort -r | awk -v daily="$1" -v weekly="$2" -v monthly="$3" '
+        # Days since 1970-01-01, a Thursday: weeks begin on Mondays. Years begin in March here, so that a leap day is last.
+        function days(year, month, day) {
+            if (month <= 2) { year--; month += 12 }
+            return 365 * year + int(year / 4) - int(year / 100) + int(year / 400) + int((153 * (month - 3) + 2) / 5) + day - 719469
+        }
+        !/^[0-9][0-9][0-9][0-9][01][0-9][0-3][0-9]T[0-2][0-9][0-5][0-9][0-6][0-9]Z\.(dump|sql)\.enc$/ { print; next }
+        {
+            stays = !newest++
+            day = substr($0, 1, 8)
+            week = int((days(substr($0, 1, 4) + 0, substr($0, 5, 2) + 0, substr($0, 7, 2) + 0) + 3) / 7)
+            month = substr($0, 1, 6)
+            if (!(("d" day) in seen)) { seen["d" day] = 1; if (daily-- > 0) stays = 1 }
+            if (!(("w" week) in seen)) { seen["w" week] = 1; if (weekly-- > 0) stays = 1 }
+            if (!(("m" month) in seen)) { seen["m" month] = 1; if (monthly-- > 0) stays = 1 }
+            if (stays) print
+        }'
+}
+
+# NAME: a value of pgBackRest's key file.
+value() { sed -n "s/^$1=//p" "$key"; }
+# SECONDS WORD...: rclone, with the key of this server's backups in its environment and nowhere else. rclone knows AWS by a
+# name that makes it put the bucket into the host's name, whatever else it is told. After an upload it would ask for that very
+# version, which this key may not; here everything is read back anyway.
+bucket() {
+    limit=$1
+    shift
+    RCLONE_CONFIG_S3_TYPE=s3 RCLONE_CONFIG_S3_PROVIDER=Other RCLONE_CONFIG_S3_REGION={{ region }} \
+        RCLONE_CONFIG_S3_ENDPOINT=https://s3.{{ region }}.amazonaws.com RCLONE_CONFIG_S3_FORCE_PATH_STYLE=true \
+        RCLONE_CONFIG_S3_NO_CHECK_BUCKET=true RCLONE_CONFIG_S3_NO_HEAD=true RCLONE_CONFIG_S3_ACCESS_KEY_ID=$(value repo1-s3-key) \
+        RCLONE_CONFIG_S3_SECRET_ACCESS_KEY=$(value repo1-s3-key-secret) RCLONE_RETRIES=3 RCLONE_LOW_LEVEL_RETRIES=3 \
+        RCLONE_CONTIMEOUT=10s timeout -k 10 "$limit" rclone --config '' "$@" </dev/null
+}
+# FROM TO: sends a file. Without a look at the place first: where nothing is, S3 may say "forbidden" as well.
+send() { bucket "$transfer_limit_s" copyto --no-check-dest "$1" "S3:$target/$2"; }
+# WORD...: `PATH|BYTES` of everything below a folder. 3: there is no such folder, which S3 does not tell from an empty one.
+listing() {
+    bucket "$small_limit_s" lsf --files-only --format ps --separator '|' "$@"
+    listed=$?
+    [ "$listed" = 3 ] || return "$listed"
+}
+# WHICH: of a listing on standard input, the `good` dumps as `PATH|BYTES`, or what is `alone`: a dump without its .sha256,
+# or a .sha256 without its dump.
+pick() {
+    awk -F '|' -v which="$1" '
+        NF == 2 && $1 ~ /^([a-z0-9_.]+\/)?[0-9]+T[0-9]+Z\.(dump|sql)\.enc(\.sha256)?$/ { size[$1] = $2 }
+        END {
+            for (path in size) {
+                dump = path
+                is_sum = sub(/\.sha256$/, "", dump)
+                whole = (dump in size) && ((dump ".sha256") in size)
+                if (which == "good" && whole && !is_sum) print path "|" size[path]
+                if (which == "alone" && !whole) print path
+            }
+        }' | sort
+}
+checksum() { sha256sum | cut -c 1-64; }
+
+# Nothing readable stays on the disk, however a run ends.
+empty() { rm -rf -- "$work" && mkdir -m 0700 -- "$work"; }
+# What this program made and must not leave behind half done.
+unfinished=
+ended() {
+    [ -z "$unfinished" ] || dropdb --if-exists -- "$unfinished"
+    rm -rf -- "$work"
+}
+alone() {
+    exec 9>"$home/.seawall-dump.lock" || exit
+    flock -n 9 || fail "another run of this program has not ended yet; nothing was done"
+    trap ended EXIT
+    trap 'exit 1' HUP INT TERM
+    empty || fail "$work could not be made"
+}
+
+# NAME SUFFIX: one dump, to the bucket and back. In a process of its own: what fails here fails for this one only.
+one() (
+    name=$1 file=$stamp.$2.enc
+    plain=$work/plain sealed=$work/$file
+    failed() {
+        rm -f -- "$plain" "$sealed" "$sealed.sha256"
+        fail "$name: $1; the dumps from before were left as they are"
+    }
+    # The dump and its encrypted copy get a third of the free space each: a full disk stops PostgreSQL. In blocks of 512 bytes.
+    free=$(df -Pk -- "$work" | awk 'NR == 2 { printf "%d", $4 * 2 / 3 }')
+    ulimit -f "$free" || failed "the size of files could not be limited"
+    case $2 in
+    dump) pg_dump -Fc --lock-wait-timeout="$lock_wait" -f "$plain" -d "$name" && pg_restore --list "$plain" >/dev/null ;;
+    sql) pg_dumpall --globals-only --no-role-passwords -f "$plain" ;;
+    esac || failed "it could not be dumped (a file may have $((free / 2)) kB here)"
+    openssl enc -aes-256-cbc -pbkdf2 -salt -pass "file:$pass" -in "$plain" -out "$sealed" || failed "it could not be encrypted"
+    rm -f -- "$plain"
+    cd -- "$work" && sha256sum -- "$file" >"$file.sha256" || failed "it could not be read again"
+    send "$sealed" "$name/$file" || failed "it could not be sent"
+    size=$(stat -c %s -- "$sealed")
+    there=$(bucket "$small_limit_s" lsf --format s "S3:$target/$name/$file") || failed "the bucket did not say what it has"
+    [ "$there" = "$size" ] || failed "the bucket has ${there:-none} of $size bytes"
+    sum=$(bucket "$transfer_limit_s" cat "S3:$target/$name/$file" | checksum)
+    [ "$sum" = "$(cut -c 1-64 "$file.sha256")" ] || failed "what the bucket gives back is not what was sent"
+    send "$sealed.sha256" "$name/$file.sha256" || failed "its .sha256 could not be sent"
+    rm -f -- "$sealed" "$sealed.sha256"
+    say "$name: dumped, $size bytes, $target/$name/$file"
+    thin "$name" "$file" || fail "$name: dumped, and older dumps could not be thinned out"
+)
+
+# NAME FILE: deletes what is not kept. Only after a new dump that the listing shows as good; a .sha256 goes before its dump.
+thin() {
+    listing "S3:$target/$1/" >"$work/listing" || return
+    pick good <"$work/listing" | cut -d '|' -f 1 >"$work/good"
+    grep -Fxq -- "$2" "$work/good" || return
+    keep {{ daily }} {{ weekly }} {{ monthly }} <"$work/good" | sort >"$work/kept" || return
+    comm -23 "$work/good" "$work/kept" >"$work/gone"
+    limit=$(date -u -d "$leftover_age" +%Y%m%dT%H%M%SZ) || return
+    pick alone <"$work/listing" | awk -v limit="$limit" 'substr($0, 1, 16) < limit' >"$work/leftovers"
+    wrong=0
+    while read -r old; do
+        bucket "$small_limit_s" deletefile "S3:$target/$1/$old.sha256" &&
+            bucket "$small_limit_s" deletefile "S3:$target/$1/$old" || wrong=1
+    done <"$work/gone"
+    while read -r old; do
+        bucket "$small_limit_s" deletefile "S3:$target/$1/$old" || wrong=1
+    done <"$work/leftovers"
+    return "$wrong"
+}
+
+run() {
+    alone
+    began=$(date +%s)
+    stamp=$(date -u -d "@$began" +%Y%m%dT%H%M%SZ)
+    status=0
+    for name in{% for name in databases %} {{ name }}{% endfor %}; do one "$name" dump || status=1; done
+    one "$globals" sql || status=1
+    if [ "$status" = 0 ]; then
+        # For `seawall plan`: when everything was dumped last.
+        say "$began" >"$home/.seawall-dumped.new" && mv -T -- "$home/.seawall-dumped.new" "$home/.seawall-dumped" || status=1
+    fi
+    exit "$status"
+}
+
+list() {
+    # Not in a pipe: what could not be listed is no empty list.
+    found=$(listing -R "S3:$target/") || fail "the bucket could not be listed"
+    printf '%s\n' "$found" | pick good | awk -F '[/|]' '{ sub(/\..*/, "", $2); print $1, $2, $3 }'
+}
+
+# NAME FILE: a good dump, readable, in $work/plain.
+fetch() {
+    for part in "$2" "$2.sha256"; do
+        bucket "$transfer_limit_s" copyto "S3:$target/$1/$part" "$work/$part" || fail "$target/$1/$part could not be fetched"
+    done
+    [ "$(checksum <"$work/$2")" = "$(cut -c 1-64 "$work/$2.sha256")" ] || fail "$target/$1/$2 is damaged: its checksum is another"
+    openssl enc -d -aes-256-cbc -pbkdf2 -pass "file:$pass" -in "$work/$2" -out "$work/plain" ||
+        fail "$target/$1/$2 cannot be read with $pass"
+    rm -f -- "$work/$2"
+}
+
+statement() { say "$1" | psql -Xq -v ON_ERROR_STOP=1 -v name="$copy" -d postgres; }
+# DATABASE TIME
+restore() {
+    # PostgreSQL cuts names after 63 bytes: 37 and 26.
+    copy=$(printf '%.37s' "$1")_restored_$2
+    alone
+    there=$(say "select 1 from pg_database where datname = :'name'" | psql -XAtq -v ON_ERROR_STOP=1 -v name="$copy" -d postgres) || exit
+    [ -z "$there" ] || fail "$copy is there already; nothing was done"
+    fetch "$1" "$2.dump.enc"
+    # Encoding and locale as they were.
+    made=$(pg_restore --create --section=pre-data -f - "$work/plain" |
+        sed -n '/^CREATE DATABASE .* WITH TEMPLATE = template0/{s/^CREATE DATABASE .* WITH TEMPLATE/WITH TEMPLATE/p;q}')
+    [ -n "$made" ] || fail "$1 of $2 does not say how its database was made"
+    statement "CREATE DATABASE :\"name\" $made" || fail "$copy could not be made"
+    # Only from here on: one that somebody else made meanwhile is not this program's to drop.
+    unfinished=$copy
+    # Nobody but its owner and the superuser gets in, until somebody decides otherwise.
+    statement 'REVOKE ALL ON DATABASE :"name" FROM PUBLIC;' || fail "$copy could not be closed to others; it was dropped again"
+    pg_restore --exit-on-error -d "$copy" "$work/plain" || fail "$1 of $2 could not be restored; $copy was dropped again"
+    unfinished=
+    say "$copy"
+}
+
+usage() {
+    say "usage: dump run | list | restore DATABASE TIME | globals TIME | keep DAILY WEEKLY MONTHLY" >&2
+    exit 64
+}
+[ $# -ge 1 ] || usage
+# The names become parts of paths and of statements.
+case $1 in
+restore) case ${2:-} in '' | *[!a-z0-9_]*) usage ;; esac ;;
+esac
+case $1 in
+restore | globals)
+    for time; do :; done
+    case $time in *[!0-9TZ]*) usage ;; ????????T??????Z) ;; *) usage ;; esac
+    ;;
+keep)
+    [ $# = 4 ] || usage
+    case $2$3$4 in '' | *[!0-9]*) usage ;; esac
+    keep "$2" "$3" "$4"
+    exit
+    ;;
+esac
+# Files that root made here would be in the way of the next run.
+[ "$(id -un)" = postgres ] || exec runuser -u postgres -- "$0" "$@"
+cd / || exit
+case $1:$# in
+run:1) run ;;
+list:1) list ;;
+restore:3) restore "$2" "$3" ;;
+globals:2)
+    alone
+    fetch "$globals" "$2.sql.enc"
+    cat -- "$work/plain"
+    ;;
+*) usage ;;
+esac
