@@ -1,9 +1,12 @@
-//! Rules about what must survive: buckets, old versions, Seawall's own state.
+//! Rules about what must survive: buckets, old versions, backups, Seawall's own state.
 //!
-//! Rules about backups themselves come with the kinds that make them; until then their objectives are NOT EVALUATED.
+//! Deliberately absent: what only the repository itself can tell, for which there is `seawall backup verify`.
 
 use crate::base::diag::{Diagnostic, Severity};
 use crate::inventory::places::Places;
+use crate::inventory::scalar::Span;
+use crate::inventory::schedule::{Period, Schedule};
+use crate::inventory::sections::database::Backup;
 use crate::inventory::sections::{Access, Inventory, Keep, KeyPlace};
 use crate::policy::Rule;
 
@@ -34,12 +37,124 @@ const DISPOSABLE_STATE: Rule = Rule {
     source: "journals and drill history are the proof that the objectives hold",
 };
 
-pub(super) const RULES: &[Rule] =
-    &[BUCKET_WITHOUT_VERSIONING, VERSIONS_GO_TOO_SOON, STATE_WITHIN_REACH, DISPOSABLE_STATE];
+const NO_CIPHER_ESCROW: Rule = Rule {
+    id: "no-cipher-escrow",
+    severity: Severity::Error,
+    wants: "the passphrase of the backups is kept in a second place, out of this environment's reach",
+    source: "pgBackRest encrypts on the host: without the passphrase, every backup is noise",
+};
+const RPO_BEYOND_ARCHIVE: Rule = Rule {
+    id: "archive-timeout-vs-rpo",
+    severity: Severity::Error,
+    wants: "WAL is shipped often enough for `objectives.rpo`",
+    source: "PostgreSQL, archive_timeout: what is not archived is lost with the server; differential backups do not shorten it",
+};
+const SCHEDULE_COLLISION: Rule = Rule {
+    id: "schedule-collision",
+    severity: Severity::Error,
+    wants: "no two kinds of backup, dumps included, have a turn at the same minute",
+    source: "pgBackRest makes one backup of a stanza at a time: the second one ends with status 50",
+};
+const GENERATIONS_MISREAD: Rule = Rule {
+    id: "generations-need-their-schedule",
+    severity: Severity::Error,
+    wants: "backups by generations are monthly full, weekly differential and daily incremental ones",
+    source: "pgBackRest, retention: it counts full and differential backups, not weeks and months",
+};
+
+pub(super) const RULES: &[Rule] = &[
+    BUCKET_WITHOUT_VERSIONING,
+    VERSIONS_GO_TOO_SOON,
+    STATE_WITHIN_REACH,
+    DISPOSABLE_STATE,
+    NO_CIPHER_ESCROW,
+    RPO_BEYOND_ARCHIVE,
+    SCHEDULE_COLLISION,
+    GENERATIONS_MISREAD,
+];
+
+/// Seconds to compress a segment of WAL and ship it, on a busy instance of the smaller bundles.
+pub(super) const SHIP_S: u64 = 20;
 
 pub(super) fn check(inventory: &Inventory, places: &Places, found: &mut Vec<Diagnostic>) {
     buckets(inventory, places, found);
     state(inventory, places, found);
+    for (name, server) in &inventory.servers {
+        if let Some(section) = &server.backup {
+            backups(inventory, places, &format!("servers.{name}.backup"), section, found);
+        }
+    }
+}
+
+fn backups(inventory: &Inventory, places: &Places, base: &str, section: &Backup, found: &mut Vec<Diagnostic>) {
+    if !section.cipher_pass.is_escrowed() {
+        let finding = NO_CIPHER_ESCROW
+            .broken(format!("`{base}.cipher_pass` is kept in one place, as far as this file knows"), "no `escrow`")
+            .at(places.span(&format!("{base}.cipher_pass")), "lost with this place")
+            .hint("keep it in a second place that this environment cannot reach, then write `escrow: confirmed`");
+        found.push(NO_CIPHER_ESCROW.cite(finding));
+    }
+    let worst = section.archive_timeout.seconds() + SHIP_S;
+    if let Some(rpo) = inventory.objectives.rpo.filter(|rpo| rpo.seconds() < worst) {
+        let finding = RPO_BEYOND_ARCHIVE
+            .broken(
+                format!("`{base}` can lose {}, and at most {rpo} may be lost", Span::from_seconds(worst)),
+                format!("`archive_timeout: {}` and {SHIP_S} s to ship a segment", section.archive_timeout),
+            )
+            .at(places.span(&format!("{base}.archive_timeout")), "shipped at the latest after this")
+            .at(places.span("objectives.rpo"), "the objective")
+            .hint("300 s is usual, and costs 5 cents a month in requests");
+        found.push(RPO_BEYOND_ARCHIVE.cite(finding));
+    }
+    let schedule = &section.schedule;
+    let kinds = [
+        ("full", Some(&schedule.full)),
+        ("differential", schedule.differential.as_ref()),
+        ("incremental", schedule.incremental.as_ref()),
+    ];
+    let kinds: Vec<_> = kinds.into_iter().filter_map(|(kind, when)| Some((kind, when?))).collect();
+    for (index, (kind, when)) in kinds.iter().enumerate() {
+        for (other, at) in kinds[..index].iter().filter(|(_, at)| when.collides(at)) {
+            let finding = SCHEDULE_COLLISION
+                .broken(
+                    format!("`{base}.schedule` makes two backups at once"),
+                    format!("{other} `{at}`, {kind} `{when}`"),
+                )
+                .at(places.span(&format!("{base}.schedule.{kind}")), "at the same minute")
+                .at(places.span(&format!("{base}.schedule.{other}")), "as this")
+                .hint("give them different hours or days");
+            found.push(SCHEDULE_COLLISION.cite(finding));
+        }
+    }
+    let dumps = section.dumps.iter().map(|dumps| &dumps.schedule);
+    for (dumps, (kind, when)) in dumps.flat_map(|dumps| kinds.iter().map(move |kind| (dumps, kind))) {
+        if dumps.collides(when) {
+            let finding = SCHEDULE_COLLISION
+                .broken(
+                    format!("`{base}.dumps` begins at the same minute as a backup"),
+                    format!("{kind} `{when}`, dumps `{dumps}`"),
+                )
+                .at(places.span(&format!("{base}.dumps.schedule")), "at the same minute")
+                .at(places.span(&format!("{base}.schedule.{kind}")), "as this")
+                .hint("give the dumps another hour: both read everything there is");
+            found.push(SCHEDULE_COLLISION.cite(finding));
+        }
+    }
+    let period = |when: Option<&Schedule>| when.map(Schedule::period);
+    let fits = period(Some(&schedule.full)) == Some(Period::Month)
+        && period(schedule.differential.as_ref()) == Some(Period::Week)
+        && period(schedule.incremental.as_ref()) == Some(Period::Day);
+    if section.retention.generations.is_some() && !fits {
+        let finding = GENERATIONS_MISREAD
+            .broken(
+                format!("`{base}.retention.generations` does not fit its schedule"),
+                "kept by count, made by another clock",
+            )
+            .at(places.span(&format!("{base}.retention.generations")), "wanted here")
+            .at(places.span(&format!("{base}.schedule")), "made like this")
+            .hint("schedule: { full: monthly 1 02:00, differential: Sun 03:00, incremental: Mon..Sat 04:00 }");
+        found.push(GENERATIONS_MISREAD.cite(finding));
+    }
 }
 
 fn buckets(inventory: &Inventory, places: &Places, found: &mut Vec<Diagnostic>) {
@@ -92,6 +207,21 @@ fn state(inventory: &Inventory, places: &Places, found: &mut Vec<Diagnostic>) {
                 .at(places.span(&format!("identities.{name}.prefix")), "reaches the state")
                 .at(places.span("state.prefix"), format!("the state: `{}`", state.prefix))
                 .hint("give the identity and the state prefixes that do not overlap");
+            found.push(STATE_WITHIN_REACH.cite(finding));
+        }
+    }
+    for (name, server) in &inventory.servers {
+        let Some(section) = server.backup.as_ref().filter(|section| section.bucket == state.bucket) else { continue };
+        let stanza = section.stanza.as_str();
+        if covers(stanza, &state.prefix) || covers(&state.prefix, stanza) {
+            let finding = STATE_WITHIN_REACH
+                .broken(
+                    format!("the key of `servers.{name}.backup` lies on a server and can rewrite Seawall's state"),
+                    format!("stanza `{stanza}` and state `{}` are in one bucket", state.prefix),
+                )
+                .at(places.span(&format!("servers.{name}.backup.stanza")), "the server writes below this prefix")
+                .at(places.span("state.prefix"), format!("the state: `{}`", state.prefix))
+                .hint("give the stanza and the state prefixes that do not overlap");
             found.push(STATE_WITHIN_REACH.cite(finding));
         }
     }

@@ -5,11 +5,13 @@
 
 mod access;
 mod backup;
+mod clients;
 mod cost;
 mod monitoring;
 mod network;
 mod objectives;
 pub mod price;
+mod roles;
 
 use std::fmt::Display;
 
@@ -32,7 +34,9 @@ pub struct Rule {
 
 /// Every rule there is, by family.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    [network::RULES, access::RULES, backup::RULES, monitoring::RULES, cost::RULES].into_iter().flatten()
+    [network::RULES, access::RULES, roles::RULES, clients::RULES, backup::RULES, monitoring::RULES, cost::RULES]
+        .into_iter()
+        .flatten()
 }
 
 /// Every broken rule of an inventory, errors first, then in the file's order.
@@ -40,6 +44,8 @@ pub fn check(inventory: &Inventory, places: &Places) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     network::check(inventory, places, &mut found);
     access::check(inventory, places, &mut found);
+    roles::check(inventory, places, &mut found);
+    clients::check(inventory, places, &mut found);
     backup::check(inventory, places, &mut found);
     monitoring::check(inventory, places, &mut found);
     cost::check(inventory, places, &mut found);

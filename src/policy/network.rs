@@ -52,8 +52,22 @@ const STATIC_IP_NEEDS_IPV4: Rule = Rule {
     source: "AWS Lightsail guide: static IPs are IPv4 only",
 };
 
-pub(super) const RULES: &[Rule] =
-    &[WORLD_OPEN_DATABASE, WORLD_OPEN_SSH, BROADER_RULE_WINS, SSH_UNREACHABLE, TOO_MANY_SOURCES, STATIC_IP_NEEDS_IPV4];
+const ACME_PORT_UNREACHABLE: Rule = Rule {
+    id: "acme-port-unreachable",
+    severity: Severity::Error,
+    wants: "the issuer of the certificate can look at the server, at each renewal",
+    source: "Let's Encrypt validates from many addresses that it does not publish",
+};
+
+pub(super) const RULES: &[Rule] = &[
+    WORLD_OPEN_DATABASE,
+    WORLD_OPEN_SSH,
+    BROADER_RULE_WINS,
+    SSH_UNREACHABLE,
+    TOO_MANY_SOURCES,
+    STATIC_IP_NEEDS_IPV4,
+    ACME_PORT_UNREACHABLE,
+];
 
 pub(super) fn check(inventory: &Inventory, places: &Places, found: &mut Vec<Diagnostic>) {
     for (name, server) in &inventory.servers {
@@ -69,6 +83,7 @@ pub(super) fn check(inventory: &Inventory, places: &Places, found: &mut Vec<Diag
         }
         found.extend(too_many);
         found.extend(ssh_unreachable(&base, server, places));
+        found.extend(acme_port_unreachable(&base, server, places));
         if server.instance.static_ip && server.instance.bundle.contains("_ipv6_") {
             let rule = STATIC_IP_NEEDS_IPV4;
             let bundle = &server.instance.bundle;
@@ -192,6 +207,26 @@ fn ssh_unreachable(base: &str, server: &Server, places: &Places) -> Option<Diagn
         .at(places.span(&format!("{base}.firewall")), format!("port {port} is not in it"))
         .hint(format!("add `- {{ port: {port}, from: [203.0.113.0/24], why: operators }}` with your network"));
     Some(SSH_UNREACHABLE.cite(finding))
+}
+
+fn acme_port_unreachable(base: &str, server: &Server, places: &Places) -> Option<Diagnostic> {
+    let section = server.certificate.as_ref().filter(|section| section.issuer.is_public())?;
+    let port = section.challenge.port()?;
+    let opens =
+        |rule: &FirewallRule| rule.port == port && rule.protocol == Protocol::Tcp && world(&rule.from).is_some();
+    if server.firewall.iter().any(opens) {
+        return None;
+    }
+    let finding = ACME_PORT_UNREACHABLE
+        .broken(
+            format!("the certificate of `{base}` is validated on port {port}, which is not open to anywhere"),
+            ports(server),
+        )
+        .at(places.span(&format!("{base}.certificate")), format!("needs port {port}"))
+        .hint(format!(
+            "add `- {{ port: {port}, from: anywhere, why: certificate validation }}` to `{base}.firewall`, or take `issuer: private`"
+        ));
+    Some(ACME_PORT_UNREACHABLE.cite(finding))
 }
 
 fn too_many_sources(base: &str, server: &Server, places: &Places) -> Option<Diagnostic> {

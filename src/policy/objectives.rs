@@ -5,7 +5,9 @@
 
 use crate::inventory::scalar::{Money, Span};
 use crate::inventory::sections::Inventory;
+use crate::inventory::sections::database::Backup;
 use crate::plan::Objective;
+use crate::policy::backup::SHIP_S;
 use crate::policy::cost;
 use crate::policy::price::bundle_of;
 
@@ -16,14 +18,23 @@ const NOTHING: &str = "–";
 pub(super) fn table(inventory: &Inventory) -> Vec<Objective> {
     let wanted = &inventory.objectives;
     let never = |what: &str| format!("NOT EVALUATED: {what}");
-    let no_backup = never(if inventory.servers.values().any(|server| server.backup.is_some()) {
-        "this version does not evaluate backups yet"
-    } else {
+    let backups: Vec<&Backup> = inventory.servers.values().filter_map(|server| server.backup.as_ref()).collect();
+    let no_backup = never(if backups.is_empty() {
         "no server has a `backup` section"
+    } else {
+        "only a drill can tell how long a restore takes"
     });
+    let worst = backups.iter().map(|section| section.archive_timeout.seconds()).max();
+    let rpo = worst.map_or_else(
+        || no_backup.clone(),
+        |timeout| {
+            let bound = Span::from_seconds(timeout + SHIP_S);
+            format!("≤ {bound} (archive_timeout {} and {SHIP_S} s to ship)", Span::from_seconds(timeout))
+        },
+    );
     let no_drill = never("no drill has run");
     vec![
-        row("rpo", set(wanted.rpo), no_backup.clone(), no_drill.clone()),
+        row("rpo", set(wanted.rpo), rpo, no_drill.clone()),
         row("rto", set(wanted.rto), no_backup, no_drill.clone()),
         row("rebuild", set(wanted.rebuild), NOTHING.to_owned(), never("never rehearsed")),
         row(
