@@ -10,6 +10,7 @@ pub mod kinds;
 pub mod plan;
 pub mod policy;
 pub mod reach;
+pub mod recovery;
 pub mod render;
 pub mod sandbox;
 pub mod view;

@@ -69,6 +69,11 @@ pub enum Command {
     Status,
     /// Remove what Seawall put there
     Destroy(DestroyArgs),
+    /// What can be restored, whether it is whole, and one more backup
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
     /// Print a saved plan
     Show {
         /// The saved plan
@@ -104,6 +109,46 @@ pub enum Command {
     },
 }
 
+#[derive(Subcommand, Debug)]
+pub enum BackupCommand {
+    /// Show backups, the times that can be restored, and whether WAL arrives; changes nothing
+    ///
+    /// Exits with 0 when all is well, with 2 when something is not (a gap, a late backup, WAL that does not arrive), and
+    /// with 1 when not everything could be looked at.
+    List(ServerArgs),
+    /// Prove that every file of the repository is there, whole and readable, and that WAL arrives
+    ///
+    /// Reads the whole repository, which takes as long as a restore. Exits with 3 when anything is wrong. Only a restore
+    /// proves more.
+    Verify(ServerArgs),
+    /// Make a backup now and follow it to its end
+    ///
+    /// It runs as the service that the schedule starts, and goes on when this program or the connection ends.
+    Now {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// What is copied: everything, or what changed since the last full backup
+        #[arg(long = "type", value_enum, default_value_t = BackupType::Full, value_name = "TYPE")]
+        kind: BackupType,
+        /// Start nothing; follow the backup that runs
+        #[arg(long, conflicts_with = "kind")]
+        follow: bool,
+    },
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackupType {
+    Full,
+    Diff,
+}
+
+#[derive(Args, Debug, Clone, Default)]
+pub struct ServerArgs {
+    /// The server, by its name in the inventory, where more than one has backups
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+}
+
 /// Documents with a published schema.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Document {
@@ -117,6 +162,12 @@ pub enum Document {
     Drift,
     /// What `apply` and `destroy` print with --format json
     Applied,
+    /// What `backup list` prints with --format json
+    Backups,
+    /// What `backup verify` prints with --format json
+    BackupsVerified,
+    /// What `backup now` prints with --format json
+    BackupMade,
     /// Problems with --format json
     Problems,
 }

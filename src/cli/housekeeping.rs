@@ -17,6 +17,7 @@ use crate::plan::observed::Unseen;
 use crate::plan::probe::CloudProbe;
 use crate::reach::Ask as _;
 use crate::view::json;
+use crate::view::json_backup;
 
 /// Shortest reason that says something.
 const REASON_LENGTH: usize = 8;
@@ -35,6 +36,9 @@ pub fn schema_of(document: Document) -> serde_json::Value {
         Document::PlanView => json::schema_of::<json::PlanView<'_>>(),
         Document::Drift => json::schema_of::<json::DriftView<'_>>(),
         Document::Applied => json::schema_of::<json::AppliedView<'_>>(),
+        Document::Backups => json::schema_of::<json_backup::BackupsView<'_>>(),
+        Document::BackupsVerified => json::schema_of::<json_backup::VerifiedView<'_>>(),
+        Document::BackupMade => json::schema_of::<json_backup::MadeView<'_>>(),
         Document::Problems => json::schema_of::<json::ProblemsView<'_>>(),
     }
 }

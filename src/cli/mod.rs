@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod args;
+pub mod backup;
 pub mod exit;
 pub mod explain;
 pub mod housekeeping;
@@ -74,6 +75,7 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Exit, Stop>
         Command::Drift(args) => plan::drift(session, &args).await,
         Command::Status => plan::status(session).await,
         Command::Destroy(args) => apply::destroy(session, &args).await,
+        Command::Backup { command } => backup::backup(session, command).await,
         Command::Show { plan: path } => plan::show(session, &path),
         Command::Explain { what } => explain::explain(session, what.as_deref()),
         Command::Schema { document } => housekeeping::schema(session, document),

@@ -15,11 +15,14 @@ use crate::engine::file::PlanFile;
 use crate::engine::propose::Proposal;
 use crate::engine::resolve::Resolved;
 use crate::inventory::scalar::Money;
+use crate::plan::backups::{Backups, Made, Verified};
 use crate::reach::Failure;
+use crate::view::backup;
 use crate::view::context::PlanContext;
 use crate::view::diag;
 use crate::view::drift;
 use crate::view::json;
+use crate::view::json_backup;
 use crate::view::plan;
 use crate::view::progress::{self, Mode};
 use crate::view::status;
@@ -195,6 +198,33 @@ impl Session {
             "{} {verdict}: environment {}, {servers}, {resources}",
             loaded.file, resolved.environment,
         )?)
+    }
+
+    pub fn show_backups(&mut self, work: &Work, all: &[Backups]) -> Result<(), Stop> {
+        let style = self.style();
+        let text: Vec<String> =
+            all.iter().map(|known| backup::list(known, style) + &self.findings(&known.findings)).collect();
+        self.product(&text.join("\n"), || json_backup::backups(&work.resolved.environment, work.sandbox, all))
+    }
+
+    pub fn show_verified(&mut self, work: &Work, all: &[Verified]) -> Result<(), Stop> {
+        let style = self.style();
+        let text: Vec<String> =
+            all.iter().map(|proof| backup::verified(proof, style) + &self.findings(&proof.backups.findings)).collect();
+        self.product(&text.join("\n"), || json_backup::verified(&work.resolved.environment, work.sandbox, all))
+    }
+
+    pub fn show_made(&mut self, work: &Work, server: &str, made: &Made) -> Result<(), Stop> {
+        let text = backup::made(made, self.style());
+        self.product(&text, || json_backup::made(&work.resolved.environment, work.sandbox, server, made))
+    }
+
+    /// Findings that are part of the product.
+    fn findings(&self, findings: &[Diagnostic]) -> String {
+        if findings.is_empty() {
+            return String::new();
+        }
+        format!("\n{}", diag::render(&Diagnostics(findings.to_vec()), &self.sources, self.style()))
     }
 
     fn product(&mut self, text: &str, document: impl FnOnce() -> serde_json::Value) -> Result<(), Stop> {

@@ -1,5 +1,6 @@
 //! `seawall sandbox …`, and what `--sandbox` does before any other command.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::cli::session::{LOCAL_FOLDER, Loaded, Session};
 use crate::inventory::sections::{Inventory, Sources};
 use crate::kinds::physical_name;
 use crate::reach::aws::Connection;
+use crate::sandbox::acme;
 use crate::sandbox::control;
 use crate::sandbox::daemon;
 use crate::sandbox::lab::{self, Lab, LabError, Options, Status};
@@ -70,8 +72,30 @@ fn operator(inventory: &Inventory) -> Option<IpAddr> {
         .find_map(|network| network.net().hosts().nth(9).or_else(|| network.net().hosts().next()))
 }
 
-/// Starts the sandbox if it does not run.
+/// Brings the sandbox up, and tells it the names of certificates: in the sandbox they lead to their servers.
 async fn up(session: &mut Session, inventory: &Inventory) -> Result<Lab, Stop> {
+    let lab = start(session, inventory).await?;
+    let mut names = BTreeMap::new();
+    for (server, section) in &inventory.servers {
+        let instance = physical_name(inventory.environment.as_str(), server.as_str(), "");
+        let certificate = section.certificate.iter().filter(|certificate| certificate.issuer.is_public());
+        let all = certificate.flat_map(|certificate| [&certificate.name].into_iter().chain(&certificate.also));
+        names.extend(all.map(|name| (name.clone(), instance.clone())));
+    }
+    if !names.is_empty() {
+        if lab.settings.machines.is_some() && !acme::installed() {
+            let package = acme::PEBBLE;
+            session
+                .say(format!("note: no certificate can be ordered in this sandbox: this computer has no `{package}`"));
+            session.say(format!("  missing: `{package}` (Debian package {package})"));
+        }
+        tell(&folder(), "/_sandbox/names", &json!(names)).await?;
+    }
+    Ok(lab)
+}
+
+/// Starts the sandbox if it does not run.
+async fn start(session: &mut Session, inventory: &Inventory) -> Result<Lab, Stop> {
     if let Some(lab) = Lab::find(&folder()).map_err(|error| failed(&error))? {
         return lab.is_for(&inventory.aws.account, &inventory.aws.region).map_err(|error| failed(&error));
     }

@@ -2,6 +2,7 @@
 //!
 //! Everything returns text or writes to a given writer. Start with [`plan`]; [`style`] is what the rest paints with.
 
+pub mod backup;
 pub mod change;
 pub mod context;
 pub mod diag;
@@ -9,6 +10,7 @@ pub mod diff;
 pub mod drift;
 pub mod explain;
 pub mod json;
+pub mod json_backup;
 pub mod plan;
 pub mod progress;
 pub mod reachability;
@@ -20,3 +22,4 @@ pub mod style;
 mod tests;
 pub mod text;
 pub mod value;
+pub mod working;

@@ -44,6 +44,16 @@ fn a_broken_rule_is_a_refusal_and_no_failure() {
 }
 
 #[test]
+fn backups_that_nobody_declared_are_told_before_anything_is_connected() {
+    let mut desk = Desk::with_inventory(GOOD);
+    desk.case(64, &["backup", "list"]);
+    desk.case(64, &["backup", "verify", "--server", "db"]);
+    desk.case(64, &["backup", "now", "--type", "diff", "--follow"]);
+    desk.case(0, &["backup", "list", "--help"]);
+    desk.is_as_expected("backup-offline");
+}
+
+#[test]
 fn which_inventory_is_never_guessed() {
     let mut desk = Desk::empty();
     desk.case(64, &["validate"]);

@@ -1,0 +1,153 @@
+//! `seawall backup list`, `verify` and `now`: what there is, whether it is whole, and one more.
+
+use crate::base::diag::{Diagnostic, Diagnostics, Severity};
+use crate::cli::args::{BackupCommand, BackupType, DataArgs, OnlyArgs, ServerArgs};
+use crate::cli::exit::{Exit, Stop};
+use crate::cli::session::Session;
+use crate::cli::work::{Work, holder, nonce, store_failed};
+use crate::engine::lock;
+use crate::plan::backups::{Backups, Made, Verified};
+use crate::recovery::look::{Target, targets};
+use crate::recovery::now::Type;
+use crate::view::working::Working;
+
+/// `seawall backup …`.
+pub async fn backup(session: &mut Session, command: BackupCommand) -> Result<Exit, Stop> {
+    match command {
+        BackupCommand::List(server) => list(session, &server).await,
+        BackupCommand::Verify(server) => verify(session, &server).await,
+        BackupCommand::Now { server, kind, follow } => {
+            let kind = match kind {
+                BackupType::Full => Type::Full,
+                BackupType::Diff => Type::Differential,
+            };
+            now(session, &server, kind, follow).await
+        }
+    }
+}
+
+async fn list(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> {
+    let (work, targets) = begin(session, server).await?;
+    let mut all: Vec<Backups> = Vec::new();
+    for target in &targets {
+        let seen = target.look(&work.world, &mut |_| ()).await;
+        all.push(crate::recovery::judge::judge(&seen, &target.section));
+    }
+    session.show_backups(&work, &all)?;
+    Ok(if all.iter().any(|known| !known.unseen.is_empty()) {
+        Exit::Failed
+    } else if all.iter().any(|known| !known.findings.is_empty()) {
+        Exit::Differences
+    } else {
+        Exit::Done
+    })
+}
+
+async fn verify(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> {
+    let (work, targets) = begin(session, server).await?;
+    let mut all: Vec<Verified> = Vec::new();
+    for target in &targets {
+        let working = Working::new(session.progress_mode());
+        all.push(target.prove(&work.world, &|what| working.say(what)).await);
+    }
+    session.show_verified(&work, &all)?;
+    let is_error = |finding: &Diagnostic| finding.severity == Severity::Error;
+    Ok(if all.iter().any(|proof| proof.backups.findings.iter().any(is_error)) {
+        Exit::Refused
+    } else if all.iter().any(|proof| !proof.backups.unseen.is_empty()) {
+        Exit::Failed
+    } else {
+        Exit::Done
+    })
+}
+
+async fn now(session: &mut Session, server: &ServerArgs, kind: Type, follow: bool) -> Result<Exit, Stop> {
+    let (work, targets) = begin(session, server).await?;
+    let [target] = targets.as_slice() else {
+        let names: Vec<&str> = targets.iter().map(|target| target.server.as_str()).collect();
+        let problem =
+            Diagnostic::error("which-server", format!("{} servers have backups: {}", names.len(), names.join(", ")))
+                .hint("name one: --server NAME");
+        return Err(Stop::new(Exit::Usage, problem));
+    };
+    let made = if follow {
+        followed(session, &work, target).await?
+    } else {
+        Some(locked(session, &work, target, kind).await?)
+    };
+    match made {
+        Some(made) => session.show_made(&work, target.server.as_str(), &made)?,
+        None => session.say(format!("no backup runs on `{}`", target.server)),
+    }
+    Ok(Exit::Done)
+}
+
+async fn followed(session: &mut Session, work: &Work, target: &Target) -> Result<Option<Made>, Stop> {
+    let working = Working::new(session.progress_mode());
+    let say = |what: &str| working.say(what);
+    let made = tokio::select! {
+        made = target.follow(&work.world, &say) => made,
+        _ = tokio::signal::ctrl_c() => Err(left(target)),
+    };
+    made.map_err(stopped)
+}
+
+/// The environment's lock is held to the end: an apply that restarted PostgreSQL would end the backup.
+async fn locked(session: &mut Session, work: &Work, target: &Target, kind: Type) -> Result<Made, Stop> {
+    let stores = work.stores().await.map_err(|failure| store_failed(&failure))?;
+    let lock = lock::take(&stores.all(), &holder("backup now")).await.map_err(Stop::failed)?;
+    if let Some(note) = &lock.took_over {
+        session.say(format!("note: {note}"));
+    }
+    let working = Working::new(session.progress_mode());
+    let id = format!("backup-{}", nonce());
+    let say = |what: &str| working.say(what);
+    let made = tokio::select! {
+        made = target.backup_now(&work.world, kind, &id, &say) => made,
+        _ = tokio::signal::ctrl_c() => Err(left(target)),
+    };
+    drop(working);
+    if let Err(failure) = lock::release(&stores.all(), lock).await {
+        session.say(format!("warning: the lock could not be given back: {failure}"));
+    }
+    made.map_err(stopped)
+}
+
+fn left(target: &Target) -> Diagnostic {
+    Diagnostic::error("interrupted", "this run was interrupted")
+        .note(format!("a backup that was started goes on on `{}`", target.server))
+        .hint("follow it with: seawall backup now --follow")
+}
+
+fn stopped(problem: Diagnostic) -> Stop {
+    let exit = if problem.code == "interrupted" { Exit::Interrupted } else { Exit::Failed };
+    Stop::new(exit, problem)
+}
+
+/// Connects, and finds the servers with backups.
+async fn begin(session: &mut Session, args: &ServerArgs) -> Result<(Work, Vec<Target>), Stop> {
+    // A mistake is told before anything is connected.
+    let (loaded, resolved) = session.resolve()?;
+    let all = chosen(targets(&loaded.inventory, &resolved.servers), args)?;
+    let work = Work::begin(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
+    Ok((work, all))
+}
+
+fn chosen(mut all: Vec<Target>, args: &ServerArgs) -> Result<Vec<Target>, Stop> {
+    let names: Vec<String> = all.iter().map(|target| target.server.clone()).collect();
+    if let Some(name) = &args.server {
+        all.retain(|target| target.server == *name);
+    }
+    if !all.is_empty() {
+        return Ok(all);
+    }
+    let problem = match &args.server {
+        Some(name) if !names.is_empty() => {
+            Diagnostic::error("no-backups-declared", format!("`{name}` is no server with a `backup` section"))
+                .hint(format!("these have one: {}", names.join(", ")))
+        }
+        _ => Diagnostic::error("no-backups-declared", "no server of the inventory has a `backup` section")
+            .hint("`seawall explain pgbackrest.repo` shows one"),
+    };
+    Err(Stop::new(Exit::Usage, Diagnostics::from(problem)))
+}

@@ -1,0 +1,171 @@
+//! Asks about a server's backups: pgBackRest and PostgreSQL on the server, and the bucket with the operator's own
+//! credentials. Changes nothing.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::engine::refresh::endpoint;
+use crate::engine::resolve::ServerRef;
+use crate::inventory::sections::Inventory;
+use crate::inventory::sections::database::Backup as Section;
+use crate::kinds::postgres::{self, Cluster};
+use crate::plan::backups::Archiving;
+use crate::plan::host::Endpoint;
+use crate::plan::probe::{CloudProbe, HostProbe, Probe};
+use crate::reach::Ask as _;
+use crate::reach::ssh::command::CommandEnd;
+use crate::reach::world::World;
+use crate::recovery::dumps;
+use crate::recovery::info::{self, Stanza};
+use crate::recovery::judge::{Seen, prefix};
+
+/// For `pgbackrest info`: a second usually. With a repository that does not answer it tries for minutes, which nobody
+/// waits for.
+const INFO_LIMIT_S: u32 = 60;
+/// For a program to be killed on the server after its limit, and for the way there.
+const MARGIN: Duration = Duration::from_secs(30);
+/// What `timeout` exits with.
+const TIMED_OUT: i32 = 124;
+/// What a shell exits with where there is no such program.
+const NO_PROGRAM: i32 = 127;
+
+/// A server of the inventory with backups.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub server: String,
+    pub reference: ServerRef,
+    pub section: Section,
+    /// The bucket's name in S3.
+    pub bucket: String,
+    /// PostgreSQL's major version.
+    pub version: u16,
+}
+
+/// The servers of an inventory that have backups.
+pub fn targets(inventory: &Inventory, servers: &std::collections::BTreeMap<String, ServerRef>) -> Vec<Target> {
+    let mut found = Vec::new();
+    for (name, server) in &inventory.servers {
+        let (Some(section), Some(reference)) = (&server.backup, servers.get(name.as_str())) else { continue };
+        // `check` refuses a name that is no bucket of the inventory.
+        let Some(bucket) = inventory.buckets.get(&section.bucket) else { continue };
+        found.push(Target {
+            server: name.to_string(),
+            reference: reference.clone(),
+            section: section.clone(),
+            bucket: bucket.name.clone(),
+            version: server.postgres.clone().unwrap_or_default().version,
+        });
+    }
+    found
+}
+
+impl Target {
+    pub fn stanza(&self) -> &str {
+        self.section.stanza.as_str()
+    }
+
+    /// Where the server is logged in to.
+    pub async fn endpoint(&self, world: &World) -> Result<Endpoint, String> {
+        let answer = world.cloud(&CloudProbe::Instance { name: self.reference.instance.clone() }).await;
+        endpoint(&self.server, &self.reference, &answer).map_err(|why| why.to_string())
+    }
+
+    /// A command of pgBackRest's as the user who may read its secrets, with its limit on the server: a lost connection
+    /// leaves nothing behind.
+    pub fn pgbackrest(&self, limit_s: u32, words: &[&str]) -> Vec<String> {
+        let limit = limit_s.to_string();
+        let stanza = format!("--stanza={}", self.stanza());
+        let mut argv =
+            vec!["runuser", "-u", "postgres", "--", "timeout", "--kill-after=10", &limit, "pgbackrest", &stanza];
+        argv.extend(words);
+        argv.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Runs a command of pgBackRest's and gives its lines.
+    pub async fn run(
+        &self,
+        world: &World,
+        at: &Endpoint,
+        limit_s: u32,
+        words: &[&str],
+        on_line: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<CommandEnd, String> {
+        let argv = self.pgbackrest(limit_s, words);
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let limit = Duration::from_secs(u64::from(limit_s)) + MARGIN;
+        let end = world.ssh.command(at, &argv, limit, on_line).await.map_err(|error| error.to_string())?;
+        match end.status {
+            TIMED_OUT => Err(format!(
+                "pgBackRest did not end within {limit_s} s: the repository does not answer `{}`",
+                self.server
+            )),
+            NO_PROGRAM => Err(format!("pgBackRest is not installed on `{}`", self.server)),
+            _ => Ok(end),
+        }
+    }
+
+    /// Everything that can be seen without changing anything, at the same time.
+    pub async fn look(&self, world: &World, on_objects: &mut (dyn FnMut(usize) + Send)) -> Seen {
+        let (at, prefix) = (self.endpoint(world).await, prefix(self.stanza()));
+        let info = async { self.info(world, at.as_ref().map_err(Clone::clone)?).await };
+        let archiving = async { self.archiving(world, at.as_ref().map_err(Clone::clone)?).await };
+        let objects = world.aws.list_objects(&self.bucket, &prefix, on_objects);
+        let dumps = async {
+            if self.section.dumps.is_none() {
+                return Ok(None);
+            }
+            world.aws.list_objects(&self.bucket, &dumps::prefix(self.stanza()), &mut |_| {}).await
+        };
+        let (info, archiving, objects, dumps) = futures::join!(info, archiving, objects, dumps);
+        Seen {
+            server: self.server.clone(),
+            stanza: self.stanza().to_owned(),
+            bucket: self.bucket.clone(),
+            now: Timestamp::now().as_second(),
+            info,
+            objects: objects.map_err(|why| why.to_string()),
+            dumps: dumps.map_err(|why| why.to_string()),
+            archiving,
+        }
+    }
+
+    /// What pgBackRest says of the stanza.
+    pub async fn info(&self, world: &World, at: &Endpoint) -> Result<Stanza, String> {
+        let mut said = Vec::new();
+        let words = ["info", "--output=json", "--log-level-stderr=off", "--log-level-console=off"];
+        let end = self.run(world, at, INFO_LIMIT_S, &words, &mut |line| said.extend_from_slice(line)).await?;
+        info::read(&said, self.stanza()).map_err(|why| match end.stderr.lines().next() {
+            Some(line) if said.is_empty() => line.to_owned(),
+            _ => why,
+        })
+    }
+
+    async fn archiving(&self, world: &World, at: &Endpoint) -> Result<Option<Archiving>, String> {
+        let cluster = Cluster { version: self.version };
+        let query = postgres::query(postgres::MAINTENANCE, ARCHIVING);
+        let probes: Vec<HostProbe> = [cluster.probe(), postgres::ask(&query)].into_iter().filter_map(host).collect();
+        let answers = world.host(at, &probes).await;
+        let told = cluster.answer::<Archiving>(&self.server, &answers, &query).map_err(|why| why.to_string())?;
+        Ok(told.said())
+    }
+}
+
+fn host(probe: Probe) -> Option<HostProbe> {
+    match probe {
+        Probe::Host(probe) => Some(probe),
+        Probe::Cloud(_) | Probe::OnServer { .. } | Probe::Secret(_) => None,
+    }
+}
+
+/// One row about archiving. `pg_ls_archive_statusdir` is of PostgreSQL 12 and newer.
+const ARCHIVING: &str = "SELECT json_build_object(\
+    'mode', current_setting('archive_mode'), 'command', current_setting('archive_command'), \
+    'archived_count', a.archived_count, 'last_archived', a.last_archived_wal, \
+    'last_archived_at', extract(epoch FROM a.last_archived_time)::bigint, \
+    'failed_count', a.failed_count, 'last_failed', a.last_failed_wal, \
+    'last_failed_at', extract(epoch FROM a.last_failed_time)::bigint, \
+    'ready', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'), \
+    'current', CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_lsn()) END, \
+    'segment_bytes', (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'), \
+    'system_id', (SELECT system_identifier::text FROM pg_control_system())) FROM pg_stat_archiver a";
