@@ -41,7 +41,7 @@ async fn faults_are_met_once() {
     let gaps = Gaps::open(folder.path().join("gaps.json")).expect("gaps");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-    tokio::spawn(Front::new(service, gaps, ACCOUNT, None).serve(listener, None, Door::Loopback));
+    tokio::spawn(Front::new(service, gaps, ACCOUNT, None, None).serve(listener, None, Door::Loopback));
     let inject = |operation: &str, kind| {
         let operation = operation.to_owned();
         faults.add(Fault { service: "lightsail".to_owned(), operation, times: 1, kind });

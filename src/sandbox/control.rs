@@ -1,7 +1,6 @@
 //! The lab's own door: confirms a subscription, injects a fault. Not a part of AWS, and only on this computer.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request, header};
@@ -10,13 +9,10 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::sandbox::lab::Lab;
-use crate::sandbox::tls::CA_FILE;
+use crate::sandbox::tls;
 
 /// The daemon is on this computer and answers at once.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -29,18 +25,9 @@ pub async fn post(lab: &Lab, path: &str, body: &str) -> io::Result<(u16, String)
 }
 
 async fn send(lab: &Lab, path: &str, body: &str) -> io::Result<(u16, String)> {
-    let mut roots = RootCertStore::empty();
-    let ca = CertificateDer::from_pem_file(lab.folder.join(CA_FILE)).map_err(io::Error::other)?;
-    roots.add(ca).map_err(io::Error::other)?;
-    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
     let stream = TcpStream::connect(("127.0.0.1", lab.running.port)).await?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    let stream = tls::connector(&lab.folder)?.connect(name, stream).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let connection = tokio::spawn(connection);
     let request = Request::builder()

@@ -90,7 +90,8 @@ async fn serve(folder: &Path) -> io::Result<()> {
     };
     let lightsail = Lightsail::open(setup, behind, Arc::new(Faults::default()))?;
     let gaps = Gaps::open(folder.join("gaps.json"))?;
-    let front = Front::new(lightsail, gaps, &settings.account, emulator.as_ref().map(|e| e.address));
+    let acme = real.as_ref().map(|real| real.acme(folder));
+    let front = Front::new(lightsail, gaps, &settings.account, emulator.as_ref().map(|e| e.address), acme);
     // The port of before, where it is free: what was configured against it still works after a restart.
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))
         .or_else(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
@@ -118,6 +119,9 @@ async fn serve(folder: &Path) -> io::Result<()> {
     };
     if let Some(emulator) = &mut emulator {
         emulator.stop().await;
+    }
+    if let Some(acme) = &front.acme {
+        acme.stop().await;
     }
     if let Some(real) = &real {
         real.shutdown().await.map_err(io::Error::other)?;

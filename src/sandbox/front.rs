@@ -4,8 +4,9 @@
 //! lab's own and need no signature: who reaches the loopback port owns the lab. Hosts come in by the gateway, where
 //! there are no such paths.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use crate::sandbox::acme::Acme;
 use crate::sandbox::faults::{Fault, FaultKind, Faults};
 use crate::sandbox::gaps::{Form, Gaps, decode, form};
 use crate::sandbox::lightsail::api::{Lightsail, Scope};
@@ -49,17 +51,26 @@ pub struct Front {
     access_key: String,
     /// Where the emulator listens; without one only Lightsail is answered.
     emulator: Option<SocketAddr>,
+    /// Let's Encrypt's stand-in, where there are machines.
+    pub acme: Option<Acme>,
     client: Client<HttpConnector, Body>,
 }
 
 impl Front {
-    pub fn new(lightsail: Arc<Lightsail>, gaps: Gaps, access_key: &str, emulator: Option<SocketAddr>) -> Arc<Self> {
+    pub fn new(
+        lightsail: Arc<Lightsail>,
+        gaps: Gaps,
+        access_key: &str,
+        emulator: Option<SocketAddr>,
+        acme: Option<Acme>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             faults: Arc::clone(&lightsail.faults),
             lightsail,
             gaps,
             access_key: access_key.to_owned(),
             emulator,
+            acme,
             client: Client::builder(TokioExecutor::new()).build_http(),
         })
     }
@@ -106,6 +117,9 @@ impl Front {
         if door == Door::Loopback && request.uri().path().starts_with("/_sandbox/") {
             return self.control(request).await;
         }
+        if let Some(acme) = self.acme.as_ref().filter(|_| Acme::is_asked(&request)) {
+            return acme.answer(request.map(Body::new), &self.addresses()).await;
+        }
         let Some(scope) = scope(&request) else {
             return xml_error("", 403, "MissingAuthenticationToken", "Request is missing Authentication Token");
         };
@@ -133,6 +147,13 @@ impl Front {
                 None => self.proxy(request.map(Body::new)).await,
             },
         }
+    }
+
+    /// Where instances are, by name.
+    fn addresses(&self) -> BTreeMap<String, Ipv4Addr> {
+        let state = self.lightsail.snapshot();
+        let instances = state.instances.into_values();
+        instances.filter_map(|i| Some((i.common.name, i.v4?.parse().ok()?))).collect()
     }
 
     /// A small call, read whole: Query, or CBOR for CloudWatch.
@@ -211,6 +232,13 @@ impl Front {
                 let endpoint = request.get("endpoint").and_then(serde_json::Value::as_str).unwrap_or_default();
                 json_answer(200, &json!({ "confirmed": self.gaps.confirm(endpoint) }))
             }
+            (&Method::POST, "/_sandbox/names") => match serde_json::from_slice(&body) {
+                Ok(names) => {
+                    self.acme.iter().for_each(|acme| acme.learn(BTreeMap::clone(&names)));
+                    json_answer(200, &json!({}))
+                }
+                Err(error) => json_answer(400, &json!({ "error": error.to_string() })),
+            },
             (&Method::GET, "/_sandbox/status") => {
                 let state = self.lightsail.snapshot();
                 let instances = state.instances.values().map(|i| json!({"name": i.common.name, "state": i.state}));

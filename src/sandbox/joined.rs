@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use crate::sandbox::acme::{self, Acme};
 use crate::sandbox::lightsail::machine::{HostKey, Later, Machine, MachineFault, Machines as Behind, Order, PortRule};
 use crate::sandbox::machines::{HostState, Machines, Protocol, Running, Spec};
 use crate::sandbox::machines::{Options, PortRule as Rule};
@@ -52,7 +53,13 @@ impl RealMachines {
         let services = ["s3", "lightsail", "iam", "sts", "sns", "monitoring"];
         let mut names: Vec<String> = services.iter().map(|s| format!("{s}.{}.amazonaws.com", lab.region)).collect();
         names.extend(["iam.amazonaws.com".to_owned(), "sts.amazonaws.com".to_owned()]);
+        names.extend(acme::NAMES.map(str::to_owned));
         Ok(Self { machines, operator_key: lab.operator_key, ca_pem: lab.ca_pem, names, creating: Mutex::default() })
+    }
+
+    /// Let's Encrypt's stand-in for these machines.
+    pub fn acme(&self, lab: &Path) -> Acme {
+        Acme::new(lab, self.machines.clone())
     }
 
     /// A listener where hosts look for AWS.

@@ -1,5 +1,6 @@
 //! The local cloud: a Lightsail API of our own, an emulator for the rest, and real Debian machines behind it.
 
+pub mod acme;
 pub mod control;
 pub mod daemon;
 pub mod emulator;

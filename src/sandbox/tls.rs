@@ -8,13 +8,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::sandbox::acme;
 use crate::sandbox::lightsail::catalog::REGIONS;
 use crate::sandbox::process::write_private;
 
@@ -40,12 +43,13 @@ fn names(more: &[String]) -> Vec<String> {
         names.push(format!("*.s3.{region}.amazonaws.com"));
         names.push(format!("*.{region}.amazonaws.com"));
     }
+    names.extend(acme::NAMES.map(str::to_owned));
     names.extend_from_slice(more);
     names
 }
 
-/// Makes or reads the authority in `folder` and returns what ends TLS for its names and `more` of them.
-pub fn acceptor(folder: &Path, more: &[String]) -> io::Result<TlsAcceptor> {
+/// Makes or reads the authority in `folder`.
+fn issuer(folder: &Path) -> io::Result<Issuer<'static, KeyPair>> {
     let params = authority().map_err(io::Error::other)?;
     let key_file = folder.join(CA_KEY_FILE);
     let key = if folder.join(CA_FILE).exists() && key_file.exists() {
@@ -57,16 +61,32 @@ pub fn acceptor(folder: &Path, more: &[String]) -> io::Result<TlsAcceptor> {
         fs_err::write(folder.join(CA_FILE), certificate.pem())?;
         key
     };
-    let issuer = Issuer::new(params, key);
-    let mut server = CertificateParams::new(names(more)).map_err(io::Error::other)?;
+    Ok(Issuer::new(params, key))
+}
+
+/// A new certificate of the authority in `folder`, and its key.
+fn signed(folder: &Path, names: Vec<String>) -> io::Result<(Certificate, KeyPair)> {
+    let mut server = CertificateParams::new(names).map_err(io::Error::other)?;
     server.distinguished_name = rcgen::DistinguishedName::new();
     server.distinguished_name.push(DnType::CommonName, "Seawall sandbox");
     server.use_authority_key_identifier_extension = true;
     server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let server_key = KeyPair::generate().map_err(io::Error::other)?;
-    let certificate = server.signed_by(&server_key, &issuer).map_err(io::Error::other)?;
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server_key.serialize_der()));
+    let key = KeyPair::generate().map_err(io::Error::other)?;
+    let certificate = server.signed_by(&key, &issuer(folder)?).map_err(io::Error::other)?;
+    Ok((certificate, key))
+}
+
+/// A certificate and its key as PEM, for a program of the lab's own.
+pub fn pair(folder: &Path, names: &[String]) -> io::Result<(String, String)> {
+    let (certificate, key) = signed(folder, names.to_vec())?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// What ends TLS for the front's names and `more` of them.
+pub fn acceptor(folder: &Path, more: &[String]) -> io::Result<TlsAcceptor> {
+    let (certificate, key) = signed(folder, names(more))?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
@@ -75,4 +95,17 @@ pub fn acceptor(folder: &Path, more: &[String]) -> io::Result<TlsAcceptor> {
         .map_err(io::Error::other)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// What begins TLS with who has a certificate of the authority in `folder`.
+pub fn connector(folder: &Path) -> io::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(folder.join(CA_FILE)).map_err(io::Error::other)?;
+    roots.add(ca).map_err(io::Error::other)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
 }

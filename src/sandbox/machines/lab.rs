@@ -33,6 +33,7 @@ use crate::sandbox::machines::host::Life;
 use crate::sandbox::machines::host::Phase;
 use crate::sandbox::machines::host::Supervisor;
 use crate::sandbox::machines::image::Image;
+use crate::sandbox::machines::net;
 use crate::sandbox::machines::net::FIRST_HOST;
 use crate::sandbox::machines::net::LAST_HOST;
 use crate::sandbox::machines::net::LabNet;
@@ -203,6 +204,11 @@ impl Machines {
     pub fn listen(&self, port: u16) -> Result<TcpListener, MachineError> {
         let listener = self.lab.net.listen(SocketAddr::from((self.gateway(), port)))?;
         TcpListener::from_std(listener).map_err(MachineError::io("a listener in the lab"))
+    }
+
+    /// Opens a TCP connection to an address of the lab that this computer has no route to.
+    pub fn connect(&self, to: SocketAddr) -> std::io::Result<std::net::TcpStream> {
+        net::connect(self.lab.net.holder, to)
     }
 
     /// Makes a host, opens `ports` and waits until its sshd answers. Goes on when the caller no longer waits for it, so

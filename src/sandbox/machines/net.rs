@@ -11,8 +11,10 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use nix::sched::CloneFlags;
 use nix::sched::setns;
@@ -29,6 +31,8 @@ const UPLINK: &str = "up0";
 const GATEWAY_LINK: &str = "fe80::1";
 /// The last part of this computer's own address in a lab.
 const OWN: u8 = 254;
+/// Everything in a lab is on this computer and answers or refuses at once.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// The range that hosts and static IPs take their last part from.
 pub(super) const FIRST_HOST: u8 = 10;
 pub(super) const LAST_HOST: u8 = 250;
@@ -180,6 +184,15 @@ impl LabNet {
         });
         bound.map_err(MachineError::io(format!("cannot listen on {address} in the lab")))
     }
+}
+
+/// Opens a TCP connection that begins in the network namespace of a lab.
+pub(super) fn connect(holder: u32, to: SocketAddr) -> io::Result<TcpStream> {
+    in_net(holder, move || {
+        let stream = TcpStream::connect_timeout(&to, CONNECT_LIMIT)?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    })
 }
 
 /// The lab's end of a host's veth, and the name of its firewall chain.
