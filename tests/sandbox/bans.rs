@@ -102,7 +102,8 @@ impl<'a> Caller<'a> {
 
     fn fails_to_log_in(&self, from: Option<&str>) {
         let key = self.key.to_str().expect("a path of this test");
-        let mut program = vec!["ssh", "-F", "/dev/null", "-i", key];
+        // A ban that comes in the middle of a login leaves it waiting for ever.
+        let mut program = vec!["timeout", "10", "ssh", "-F", "/dev/null", "-i", key];
         for option in [
             "IdentitiesOnly=yes",
             "IdentityAgent=none",

@@ -3,8 +3,16 @@
 #[path = "../support/rehearsal.rs"]
 mod rehearsal;
 
+mod access;
+mod backups;
 mod bans;
+mod certificate;
+mod containers;
+mod database;
+mod dumps;
 mod firewall;
+mod jobs;
 mod judges;
 mod lockout;
+mod roles;
 mod tamper;

@@ -67,7 +67,7 @@ async fn a_secret_is_in_its_file_and_nowhere_else() {
     let argv = vec!["printf".to_owned(), poison.clone()];
     let content = Content::WithSecrets {
         template: "pass = {{pass}}\n".to_owned(),
-        secrets: [("pass".to_owned(), SecretRef::Command { command: argv })].into(),
+        secrets: [("pass".to_owned(), SecretRef::Command { command: argv }.into())].into(),
     };
     let secret = HostStep::WriteFile { path: path.clone(), owner, group, mode, content, validate: None };
     let remove = HostStep::Run {

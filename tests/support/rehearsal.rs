@@ -13,6 +13,30 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// The project's own folder for images and emulators, shared by all rehearsals.
 const CACHE: &str = ".seawall/cache";
 
+/// The secrets that the worked example names.
+const SECRETS: [(&str, &str); 4] = [
+    ("SEAWALL_CIPHER_PASS", "a passphrase for rehearsals only"),
+    ("CHRONOS_APP_PASSWORD", "password of app"),
+    ("CHRONOS_READONLY_PASSWORD", "password of readonly"),
+    ("CHRONOS_MONITORING_PASSWORD", "password of monitoring"),
+];
+
+/// The worked example.
+fn example() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("inventories/chronos-prod.yaml");
+    std::fs::read_to_string(path).expect("the worked example")
+}
+
+/// The worked example without what is between its two lines about the database.
+fn without_database(example: &str) -> String {
+    let (before, rest) = example.split_once(DATABASE_BEGINS).expect("the example says where the database begins");
+    let (_, after) = rest.split_once(DATABASE_ENDS).expect("the example says where the database ends");
+    format!("{before}{after}")
+}
+
+const DATABASE_BEGINS: &str = "    # --- The database and its backups. ---\n";
+const DATABASE_ENDS: &str = "    # --- End of the database. ---\n";
+
 pub(crate) struct Rehearsal {
     folder: tempfile::TempDir,
     /// Held by the first of a test's rehearsals.
@@ -48,6 +72,13 @@ impl Rehearsal {
         Some(Self::set_up(Some(turn)))
     }
 
+    /// The same with the example's database and backups, which the others leave out: they cost each apply some 20 s.
+    pub(crate) fn begin_with_database(test: &str) -> Option<Self> {
+        let rehearsal = Self::begin(test)?;
+        rehearsal.write_inventory(&example());
+        Some(rehearsal)
+    }
+
     /// One more folder beside a first one, for tests of two labs at once.
     pub(crate) fn another() -> Self {
         Self::set_up(None)
@@ -62,9 +93,7 @@ impl Rehearsal {
         std::os::unix::fs::symlink(&cache, folder.path().join(CACHE)).expect("a link to the cache");
         std::fs::create_dir_all(folder.path().join("inventories")).expect("a folder for the inventory");
         let rehearsal = Self { folder, _turn: turn };
-        let example =
-            std::fs::read_to_string(project.join("inventories/chronos-prod.yaml")).expect("the worked example");
-        rehearsal.write_inventory(&example);
+        rehearsal.write_inventory(&without_database(&example()));
         rehearsal
     }
 
@@ -91,9 +120,20 @@ impl Rehearsal {
         self.write_inventory(&text.replacen(from, to, 1));
     }
 
+    /// A file that the inventory may name as a secret's place; it is relative to where commands run.
+    pub(crate) fn write_secret(&self, name: &str, value: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.path().join(name);
+        std::fs::write(&path, value).expect("a secret of this rehearsal is written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("only we may read it");
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
         command.args(args).current_dir(self.path()).stdin(Stdio::null()).env("NO_COLOR", "1").env("USER", "tester");
+        for (variable, secret) in SECRETS {
+            command.env(variable, secret);
+        }
         for variable in ["AWS_PROFILE", "AWS_ENDPOINT_URL", "SEAWALL_INVENTORY", "CLICOLOR_FORCE"] {
             command.env_remove(variable);
         }

@@ -1,0 +1,169 @@
+//! Logical dumps on a real server: made, encrypted in the bucket, restored into a new database, thinned out, and healed.
+
+use serde_json::{Value, json};
+
+use crate::rehearsal::{Ended, Rehearsal};
+
+const BUCKET: &str = "project-chronos-backups";
+const FOLDER: &str = "chronos/dumps/chronos_db/";
+/// A row that nobody may find in the bucket.
+const ROW: &str = "the engine of the difference";
+const PROGRAM: &str = "/usr/local/lib/seawall/dump";
+
+/// What may happen to the dumps on a server.
+const TAMPERINGS: [&str; 6] = [
+    "systemctl disable --now seawall-dump.timer",
+    "sed -i 's/^OnCalendar=.*/OnCalendar=monthly/' /etc/systemd/system/seawall-dump.timer; systemctl daemon-reload",
+    "sed -i 's/^run() {/run() { exit 0/' /usr/local/lib/seawall/dump",
+    "mkdir -p /etc/systemd/system/seawall-dump.service.d; \
+     printf '[Service]\\nExecStart=\\nExecStart=/bin/true\\n' >/etc/systemd/system/seawall-dump.service.d/x.conf; systemctl daemon-reload",
+    "rm /etc/systemd/system/seawall-dump.service",
+    "systemctl disable --now seawall-dump.timer; ln -sfn /dev/null /etc/systemd/system/seawall-dump.timer; systemctl daemon-reload",
+];
+
+fn sql(lab: &Rehearsal, database: &str, statement: &str) -> String {
+    let argv = ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-c"];
+    lab.on_server(&[argv.as_slice(), &[statement]].concat()).stdout.trim().to_owned()
+}
+
+/// Keys below the folder of the database, without the folder.
+fn keys(lab: &Rehearsal) -> Vec<String> {
+    let page = lab.aws("s3", "list_objects_v2", &json!({ "Bucket": BUCKET, "Prefix": FOLDER }));
+    let all = page["Contents"].as_array().cloned().unwrap_or_default();
+    all.iter().filter_map(|object| object["Key"].as_str()?.strip_prefix(FOLDER).map(str::to_owned)).collect()
+}
+
+/// Runs a command that may fail.
+fn attempt(lab: &Rehearsal, words: &[&str]) -> Ended {
+    lab.run(&[&["sandbox", "ssh", "db", "--", "sudo"], words].concat())
+}
+
+#[test]
+fn a_dump_is_made_encrypted_proven_restored_and_healed() {
+    let Some(lab) = Rehearsal::begin_with_database("a_dump_is_made") else { return };
+    let pass = "      cipher_pass: { env: SEAWALL_CIPHER_PASS, escrow: confirmed }\n";
+    lab.edit_inventory(pass, &format!("{pass}      dumps: {{}}\n"));
+    lab.expect(0, &["sandbox", "up"]);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let second = lab.expect(0, &["--sandbox", "plan"]);
+    assert!(second.stdout.contains("No changes"), "{}", second.stdout);
+    assert!(second.stdout.contains("nothing was dumped yet"), "{}", second.stdout);
+
+    sql(
+        &lab,
+        "chronos_db",
+        &format!("set role app; create table engines as select '{ROW}'::text as name from generate_series(1, 50)"),
+    );
+    lab.on_server(&["systemctl", "start", "seawall-dump.service"]);
+    let time = a_good_dump_is_in_the_bucket(&lab);
+    let plan = lab.expect(0, &["--sandbox", "plan"]);
+    assert!(!plan.stdout.contains("nothing was dumped yet"), "{}", plan.stdout);
+
+    let list = lab.expect(0, &["--sandbox", "--format", "json", "backup", "list"]).stdout;
+    let list: Value = serde_json::from_str(&list).expect("JSON on stdout");
+    let dumps = list["servers"][0]["dumps"].as_array().expect("dumps");
+    assert!(dumps.iter().any(|of| of["database"] == "chronos_db" && of["count"] == 1), "{list}");
+
+    it_comes_back_into_a_new_database(&lab, &time);
+    older_ones_are_thinned_out(&lab, &time);
+    a_failure_keeps_nothing_else_from_being_dumped(&lab);
+    for tampering in TAMPERINGS {
+        lab.on_server(&["bash", "-c", tampering]);
+        let drift = lab.expect(2, &["--sandbox", "drift"]);
+        assert!(drift.stdout.contains("postgres.dumps/db"), "{tampering}: {}", drift.stdout);
+        lab.expect(0, &["--sandbox", "apply", "--yes"]);
+        let healed = lab.expect(0, &["--sandbox", "plan"]);
+        assert!(healed.stdout.contains("No changes"), "{tampering}: {}", healed.stdout);
+    }
+}
+
+/// Gives back its time.
+fn a_good_dump_is_in_the_bucket(lab: &Rehearsal) -> String {
+    let keys = keys(lab);
+    let [dump, sum] = keys.as_slice() else { panic!("a dump and its checksum: {keys:?}") };
+    assert_eq!(*sum, format!("{dump}.sha256"));
+    // As somebody would who has the bucket and the passphrase, and not Seawall.
+    let check = format!(
+        r#"set -e
+value() {{ sed -n "s/^$1=//p" /etc/pgbackrest/conf.d/key.conf; }}
+export RCLONE_CONFIG_X_TYPE=s3 RCLONE_CONFIG_X_PROVIDER=Other RCLONE_CONFIG_X_FORCE_PATH_STYLE=true RCLONE_CONFIG_X_REGION=ca-central-1
+export RCLONE_CONFIG_X_ENDPOINT=https://s3.ca-central-1.amazonaws.com RCLONE_CONFIG_X_ACCESS_KEY_ID=$(value repo1-s3-key)
+export RCLONE_CONFIG_X_SECRET_ACCESS_KEY=$(value repo1-s3-key-secret)
+rm -rf /tmp/seen && mkdir /tmp/seen && cd /tmp/seen
+rclone --config '' copy "X:{BUCKET}/{FOLDER}" .
+sha256sum -c -- *.sha256
+openssl enc -d -aes-256-cbc -pbkdf2 -pass file:/etc/seawall/backup.pass -in {dump} -out plain
+grep -q '{ROW}' {dump} && echo READABLE
+pg_restore -f - plain | grep -c '{ROW}'"#
+    );
+    let seen = lab.on_server(&["bash", "-c", &check]).stdout;
+    assert!(seen.contains(&format!("{dump}: OK")) && seen.trim().ends_with("50"), "{seen}");
+    assert!(!seen.contains("READABLE"), "{seen}");
+    let left = lab.on_server(&["sh", "-c", "ls -A /var/lib/postgresql/seawall-dumps 2>/dev/null | wc -l"]);
+    assert_eq!(left.stdout.trim(), "0", "nothing readable stays on the disk");
+    let time = dump.strip_suffix(".dump.enc").expect("a dump").to_owned();
+    let listed = lab.on_server(&[PROGRAM, "list"]).stdout;
+    assert!(listed.contains(&format!("chronos_db {time} ")) && listed.contains(".globals"), "{listed}");
+    time
+}
+
+fn it_comes_back_into_a_new_database(lab: &Rehearsal, time: &str) {
+    sql(lab, "chronos_db", "drop table engines");
+    let copy = lab.on_server(&[PROGRAM, "restore", "chronos_db", time]).stdout.trim().to_owned();
+    assert_eq!(copy, format!("chronos_db_restored_{time}"));
+    assert_eq!(sql(lab, &copy, &format!("select count(*) from engines where name = '{ROW}'")), "50");
+    assert_eq!(sql(lab, "chronos_db", "select to_regclass('engines') is null"), "t", "the original is as it was");
+    let like =
+        "select count(distinct (encoding, datcollate, datctype)) from pg_database where datname like 'chronos_db%'";
+    assert_eq!(sql(lab, "postgres", like), "1");
+    // Never over one that is there.
+    let again = attempt(lab, &[PROGRAM, "restore", "chronos_db", time]);
+    assert_ne!(again.code, 0);
+    assert!(again.stderr.contains("is there already"), "{}", again.stderr);
+    assert_eq!(sql(lab, &copy, "select count(*) from engines"), "50");
+    let roles = lab.on_server(&[PROGRAM, "globals", time]).stdout;
+    assert!(roles.contains("CREATE ROLE app") && !roles.contains("SCRAM-SHA-256"), "{roles}");
+    sql(lab, "postgres", &format!("drop database \"{copy}\""));
+}
+
+fn older_ones_are_thinned_out(lab: &Rehearsal, time: &str) {
+    let put =
+        |name: &str| drop(lab.aws("s3", "put_object", &json!({ "Bucket": BUCKET, "Key": format!("{FOLDER}{name}") })));
+    // Two of one day long ago, one without its checksum, and something of somebody else's.
+    for name in [
+        "20240101T010000Z.dump.enc",
+        "20240101T010000Z.dump.enc.sha256",
+        "20240101T020000Z.dump.enc",
+        "20240101T020000Z.dump.enc.sha256",
+        "20240301T010000Z.dump.enc",
+        "notes.txt",
+    ] {
+        put(name);
+    }
+    lab.on_server(&["systemctl", "start", "seawall-dump.service"]);
+    let keys = keys(lab);
+    let has = |name: &str| keys.iter().any(|key| key == name);
+    assert!(!has("20240101T010000Z.dump.enc") && !has("20240101T010000Z.dump.enc.sha256"), "{keys:?}");
+    assert!(has("20240101T020000Z.dump.enc") && has("20240101T020000Z.dump.enc.sha256"), "{keys:?}");
+    assert!(!has("20240301T010000Z.dump.enc") && has("notes.txt"), "{keys:?}");
+    // Of today, only the newest.
+    assert!(!has(&format!("{time}.dump.enc")), "{keys:?}");
+    assert_eq!(keys.len(), 5, "{keys:?}");
+}
+
+fn a_failure_keeps_nothing_else_from_being_dumped(lab: &Rehearsal) {
+    let before = keys(lab);
+    let globals = || {
+        lab.on_server(&[PROGRAM, "list"]).stdout.lines().find(|line| line.starts_with(".globals")).map(str::to_owned)
+    };
+    let roles = globals();
+    sql(lab, "postgres", "alter database chronos_db rename to elsewhere");
+    let run = attempt(lab, &["systemctl", "start", "seawall-dump.service"]);
+    assert_ne!(run.code, 0);
+    sql(lab, "postgres", "alter database elsewhere rename to chronos_db");
+    assert_eq!(keys(lab), before, "nothing of it was sent, and nothing thinned out");
+    assert_ne!(globals(), roles, "the roles were dumped all the same");
+    let plan = lab.expect(0, &["--sandbox", "plan"]);
+    assert!(plan.stdout.contains("the last run of seawall-dump.service failed"), "{}", plan.stdout);
+    lab.on_server(&["systemctl", "start", "seawall-dump.service"]);
+}
