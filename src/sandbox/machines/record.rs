@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 
 use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
@@ -48,11 +50,22 @@ pub(super) fn folder(state: &Path) -> Result<PathBuf, MachineError> {
     Ok(path)
 }
 
+/// A lab that was killed holds its folder until the last of its processes is gone: on a busy machine a second.
+const DYING: Duration = Duration::from_secs(3);
+const DYING_LOOK: Duration = Duration::from_millis(50);
+
 pub(super) fn lock_folder(state: &Path) -> Result<Flock<std::fs::File>, MachineError> {
     let path = state.join("lab.lock");
-    let file = std::fs::File::create(&path).map_err(MachineError::at(&path))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| MachineError::bad(format!("another lab runs in `{}`", state.display())))
+    let mut file = std::fs::File::create(&path).map_err(MachineError::at(&path))?;
+    let limit = Instant::now() + DYING;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(held),
+            Err((back, _)) if Instant::now() < limit => file = back,
+            Err(_) => return Err(MachineError::bad(format!("another lab runs in `{}`", state.display()))),
+        }
+        std::thread::sleep(DYING_LOOK);
+    }
 }
 
 /// Control groups are the computer's, so the name says which folder they belong to.
