@@ -130,26 +130,15 @@ pub(crate) fn query(database: &str, sql: &str) -> Vec<String> {
         "dbname={database} connect_timeout=5 application_name=seawall \
          options='-c default_transaction_read_only=on -c statement_timeout=8s -c lock_timeout=2s -c client_min_messages=error -c search_path=pg_catalog'"
     );
-    [
-        "runuser",
-        "-u",
-        "postgres",
-        "--",
-        "psql",
-        "-h",
-        SOCKETS,
-        "-p",
-        &PORT.to_string(),
-        "-XAtq",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-d",
-        &session,
-        "-c",
-        sql,
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    psql("-XAtq", &session, ["-c", sql])
+}
+
+/// psql as user postgres at the cluster's socket, without anybody's `.psqlrc`. An error ends it.
+fn psql(flags: &str, session: &str, what: [&str; 2]) -> Vec<String> {
+    let port = PORT.to_string();
+    let start = ["runuser", "-u", "postgres", "--", "psql", "-h", SOCKETS, "-p", &port, flags];
+    let rest = ["-v", "ON_ERROR_STOP=1", "-d", session];
+    start.iter().chain(&rest).chain(&what).map(|&word| word.to_owned()).collect()
 }
 
 /// The probe of a [`query`].
@@ -180,26 +169,7 @@ fn run(database: &str, statements: Content, together: bool, what: impl Into<Stri
     let session = format!(
         "dbname={database} connect_timeout=10 application_name=seawall options='-c lock_timeout={LOCK_TIMEOUT} -c search_path=pg_catalog'"
     );
-    let mut argv: Vec<String> = [
-        "runuser",
-        "-u",
-        "postgres",
-        "--",
-        "psql",
-        "-h",
-        SOCKETS,
-        "-p",
-        &PORT.to_string(),
-        "-Xq",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-d",
-        &session,
-        "-f",
-        "-",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    let mut argv = psql("-Xq", &session, ["-f", "-"]);
     if matches!(stdin, Content::WithSecrets { .. }) {
         // An error would quote the statement it stands in.
         argv.extend(["-v", "VERBOSITY=terse"].map(str::to_owned));
