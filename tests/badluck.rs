@@ -2,16 +2,13 @@
 //!
 //! The real binary against the sandbox, so root is needed; without it every test says so and counts as skipped.
 
-#[path = "support/rehearsal.rs"]
-mod rehearsal;
-
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use crate::support::rehearsal::{Ended, Rehearsal, shell_word};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rehearsal::{Ended, Rehearsal, shell_word};
 use serde_json::{Value, json};
 
 /// How long a condition may take to come true.

@@ -3,14 +3,11 @@
 //! `SEAWALL_UPDATE=1` writes the `expect` blocks that differ anew; read the difference before committing it.
 
 #[allow(dead_code, reason = "the laws use the rest")]
-#[path = "support/cases.rs"]
-mod cases;
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cases::{Case, Expect};
+use crate::support::case::{self, Case, Expect};
 use seawall::kinds::KINDS;
 use seawall::kinds::table::Entry;
 
@@ -18,10 +15,10 @@ use seawall::kinds::table::Entry;
 fn every_case_comes_out_as_expected() {
     let update = std::env::var_os("SEAWALL_UPDATE").is_some();
     let mut problems = Vec::new();
-    for (kind, cases) in cases::all() {
+    for (kind, cases) in case::all() {
         let outcomes: Vec<Expect> = cases.iter().map(|case| case.outcome(kind).0).collect();
         if update && cases.iter().zip(&outcomes).any(|(case, outcome)| case.expect != *outcome) {
-            rewrite(&cases::path(kind), &cases, &outcomes);
+            rewrite(&case::path(kind), &cases, &outcomes);
             continue;
         }
         problems.extend(cases.iter().zip(&outcomes).filter_map(|(case, outcome)| differs(kind, case, outcome)));
@@ -42,7 +39,7 @@ fn differs(kind: &Entry, case: &Case, outcome: &Expect) -> Option<String> {
 #[test]
 fn every_kind_has_the_cases_that_it_can_have() {
     let mut problems = Vec::new();
-    for (kind, cases) in cases::all() {
+    for (kind, cases) in case::all() {
         let source =
             Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/kinds/{}.rs", kind.name.replace('.', "_")));
         let source = std::fs::read_to_string(source).expect("a kind has its file");
@@ -74,7 +71,7 @@ fn every_kind_has_the_cases_that_it_can_have() {
 #[test]
 fn every_case_answers_what_its_kind_asks() {
     let mut problems = Vec::new();
-    for (kind, cases) in cases::all() {
+    for (kind, cases) in case::all() {
         for case in cases.iter().filter(|case| case.unseen.is_none()) {
             let (open, idle) = (case.unanswered(kind), case.unasked(kind));
             if !open.is_empty() || !idle.is_empty() {
@@ -89,7 +86,7 @@ fn every_case_answers_what_its_kind_asks() {
 fn rewrite(path: &Path, cases: &[Case], outcomes: &[Expect]) {
     let text = std::fs::read_to_string(path).expect("the cases were read from this file");
     let text = rewritten(&text, cases, outcomes);
-    assert_eq!(cases::parse("rewritten", &text).len(), cases.len(), "{}: rewriting lost a case", path.display());
+    assert_eq!(case::parse("rewritten", &text).len(), cases.len(), "{}: rewriting lost a case", path.display());
     // Beside and renamed: the other tests of this file read it at the same time.
     let beside = path.with_extension("new");
     std::fs::write(&beside, text).expect("a file of this project is writable");
@@ -180,7 +177,7 @@ mod the_harness_itself {
 
     #[test]
     fn a_wrong_expectation_is_found_and_written_anew() {
-        let cases = cases::parse("text", TEXT);
+        let cases = case::parse("text", TEXT);
         let outcomes: Vec<Expect> = cases.iter().map(|case| case.outcome(static_ip()).0).collect();
         let said = differs(static_ip(), &cases[0], &outcomes[0]).expect("a case that is not as expected");
         assert!(said.contains("-    action: no-op\n") && said.contains("+    action: create\n"), "{said}");
@@ -190,14 +187,14 @@ mod the_harness_itself {
         assert!(text.starts_with("# A comment that stays.\n- case: absent is created\n"), "{text}");
         assert!(text.contains("    remarks: []\n\n# Another one.\n"), "{text}");
         assert!(text.ends_with("  expect:\n    action: unknown\n"), "what was right stays as it is:\n{text}");
-        let cases = cases::parse("rewritten", &text);
+        let cases = case::parse("rewritten", &text);
         assert!(cases.iter().zip(&outcomes).all(|(case, outcome)| case.expect == *outcome), "{text}");
     }
 
     #[test]
     fn open_and_idle_questions_are_found() {
         let text = TEXT.replace("static_ip: {name: test-db-ip}", "instance: {name: test-db}");
-        let case = &cases::parse("text", &text)[0];
+        let case = &case::parse("text", &text)[0];
         assert_eq!(case.unanswered(static_ip()).len(), 1);
         assert_eq!(case.unasked(static_ip()).len(), 1);
         assert_eq!(case.outcome(static_ip()).0.action, "unknown", "an open question is never `absent`");

@@ -2,12 +2,9 @@
 //! belong to a resource that changes. Worlds are data; that real ones give such data is shown by the rehearsals.
 
 #[allow(dead_code, reason = "the laws use the rest")]
-#[path = "support/model.rs"]
-mod model;
-
 use std::path::Path;
 
-use model::Model;
+use crate::support::model::Model;
 use seawall::base::address::Address;
 use seawall::engine::drift;
 use seawall::engine::propose::{Intent, Proposal, propose};

@@ -3,15 +3,10 @@
 //! Each law is a function that lists what breaks it, so that the last module can show that it finds a broken kind.
 
 #[allow(dead_code, reason = "the cases use the rest")]
-#[path = "support/cases.rs"]
-mod cases;
-#[path = "support/model.rs"]
-mod model;
-
 use std::collections::BTreeSet;
 
-use cases::Case;
-use model::Model;
+use crate::support::case::{self, Case};
+use crate::support::model::Model;
 use seawall::inventory::sections::Inventory;
 use seawall::kinds::cloudwatch_alarm::CloudwatchAlarm;
 use seawall::kinds::host_certificate::HostCertificate;
@@ -133,7 +128,7 @@ fn promised(kind: &Entry, desired: &Value) -> String {
 
 fn each_case(law: impl Fn(&'static Entry, &Case) -> Vec<String>) -> Vec<String> {
     let mut problems = Vec::new();
-    for (kind, cases) in cases::all() {
+    for (kind, cases) in case::all() {
         for case in &cases {
             problems.extend(law(kind, case).into_iter().map(|what| format!("{}: {}: {what}", kind.name, case.name)));
         }
@@ -350,7 +345,7 @@ fn an_environment_is_made_kept_and_taken_away() {
     }
     for one in wanted.iter().rev() {
         if let Observed::Present(state) = judge(&cloud, one).observed {
-            cloud.act(&(one.kind.remove)(&cases::owned(one, &state)));
+            cloud.act(&(one.kind.remove)(&case::owned(one, &state)));
         }
     }
     for one in &wanted {
@@ -430,7 +425,7 @@ mod the_laws_themselves {
 
     #[test]
     fn a_broken_kind_breaks_them() {
-        let [absent, equal] = cases::parse("text", CASES).try_into().unwrap_or_else(|_| panic!("two cases"));
+        let [absent, equal] = case::parse("text", CASES).try_into().unwrap_or_else(|_| panic!("two cases"));
         for law in
             [unseen_is_unknown, a_lost_answer_is_no_answer, steps_lead_to_what_is_wanted, only_differences_are_acted_on]
         {

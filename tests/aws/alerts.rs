@@ -8,8 +8,8 @@ use seawall::plan::probe::CloudProbe;
 use seawall::plan::step::CloudStep;
 use serde_json::{Value, json};
 
-use crate::front::Front;
-use crate::{Account, REGION, SECRET, connect, tags};
+use crate::aws::{Account, REGION, SECRET, connect, tags};
+use crate::support::front::Front;
 
 const TOPIC: &str = "chronos-alerts";
 const ALARM: &str = "chronos-backup-age";

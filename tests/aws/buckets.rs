@@ -12,8 +12,8 @@ use seawall::plan::probe::CloudProbe;
 use seawall::plan::step::CloudStep;
 use serde_json::{Value, json};
 
-use crate::front::Front;
-use crate::{Account, REGION, SECRET, connect, refused, tags};
+use crate::aws::{Account, REGION, SECRET, connect, refused, tags};
+use crate::support::front::Front;
 
 /// More versions than fit on one page of a listing, which has a thousand.
 const OBJECTS: usize = 1_030;

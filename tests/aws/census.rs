@@ -6,8 +6,9 @@ use seawall::plan::probe::CloudProbe;
 use seawall::plan::step::CloudStep;
 use serde_json::json;
 
-use crate::front::{Asked, Front};
-use crate::{Account, REGION, emulator, tags};
+use crate::aws::{Account, REGION, tags};
+use crate::support::emulator;
+use crate::support::front::{Asked, Front};
 
 /// Two pages of instances, one static IP, one key pair and the account's own key pair.
 fn lightsail(asked: &Asked) -> Option<(u16, String)> {

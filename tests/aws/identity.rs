@@ -9,8 +9,9 @@ use seawall::base::diag::Diagnostic;
 use seawall::base::secret::Secret;
 use seawall::reach::aws::{Aws, Connection};
 
-use crate::front::Front;
-use crate::{Account, REGION, SECRET, connect, emulator};
+use crate::aws::{Account, REGION, SECRET, connect};
+use crate::support::emulator;
+use crate::support::front::Front;
 
 const STS: &str = "GetCallerIdentity";
 /// Set in a process that a test starts to play its other half.

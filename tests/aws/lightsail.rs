@@ -11,8 +11,8 @@ use seawall::reach::Failure;
 use seawall::reach::aws::Aws;
 use serde_json::{Value, json};
 
-use crate::front::{Answer, Asked, Front};
-use crate::{REGION, SECRET, connect, nowhere, tags};
+use crate::aws::{REGION, SECRET, connect, nowhere, tags};
+use crate::support::front::{Answer, Asked, Front};
 
 #[expect(clippy::unnecessary_wraps, reason = "a script answers with it")]
 fn ok(value: &Value) -> Answer {

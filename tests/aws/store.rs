@@ -5,8 +5,8 @@ use seawall::plan::cloud::Tags;
 use seawall::plan::step::CloudStep;
 use seawall::reach::aws::store::Put;
 
-use crate::front::{Front, LOST};
-use crate::{Account, REGION, SECRET, connect};
+use crate::aws::{Account, REGION, SECRET, connect};
+use crate::support::front::{Front, LOST};
 
 /// As many operators as a busy CI matrix has.
 const RACERS: usize = 8;

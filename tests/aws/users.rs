@@ -11,8 +11,8 @@ use seawall::plan::step::{CloudStep, KeyDelivery};
 use seawall::reach::Failure;
 use serde_json::{Value, json};
 
-use crate::front::Front;
-use crate::{Account, REGION, SECRET, connect, nowhere, refused, tags};
+use crate::aws::{Account, REGION, SECRET, connect, nowhere, refused, tags};
+use crate::support::front::Front;
 
 const NAME: &str = "chronos-repository";
 const PATH: &str = "/seawall/chronos/";

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::process::Stdio;
 
-use crate::{Desk, GOOD, root};
+use crate::cli::{Desk, GOOD, root};
 
 /// Three mistakes of different sorts, each with a place.
 const BAD: &str = "\
@@ -25,7 +25,7 @@ fn a_good_inventory_is_one_line() {
     let mut desk = Desk::with_inventory(GOOD);
     desk.case(0, &["validate"]);
     desk.case(0, &["-i", "inventories/test.yaml", "--format", "json", "validate"]);
-    desk.is_as_expected("validate-good");
+    desk.must_match("validate-good");
 }
 
 #[test]
@@ -33,14 +33,14 @@ fn every_problem_is_told_at_once_and_shown_in_its_line() {
     let mut desk = Desk::with_inventory(BAD);
     desk.case(1, &["validate"]);
     desk.case(1, &["--format", "json", "validate"]);
-    desk.is_as_expected("validate-bad");
+    desk.must_match("validate-bad");
 }
 
 #[test]
 fn a_broken_rule_is_a_refusal_and_no_failure() {
     let mut desk = Desk::with_inventory(REFUSED);
     desk.case(3, &["validate"]);
-    desk.is_as_expected("validate-refused");
+    desk.must_match("validate-refused");
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn backups_that_nobody_declared_are_told_before_anything_is_connected() {
     desk.case(64, &["backup", "verify", "--server", "db"]);
     desk.case(64, &["backup", "now", "--type", "diff", "--follow"]);
     desk.case(0, &["backup", "list", "--help"]);
-    desk.is_as_expected("backup-offline");
+    desk.must_match("backup-offline");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn which_inventory_is_never_guessed() {
     desk.case(64, &["plan"]);
     desk.write("empty.yaml", "");
     desk.case(1, &["-i", "empty.yaml", "validate"]);
-    desk.is_as_expected("which-inventory");
+    desk.must_match("which-inventory");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn kinds_and_resources_are_explained() {
     desk.case(0, &["explain", "lightsail.instance/db"]);
     desk.case(64, &["explain", "host.swop"]);
     desk.case(64, &["explain", "host.swap/nowhere"]);
-    desk.is_as_expected("explain");
+    desk.must_match("explain");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn the_help_is_the_manual() {
     for command in [&["--help"][..], &["plan", "--help"], &["apply", "--help"], &["destroy", "--help"]] {
         desk.case(0, command);
     }
-    desk.is_as_expected("help");
+    desk.must_match("help");
 }
 
 /// Exit code 2 would read as "there are differences".
@@ -117,7 +117,7 @@ fn a_mistake_on_the_line_is_64() {
     desk.case(64, &["show"]);
     desk.case(64, &["--format", "xml", "validate"]);
     desk.case(64, &["unlock", "--reason", "because"]);
-    desk.is_as_expected("usage");
+    desk.must_match("usage");
     assert_eq!(Desk::empty().run(&[]).status.code(), Some(64));
 }
 

@@ -8,7 +8,7 @@ use seawall::plan::change::{Action, Change, FieldChange, Reason, Risk};
 use seawall::plan::step::{HostStep, Step};
 use seawall::plan::{Place, Plan, Stage};
 
-use crate::{Desk, GOOD, root};
+use crate::cli::{Desk, GOOD, root};
 
 const SAMPLE: &str = "plans/sample/swap.json";
 
@@ -134,7 +134,7 @@ fn show_prints_a_saved_plan_and_needs_no_inventory() {
     desk.write("plan.json", bytes());
     desk.case(0, &["show", "plan.json"]);
     desk.case(0, &["show", "plan.json", "--verbose"]);
-    desk.is_as_expected("show");
+    desk.must_match("show");
     let desk = Desk::empty();
     let sample = root().join(SAMPLE);
     let output = desk.run(&["--format", "json", "show", &sample.display().to_string()]);
@@ -149,7 +149,7 @@ fn show_says_what_is_wrong_with_a_file() {
     for name in damage(&desk) {
         desk.case(1, &["show", name]);
     }
-    desk.is_as_expected("show-damaged");
+    desk.must_match("show-damaged");
 }
 
 /// The very first thing: also before the inventory is looked for, let alone AWS.
@@ -173,5 +173,5 @@ fn a_saved_plan_takes_no_options_that_would_change_it() {
     desk.write("plan.json", bytes());
     desk.case(64, &["apply", "plan.json", "--only", "host.swap/db"]);
     desk.case(64, &["apply", "plan.json", "--lose-data", "lightsail.instance/db"]);
-    desk.is_as_expected("apply-saved-options");
+    desk.must_match("apply-saved-options");
 }

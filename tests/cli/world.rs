@@ -1,6 +1,6 @@
 //! Where a world is needed and there is none to be had: refusals that come before any call.
 
-use crate::{Desk, GOOD};
+use crate::cli::{Desk, GOOD};
 
 /// No profile, no variable, and instance metadata is never asked: that would hang for seconds on other clouds, and on a
 /// server of ours would be somebody else's identity.
@@ -49,7 +49,7 @@ fn a_mistyped_address_is_told_before_anything_is_connected() {
     desk.case(64, &["plan", "--only", "lightsail.instance/bd"]);
     desk.case(64, &["--sandbox", "apply", "--yes", "--only", "lightsail.instance/bd"]);
     assert!(!desk.path().join(".seawall").exists(), "a sandbox was begun");
-    desk.is_as_expected("unknown-address");
+    desk.must_match("unknown-address");
 }
 
 #[test]
@@ -57,5 +57,5 @@ fn a_sandbox_that_does_not_run_is_told_how_to_start() {
     let mut desk = Desk::with_inventory(GOOD);
     desk.case(1, &["sandbox", "status"]);
     desk.case(1, &["sandbox", "ssh", "db"]);
-    desk.is_as_expected("no-sandbox");
+    desk.must_match("no-sandbox");
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::rehearsal::{Ended, Rehearsal};
+use crate::support::rehearsal::{Ended, Rehearsal};
 
 /// From where the application comes, by PostgreSQL's port and the pool's.
 const APPLICATION: &str = "198.51.100.7";

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::rehearsal::{Ended, Rehearsal};
+use crate::support::rehearsal::{Ended, Rehearsal};
 
 /// What is added to the server of the worked example.
 const SECTIONS: &str = "

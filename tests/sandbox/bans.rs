@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use serde_json::json;
 
-use crate::rehearsal::{Ended, Rehearsal};
+use crate::support::rehearsal::{Ended, Rehearsal};
 
 /// How long a ban may take: the journal is polled, and a busy machine is slow.
 const PATIENCE: Duration = Duration::from_mins(1);

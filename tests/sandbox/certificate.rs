@@ -1,6 +1,6 @@
 //! Certificates on a real host: a private CA, and Let's Encrypt's stand-in; tampered with, renewed, and refused.
 
-use crate::rehearsal::Rehearsal;
+use crate::support::rehearsal::Rehearsal;
 
 const SECTION: &str = "    swap: { size_mib: 1024 }";
 const DUE: &str = "\

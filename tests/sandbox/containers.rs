@@ -2,7 +2,7 @@
 //!
 //! No registry is reachable from here, so the image is made on the server from one static program.
 
-use crate::rehearsal::Rehearsal;
+use crate::support::rehearsal::Rehearsal;
 
 const IMAGE: &str = "mkdir -p /tmp/image/bin && cp /bin/busybox /tmp/image/bin/ && tar -C /tmp/image -c . | docker import - local/web:1.0";
 const STACK: &str = r#"services:

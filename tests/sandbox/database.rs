@@ -1,6 +1,6 @@
 //! A real PostgreSQL and a real pgBackRest: restored to a moment, changed under load, and with a repository that is down.
 
-use crate::rehearsal::Rehearsal;
+use crate::support::rehearsal::Rehearsal;
 
 /// The text of a script that `scripts/` has.
 const SCRATCH_RESTORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/scratch-restore");

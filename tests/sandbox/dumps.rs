@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::rehearsal::{Ended, Rehearsal};
+use crate::support::rehearsal::{Ended, Rehearsal};
 
 const BUCKET: &str = "project-chronos-backups";
 const FOLDER: &str = "chronos/dumps/chronos_db/";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::rehearsal::Rehearsal;
+use crate::support::rehearsal::Rehearsal;
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rehearsal::Rehearsal;
+use crate::support::rehearsal::Rehearsal;
 
 /// How long systemd may take to run a job and what records its failure; the machine is busy.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::rehearsal::Rehearsal;
+use crate::support::rehearsal::Rehearsal;
 
 /// From the Python package index, by name: Debian 12's own is from before the warnings about quantum computers.
 const SSH_AUDIT: &str = "3.9.0";

@@ -7,7 +7,7 @@ use seawall::engine::file::PlanFile;
 use seawall::plan::change::Change;
 use seawall::plan::step::{CloudStep, Content, HostStep, Step};
 
-use crate::rehearsal::Rehearsal;
+use crate::support::rehearsal::Rehearsal;
 
 const SSHD: &str = "host.sshd/db";
 const UFW: &str = "host.ufw/db";

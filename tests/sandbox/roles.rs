@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::rehearsal::Rehearsal;
+use crate::support::rehearsal::Rehearsal;
 
 /// Goes below the worked example's `sshd` section. The server itself is the application: its own address is let in.
 const SECTION: &str = "

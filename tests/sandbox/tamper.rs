@@ -1,6 +1,6 @@
 //! What somebody changes by hand is found by drift and healed by apply, one thing at a time.
 
-use crate::rehearsal::Rehearsal;
+use crate::support::rehearsal::Rehearsal;
 
 /// What is done on the server, and the resource that must notice.
 const TAMPERINGS: [(&str, &str); 16] = [

@@ -13,16 +13,16 @@ use seawall::reach::ssh::manifest::manifest_probes;
 use seawall::reach::ssh::manifest::parse_manifest;
 use serde_json::json;
 
-use crate::FOLDER;
-use crate::Host;
-use crate::command;
-use crate::file;
-use crate::folder;
-use crate::run;
-use crate::said;
-use crate::text;
-use crate::transaction;
-use crate::write;
+use crate::ssh::FOLDER;
+use crate::ssh::Host;
+use crate::ssh::command;
+use crate::ssh::file;
+use crate::ssh::folder;
+use crate::ssh::run;
+use crate::ssh::said;
+use crate::ssh::text;
+use crate::ssh::transaction;
+use crate::ssh::write;
 
 #[tokio::test]
 async fn a_transaction_is_done_and_a_second_one_finds_nothing_to_do() {

@@ -11,16 +11,16 @@ use seawall::plan::probe::HostProbe;
 use seawall::reach::ssh::manifest::manifest_probes;
 use seawall::reach::ssh::manifest::parse_manifest;
 
-use crate::CLOSED;
-use crate::FOLDER;
-use crate::Host;
-use crate::command;
-use crate::file;
-use crate::folder;
-use crate::run;
-use crate::said;
-use crate::text;
-use crate::transaction;
+use crate::ssh::CLOSED;
+use crate::ssh::FOLDER;
+use crate::ssh::Host;
+use crate::ssh::command;
+use crate::ssh::file;
+use crate::ssh::folder;
+use crate::ssh::run;
+use crate::ssh::said;
+use crate::ssh::text;
+use crate::ssh::transaction;
 
 const PACKAGES: [&str; 6] =
     ["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Abbrev}\n", "openssh-server", "sudo"];

@@ -9,13 +9,13 @@ use seawall::base::address::Address;
 use seawall::reach::HostEvent;
 use seawall::reach::TransactionStep;
 
-use crate::Host;
-use crate::command;
-use crate::folder;
-use crate::run;
-use crate::said;
-use crate::transaction;
-use crate::write;
+use crate::ssh::Host;
+use crate::ssh::command;
+use crate::ssh::folder;
+use crate::ssh::run;
+use crate::ssh::said;
+use crate::ssh::transaction;
+use crate::ssh::write;
 
 /// Ends the process that holds our connection, by its id.
 fn cut(control_socket: &std::path::Path) {

@@ -4,11 +4,6 @@
 //! Each resource goes the whole way: absent, made, seen as made, changed by somebody else, seen as changed, removed,
 //! absent. The changes by somebody else go through SDK clients of the test, not through the code under test.
 
-#[path = "../support/emulator.rs"]
-mod emulator;
-#[path = "../support/front.rs"]
-mod front;
-
 mod alerts;
 mod buckets;
 mod census;
@@ -28,6 +23,8 @@ use seawall::plan::step::CloudStep;
 use seawall::reach::Failure;
 use seawall::reach::aws::{Aws, Connection};
 use serde::de::DeserializeOwned;
+
+use crate::support::emulator;
 
 const REGION: &str = "ca-central-1";
 /// The secret half of every root key in these tests; it must appear in no message.

@@ -1,12 +1,9 @@
 //! The story of the demo and the bad luck of real nights, on a local cloud with a real Debian server.
 
-#[path = "support/rehearsal.rs"]
-mod rehearsal;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rehearsal::Rehearsal;
+use crate::support::rehearsal::Rehearsal;
 use seawall::base::secret::Secret;
 use seawall::engine::propose::{Intent, propose};
 use seawall::engine::refresh::{Scope, refresh};

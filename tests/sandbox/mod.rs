@@ -1,8 +1,5 @@
 //! Real hosts, broken on purpose: what may lock out is put back, and what was tampered with is found.
 
-#[path = "../support/rehearsal.rs"]
-mod rehearsal;
-
 mod access;
 mod backups;
 mod bans;

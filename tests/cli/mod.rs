@@ -15,48 +15,48 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// An inventory without any problem.
-pub const GOOD: &str = include_str!("../inventories/valid/one-server.yaml");
+pub(crate) const GOOD: &str = include_str!("../inventories/valid/one-server.yaml");
 
 /// No command here waits for anything. In seconds; generous, for machines that do much else.
 const LIMIT: Duration = Duration::from_secs(30);
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A folder to run in, an empty home beside it, and what was said so far.
-pub struct Desk {
+pub(crate) struct Desk {
     folder: TempDir,
     home: TempDir,
     transcript: String,
 }
 
 impl Desk {
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let folder = tempfile::tempdir().expect("a folder for temporary files");
         let home = tempfile::tempdir().expect("a folder for temporary files");
         Self { folder, home, transcript: String::new() }
     }
 
     /// A desk whose only inventory is `text`.
-    pub fn with_inventory(text: &str) -> Self {
+    pub(crate) fn with_inventory(text: &str) -> Self {
         let desk = Self::empty();
         desk.write("inventories/test.yaml", text);
         desk
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("the folder can be made");
         std::fs::write(path, text).expect("the file can be written");
     }
 
     /// The binary with an empty environment and nobody at a terminal.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
         command.args(args).current_dir(self.path()).env_clear();
         command.env("HOME", self.home.path()).env("PATH", "/usr/bin:/bin");
@@ -65,7 +65,7 @@ impl Desk {
     }
 
     /// Runs to the end, which must come within [`LIMIT`].
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         let begun = Instant::now();
         let output = self.command(args).output().expect("the binary starts");
         assert!(begun.elapsed() < LIMIT, "{args:?} took {:?}", begun.elapsed());
@@ -73,7 +73,7 @@ impl Desk {
     }
 
     /// Runs, checks the exit code, and adds what was said to the transcript.
-    pub fn case(&mut self, exit: i32, args: &[&str]) -> Output {
+    pub(crate) fn case(&mut self, exit: i32, args: &[&str]) -> Output {
         let output = self.run(args);
         let (out, err) = (self.plain(&output.stdout), self.plain(&output.stderr));
         assert_eq!(output.status.code(), Some(exit), "{args:?}\n{out}\n{err}");
@@ -84,13 +84,13 @@ impl Desk {
     }
 
     /// What was said, with this desk's places named the same in every run.
-    pub fn plain(&self, bytes: &[u8]) -> String {
+    pub(crate) fn plain(&self, bytes: &[u8]) -> String {
         let text = String::from_utf8(bytes.to_vec()).expect("output is UTF-8");
         text.replace(&self.path().display().to_string(), "DESK")
     }
 
     /// Compares the transcript with `tests/cli/expected/NAME.txt`.
-    pub fn is_as_expected(self, name: &str) {
+    pub(crate) fn must_match(self, name: &str) {
         let file = root().join("tests/cli/expected").join(format!("{name}.txt"));
         if std::env::var_os("SEAWALL_UPDATE").is_some() {
             std::fs::write(&file, &self.transcript).expect("the transcript can be written");

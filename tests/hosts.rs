@@ -1,0 +1,14 @@
+//! Real Debian hosts: login and firewall, questions and transactions, the whole story, bad luck, tampering, and real
+//! PostgreSQL servers. Needs root.
+
+mod support {
+    pub(crate) mod rehearsal;
+}
+
+mod badluck;
+mod machines;
+mod sandbox;
+mod ssh;
+mod story;
+mod versions;
+mod views;

@@ -1,0 +1,14 @@
+//! Everything that needs no root, no network and no other program: data in, text out.
+
+mod support {
+    pub(crate) mod case;
+    pub(crate) mod model;
+}
+
+mod cases;
+mod cli;
+mod engine;
+mod inventories;
+mod laws;
+mod schemas;
+mod tidy;
