@@ -19,6 +19,7 @@ use seawall::sandbox::machines::MachineError;
 use seawall::sandbox::machines::Machines;
 use seawall::sandbox::machines::Options;
 use seawall::sandbox::machines::PortRule;
+use seawall::sandbox::machines::Release;
 use seawall::sandbox::machines::Running;
 use seawall::sandbox::machines::Spec;
 use seawall::sandbox::machines::doctor;
@@ -57,7 +58,8 @@ async fn can_run(folder: &Path) -> bool {
 }
 
 async fn lab(state: &Path) -> Machines {
-    let image = ensure_image(&cache().join("image"), say).await.expect("an image");
+    let images = cache().join("image");
+    ensure_image(&images, Release::Debian12, say).await.expect("an image");
     let options = Options {
         operator: Some(OPERATOR.parse().expect("an address")),
         packages_port: Some(PACKAGES_PORT),
@@ -65,7 +67,7 @@ async fn lab(state: &Path) -> Machines {
         exe: Some(exe().to_owned()),
         ..Options::default()
     };
-    Machines::new(state, image, options).await.expect("a lab")
+    Machines::new(state, &images, options).await.expect("a lab")
 }
 
 /// A key pair in a folder; gives back the public half.
@@ -80,6 +82,7 @@ fn spec(name: &str, key: &str) -> Spec {
     Spec {
         name: name.to_owned(),
         hostname: name.to_owned(),
+        release: Release::Debian12,
         user: "admin".to_owned(),
         authorized_keys: vec![key.to_owned()],
         user_data: None,

@@ -1,6 +1,6 @@
 //! `seawall sandbox …`, and what `--sandbox` does before any other command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::sandbox::control;
 use crate::sandbox::daemon;
 use crate::sandbox::lab::{self, Lab, LabError, Options, Status};
 use crate::sandbox::lightsail::state::Delays;
-use crate::sandbox::machines::{self, MachineError};
+use crate::sandbox::machines::{self, MachineError, Release};
 
 /// Runs one of the sandbox's own processes if the arguments ask for one.
 pub fn hidden_entry(args: &[OsString]) -> Option<ExitCode> {
@@ -75,6 +75,9 @@ fn operator(inventory: &Inventory) -> Option<IpAddr> {
 /// Brings the sandbox up, and tells it the names of certificates: in the sandbox they lead to their servers.
 async fn up(session: &mut Session, inventory: &Inventory) -> Result<Lab, Stop> {
     let lab = start(session, inventory).await?;
+    if lab.settings.machines.is_some() {
+        images(session, inventory).await?;
+    }
     let mut names = BTreeMap::new();
     for (server, section) in &inventory.servers {
         let instance = physical_name(inventory.environment.as_str(), server.as_str(), "");
@@ -94,30 +97,33 @@ async fn up(session: &mut Session, inventory: &Inventory) -> Result<Lab, Stop> {
     Ok(lab)
 }
 
+/// Builds the images of the inventory's servers that are not there yet, and says so. The daemon would build them when
+/// the server is made, but where nobody sees why that takes a minute.
+async fn images(session: &mut Session, inventory: &Inventory) -> Result<(), Stop> {
+    let cached = cache().join("image");
+    let blueprints = inventory.servers.values().map(|server| Release::of_blueprint(&server.instance.blueprint));
+    for release in blueprints.collect::<BTreeSet<_>>() {
+        let mut told = false;
+        let image = machines::ensure_image(&cached, release, |_| {
+            if !told {
+                told = true;
+                session.say(format!("building the image of {}, once (a minute or two)", release.name()));
+            }
+        });
+        image.await.map_err(|error| stop("sandbox-image", "the Debian image could not be built", &error))?;
+    }
+    Ok(())
+}
+
 /// Starts the sandbox if it does not run.
 async fn start(session: &mut Session, inventory: &Inventory) -> Result<Lab, Stop> {
     if let Some(lab) = Lab::find(&folder()).map_err(|error| failed(&error))? {
         return lab.is_for(&inventory.aws.account, &inventory.aws.region).map_err(|error| failed(&error));
     }
-    std::fs::create_dir_all(cache().join("image"))
-        .map_err(|e| stop("sandbox-failed", "the cache could not be made", &e))?;
+    std::fs::create_dir_all(cache()).map_err(|e| stop("sandbox-failed", "the cache could not be made", &e))?;
     session.say("starting the sandbox");
     let with_machines = match machines::doctor(None, &cache()).await {
-        Ok(()) => {
-            let mut told = false;
-            let images = cache().join("image");
-            let image = machines::ensure_image(&images, |_| {
-                if !told {
-                    told = true;
-                    let _ = std::io::Write::write_all(
-                        &mut std::io::stderr(),
-                        b"building the Debian image, once (a minute or two)\n",
-                    );
-                }
-            });
-            image.await.map_err(|error| stop("sandbox-image", "the Debian image could not be built", &error))?;
-            true
-        }
+        Ok(()) => true,
         Err(MachineError::CannotRun { missing }) => {
             session.say("note: this computer cannot run the sandbox's servers; the cloud half works without them");
             for thing in missing {

@@ -153,7 +153,7 @@ impl Server {
 pub struct Instance {
     /// Size, as Lightsail names it, for example `small_3_0`.
     pub bundle: String,
-    /// Operating system: `debian_12`.
+    /// Operating system: `debian_12` or `debian_13`. Lightsail says which of them it has in a region (`GetBlueprints`).
     pub blueprint: String,
     /// Availability zone, for example `ca-central-1a`.
     pub zone: String,

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 
 use crate::sandbox::acme::{self, Acme};
 use crate::sandbox::lightsail::machine::{HostKey, Later, Machine, MachineFault, Machines as Behind, Order, PortRule};
-use crate::sandbox::machines::{HostState, Machines, Protocol, Running, Spec};
+use crate::sandbox::machines::{HostState, Machines, Protocol, Release, Running, Spec};
 use crate::sandbox::machines::{Options, PortRule as Rule};
 
 /// Port of the packages proxy at the lab's gateway.
@@ -42,14 +42,14 @@ pub struct RealMachines {
 impl RealMachines {
     /// Brings up the lab's network, and takes over what an earlier daemon left.
     pub async fn open(lab: Lab<'_>) -> Result<Self, MachineFault> {
-        let image = crate::sandbox::machines::ensure_image(&lab.cache.join("image"), |_| {}).await.map_err(fault)?;
         let options = Options {
             operator: lab.operator,
             packages_port: Some(PACKAGES_PORT),
             packages_cache: Some(lab.cache.join("packages")),
             ..Options::default()
         };
-        let machines = Machines::new(&lab.folder.join("machines"), image, options).await.map_err(fault)?;
+        let machines =
+            Machines::new(&lab.folder.join("machines"), &lab.cache.join("image"), options).await.map_err(fault)?;
         let services = ["s3", "lightsail", "iam", "sts", "sns", "monitoring"];
         let mut names: Vec<String> = services.iter().map(|s| format!("{s}.{}.amazonaws.com", lab.region)).collect();
         names.extend(["iam.amazonaws.com".to_owned(), "sts.amazonaws.com".to_owned()]);
@@ -81,6 +81,7 @@ impl RealMachines {
         let spec = Spec {
             name: order.name.clone(),
             hostname: order.hostname.clone(),
+            release: Release::of_blueprint(&order.blueprint),
             user: order.username.clone(),
             authorized_keys: order.authorized_keys.iter().cloned().chain([self.operator_key.clone()]).collect(),
             user_data: Some(order.user_data.clone()).filter(|text| !text.is_empty()),

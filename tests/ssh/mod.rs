@@ -17,7 +17,9 @@ use seawall::plan::probe::{Answers, HostProbe};
 use seawall::plan::step::{Content, HostStep};
 use seawall::reach::ssh::session::Ssh;
 use seawall::reach::{Transaction, TransactionStep};
-use seawall::sandbox::machines::{HostState, MachineError, Machines, Options, PortRule, Spec, doctor, ensure_image};
+use seawall::sandbox::machines::{
+    HostState, MachineError, Machines, Options, PortRule, Release, Spec, doctor, ensure_image,
+};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// One host at a time: a test measures what it waits for.
@@ -54,12 +56,13 @@ impl Host {
         assert!(made.expect("ssh-keygen runs").success());
         let public = std::fs::read_to_string(key.with_extension("pub")).expect("a public key").trim().to_owned();
         let images = Path::new(env!("CARGO_MANIFEST_DIR")).join(".seawall/cache/image");
-        let image = ensure_image(&images, say).await.expect("an image");
+        ensure_image(&images, Release::Debian12, say).await.expect("an image");
         let options = Options { exe: Some(exe.to_owned()), ..Options::default() };
-        let machines = Machines::new(&folder.path().join("lab"), image, options).await.expect("a lab");
+        let machines = Machines::new(&folder.path().join("lab"), &images, options).await.expect("a lab");
         let spec = Spec {
             name: NAME.to_owned(),
             hostname: NAME.to_owned(),
+            release: Release::Debian12,
             user: "admin".to_owned(),
             authorized_keys: vec![public],
             user_data: None,

@@ -11,7 +11,7 @@ use crate::inventory::sections::{FirewallRule, Server, Sources, SysctlValue};
 use crate::inventory::similar::{choices, similar};
 
 /// Operating systems that the host kinds know.
-const BLUEPRINTS: [&str; 1] = ["debian_12"];
+const BLUEPRINTS: [&str; 2] = ["debian_12", "debian_13"];
 /// MiB. Less than this helps nobody, more than the smallest bundles' disks is a slip.
 const SMALLEST_SWAP: u32 = 64;
 const LARGEST_SWAP: u32 = 16_384;

@@ -91,7 +91,10 @@ pub struct Blueprint {
     pub active: bool,
 }
 
-pub const BLUEPRINTS: [Blueprint; 5] = [
+/// Whether Lightsail has Debian 13, and in which regions, is not known here: it is in the list so that a rehearsal can
+/// have it, and `GetBlueprints` of the region is what counts.
+pub const BLUEPRINTS: [Blueprint; 6] = [
+    Blueprint { id: "debian_13", name: "Debian", version: "13", username: "admin", active: true },
     Blueprint { id: "debian_12", name: "Debian", version: "12", username: "admin", active: true },
     Blueprint { id: "debian_11", name: "Debian", version: "11", username: "admin", active: false },
     Blueprint { id: "ubuntu_22_04", name: "Ubuntu", version: "22.04 LTS", username: "ubuntu", active: true },

@@ -1,7 +1,8 @@
-//! The image that every host starts from: Debian 12 as a fresh cloud server has it, built once and read-only since.
+//! The images that hosts start from: Debian 12 and 13 as a fresh cloud server has them, each built when the first host
+//! needs it and read-only since.
 //!
-//! It comes from Debian's packages by mmdebstrap, from the mirror that this computer's Debian tools take. Its folder is
-//! named by a digest of the recipe, so another recipe is another image, and appears only when complete.
+//! They come from Debian's packages by mmdebstrap, from the mirror that this computer's Debian tools take. An image's
+//! folder is named by a digest of its recipe, so another recipe is another image, and appears only when complete.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
+use serde::Deserialize;
+use serde::Serialize;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::io::BufReader;
 use tokio::process::Command;
@@ -28,7 +31,6 @@ use crate::sandbox::machines::tool::run;
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,sudo,python3-minimal,python3,\
 ca-certificates,curl,less,procps,iproute2,iputils-ping,netbase,locales,tzdata,systemd-timesyncd,vim-tiny,cron,\
 logrotate,gpg,lsb-release,apt-utils,debconf-utils,polkitd,kmod,bash-completion,openssl";
-const RELEASE: &str = "bookworm";
 /// Raised when the steps below change without a constant changing.
 const RECIPE: u32 = 2;
 const CLOUD_INIT: &str = include_str!("image/cloud-init");
@@ -37,12 +39,49 @@ const FIRST_BOOT_UNIT: &str = include_str!("image/cloud-final.service");
 /// Lightsail's images end their main sshd_config so; its browser login and temporary keys depend on it.
 const SSHD_CA: &str = "\nTrustedUserCAKeys /etc/ssh/lightsail_instance_ca.pub\n";
 
-/// A cold build takes about 35 s on a good line. A slow one gets this long.
+/// The file that names the mirrors of Debian 12's images, and the one of Debian 13's.
+const SOURCES_12: &str = "etc/apt/sources.list";
+const SOURCES_13: &str = "etc/apt/sources.list.d/debian.sources";
+
+/// A cold build takes about a minute on a good line. A slow one gets this long.
 const BUILD_LIMIT: Duration = Duration::from_mins(20);
 /// Another process may be building the same image.
 const LOCK_POLL: Duration = Duration::from_millis(200);
 /// The end of a failed build's talk that is shown, in lines.
 const SAID_LINES: usize = 12;
+
+/// What a host runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Release {
+    #[default]
+    #[serde(rename = "debian_12")]
+    Debian12,
+    #[serde(rename = "debian_13")]
+    Debian13,
+}
+
+impl Release {
+    /// What an instance of a Lightsail blueprint runs here. There are Debian's packages and no others, so every other
+    /// system is played by Debian 12.
+    pub fn of_blueprint(id: &str) -> Self {
+        if id == "debian_13" { Self::Debian13 } else { Self::Debian12 }
+    }
+
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debian12 => "Debian 12",
+            Self::Debian13 => "Debian 13",
+        }
+    }
+
+    fn suite(self) -> &'static str {
+        match self {
+            Self::Debian12 => "bookworm",
+            Self::Debian13 => "trixie",
+        }
+    }
+}
 
 /// A complete image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,24 +92,40 @@ pub struct Image {
     pub digest: String,
 }
 
-/// Finds the image in the cache or builds it there, telling `on_line` what mmdebstrap says.
-pub async fn ensure_image(cache: &Path, mut on_line: impl FnMut(&str)) -> Result<Image, MachineError> {
+/// Finds a release's image in the cache or builds it there, telling `on_line` what mmdebstrap says.
+pub async fn ensure_image(
+    cache: &Path,
+    release: Release,
+    mut on_line: impl FnMut(&str),
+) -> Result<Image, MachineError> {
     let scripts = [CLOUD_INIT, FIRST_BOOT, FIRST_BOOT_UNIT, SSHD_CA];
-    let recipe = (PACKAGES, RELEASE, RECIPE, scripts, std::env::consts::ARCH);
+    let recipe = (PACKAGES, release.suite(), RECIPE, scripts, std::env::consts::ARCH);
     let digest = Digest::of(&recipe).short().to_owned();
-    fs_err::create_dir_all(cache.join("debs/partial")).map_err(MachineError::at(cache))?;
+    let debs = cache.join(debs(release)).join("partial");
+    fs_err::create_dir_all(&debs).map_err(MachineError::at(&debs))?;
     let cache = fs_err::canonicalize(cache).map_err(MachineError::at(cache))?;
     let root = cache.join(format!("image-{digest}"));
     let image = Image { root, digest };
     if image.root.is_dir() {
         return Ok(image);
     }
-    let built = timeout(BUILD_LIMIT, build(&cache, &image, &mut on_line)).await;
-    built.map_err(|_| MachineError::Timeout { what: "building the image".to_owned(), limit: BUILD_LIMIT })??;
+    let built = timeout(BUILD_LIMIT, build(&cache, release, &image, &mut on_line)).await;
+    let what = || format!("building the image of {}", release.name());
+    built.map_err(|_| MachineError::Timeout { what: what(), limit: BUILD_LIMIT })??;
     Ok(image)
 }
 
-async fn build(cache: &Path, image: &Image, on_line: &mut impl FnMut(&str)) -> Result<(), MachineError> {
+/// Where downloaded packages of a release are kept for its next build.
+fn debs(release: Release) -> String {
+    format!("debs-{}", release.suite())
+}
+
+async fn build(
+    cache: &Path,
+    release: Release,
+    image: &Image,
+    on_line: &mut impl FnMut(&str),
+) -> Result<(), MachineError> {
     let lock = cache.join("image.lock");
     let mut file = std::fs::File::create(&lock).map_err(MachineError::at(&lock))?;
     let _held = loop {
@@ -86,11 +141,11 @@ async fn build(cache: &Path, image: &Image, on_line: &mut impl FnMut(&str)) -> R
     // One name, so that what a killed build left is found and replaced; the lock says that nobody works in it.
     let half = cache.join("image.building");
     remove(&half)?;
-    bootstrap(cache, on_line).await?;
+    bootstrap(cache, release, on_line).await?;
     let root = half.display().to_string();
     let add = [&root, "useradd", "-m", "-s", "/bin/bash", "-u", "1000", "-c", "Debian", "-G", "adm,sudo", IMAGE_USER];
     run("chroot", &add, "").await?;
-    finish(&half).map_err(MachineError::io("cannot finish the image"))?;
+    finish(&half, release).map_err(MachineError::io("cannot finish the image"))?;
     fs_err::rename(&half, &image.root).map_err(MachineError::at(&image.root))
 }
 
@@ -103,16 +158,17 @@ fn remove(folder: &Path) -> Result<(), MachineError> {
 
 /// Runs mmdebstrap in a pid and a mount namespace of its own: one kill ends all of it, mounts included. The paths are
 /// relative to the cache, because mmdebstrap takes its hooks apart like a shell.
-async fn bootstrap(cache: &Path, on_line: &mut impl FnMut(&str)) -> Result<(), MachineError> {
+async fn bootstrap(cache: &Path, release: Release, on_line: &mut impl FnMut(&str)) -> Result<(), MachineError> {
     let include = format!("--include={PACKAGES}");
+    let debs = debs(release);
     let mut child = Command::new("unshare")
         .args(["--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--propagation", "private"])
         .args(["mmdebstrap", "--mode=root", "--variant=minbase", "--skip=essential/unlink", &include])
         .arg("--aptopt=Acquire::Languages \"none\"")
         .arg("--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives/")
-        .arg("--setup-hook=sync-in debs /var/cache/apt/archives/")
-        .arg("--customize-hook=sync-out /var/cache/apt/archives debs")
-        .args([RELEASE, "image.building"])
+        .arg(format!("--setup-hook=sync-in {debs} /var/cache/apt/archives/"))
+        .arg(format!("--customize-hook=sync-out /var/cache/apt/archives {debs}"))
+        .args([release.suite(), "image.building"])
         .current_dir(cache)
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
@@ -140,7 +196,12 @@ async fn bootstrap(cache: &Path, on_line: &mut impl FnMut(&str)) -> Result<(), M
 }
 
 /// Writes what distinguishes a cloud server from a bare Debian, and removes what must differ per host.
-fn finish(root: &Path) -> io::Result<()> {
+fn finish(root: &Path, release: Release) -> io::Result<()> {
+    if release == Release::Debian13 {
+        let sources = deb822(&fs_err::read_to_string(root.join(SOURCES_12))?);
+        write(root, SOURCES_13, &sources, 0o644)?;
+        fs_err::remove_file(root.join(SOURCES_12))?;
+    }
     let rule = format!("{IMAGE_USER} ALL=(ALL) NOPASSWD:ALL\n");
     write(root, "etc/sudoers.d/90-cloud-init-users", &rule, 0o440)?;
     let sshd = fs_err::read_to_string(root.join("etc/ssh/sshd_config"))? + SSHD_CA;
@@ -166,6 +227,20 @@ fn finish(root: &Path) -> io::Result<()> {
     fs_err::set_permissions(&home, std::fs::Permissions::from_mode(0o755))
 }
 
+/// Sources of packages in the form that Debian 13's images have them in: one paragraph for each line of the old form.
+fn deb822(lines: &str) -> String {
+    let words = lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let paragraphs = words.filter_map(|words| match words.as_slice() {
+        ["deb", mirror, suite, components @ ..] => Some(format!(
+            "Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: {}\n\
+             Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
+            components.join(" ")
+        )),
+        _ => None,
+    });
+    paragraphs.collect::<Vec<_>>().join("\n")
+}
+
 fn remove_files(folder: &Path, which: impl Fn(&Path) -> bool) -> io::Result<()> {
     for entry in fs_err::read_dir(folder)? {
         let path = entry?.path();
@@ -174,4 +249,17 @@ fn remove_files(folder: &Path, which: impl Fn(&Path) -> bool) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_become_paragraphs() {
+        let old = "deb http://192.0.2.7/debian trixie main\n\n# no line\ndeb http://192.0.2.7/security trixie-security main\n";
+        let new = deb822(old);
+        assert_eq!(new.matches("Types: deb\n").count(), 2);
+        assert!(new.contains("URIs: http://192.0.2.7/debian\nSuites: trixie\nComponents: main\n"), "{new}");
+    }
 }

@@ -32,7 +32,7 @@ use crate::sandbox::machines::holder::sweep;
 use crate::sandbox::machines::host::Life;
 use crate::sandbox::machines::host::Phase;
 use crate::sandbox::machines::host::Supervisor;
-use crate::sandbox::machines::image::Image;
+use crate::sandbox::machines::image::ensure_image;
 use crate::sandbox::machines::net;
 use crate::sandbox::machines::net::FIRST_HOST;
 use crate::sandbox::machines::net::LAST_HOST;
@@ -119,7 +119,8 @@ pub struct Machines {
 struct Lab {
     state: PathBuf,
     exe: PathBuf,
-    image: Image,
+    /// The cache of images.
+    images: PathBuf,
     group: String,
     net: LabNet,
     file: Mutex<LabFile>,
@@ -141,8 +142,8 @@ impl Drop for Lab {
 
 impl Machines {
     /// Makes the lab's network in `state`, and takes over the hosts that an earlier lab left there, stopped. One lab per
-    /// folder at a time.
-    pub async fn new(state: &Path, image: Image, options: Options) -> Result<Self, MachineError> {
+    /// folder at a time. `images` is the cache of images, which are built when the first host needs them.
+    pub async fn new(state: &Path, images: &Path, options: Options) -> Result<Self, MachineError> {
         let exe = program(options.exe.as_deref())?;
         let state = folder(state)?;
         doctor::doctor(&exe, &state).await?;
@@ -182,7 +183,7 @@ impl Machines {
         let lab = Lab {
             state,
             exe,
-            image,
+            images: images.to_owned(),
             group,
             net,
             file: Mutex::new(file),
@@ -246,10 +247,11 @@ impl Machines {
         }
         let upper = folder.join("upper");
         let record = &mut host.record;
-        record.host_keys = seed::first_boot(&record.spec, &lab.image.root, &upper, self.gateway()).await?;
+        let image = ensure_image(&lab.images, record.spec.release, |_| {}).await?;
+        record.host_keys = seed::first_boot(&record.spec, &image.root, &upper, self.gateway()).await?;
         let orders = Orders {
             hostname: record.spec.hostname.clone(),
-            image: lab.image.root.clone(),
+            image: image.root,
             folder: folder.clone(),
             group: format!("{}/{}", lab.group, record.spec.name),
         };

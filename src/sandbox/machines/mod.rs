@@ -1,6 +1,6 @@
 //! Real Debian machines on this computer, made of Linux namespaces: half a second from create to login.
 //!
-//! [`Machines`] is one lab: an image, a network and its hosts. The lab lives in processes of this same program, started
+//! [`Machines`] is one lab: images, a network and its hosts. The lab lives in processes of this same program, started
 //! again by hidden arguments ([`hidden_entry`]), and ends with the process that made it, however that ends: what stays
 //! are folders, from which the next lab goes on. Nothing of this computer is changed besides one veth link per lab.
 //! What hosts cannot show: the clock, the kernel's own settings (they are read-only), its log, swap.
@@ -32,6 +32,7 @@ pub use crate::sandbox::machines::firewall::Protocol;
 pub use crate::sandbox::machines::holder::exec_from;
 pub use crate::sandbox::machines::holder::prune;
 pub use crate::sandbox::machines::image::Image;
+pub use crate::sandbox::machines::image::Release;
 pub use crate::sandbox::machines::image::ensure_image;
 pub use crate::sandbox::machines::lab::HostState;
 pub use crate::sandbox::machines::lab::HostStatus;

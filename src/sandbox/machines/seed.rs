@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::sandbox::machines::error::MachineError;
+use crate::sandbox::machines::image::Release;
 use crate::sandbox::machines::tool::run;
 
 /// The login user of the image, and the ids that it has.
@@ -28,6 +29,8 @@ pub struct Spec {
     /// Unique in the lab: letters, digits, `.`, `_`, `-`.
     pub name: String,
     pub hostname: String,
+    #[serde(default)]
+    pub release: Release,
     /// The login user with sudo; `admin` is Debian's.
     pub user: String,
     /// Lines of `authorized_keys`.
