@@ -37,7 +37,7 @@ use seawall::kinds::postgres_roles::PostgresRoles;
 use seawall::kinds::postgres_views::PostgresViews;
 use seawall::kinds::s3_bucket::S3Bucket;
 use seawall::kinds::sns_topic::SnsTopic;
-use seawall::kinds::table::{Entry, Judged, Wanted};
+use seawall::kinds::table::{Data, Entry, Judged, Wanted};
 use seawall::kinds::{KINDS, Kind, Owner};
 use seawall::plan::Place;
 use seawall::plan::observed::{Observed, Unseen};
@@ -345,7 +345,7 @@ fn an_environment_is_made_kept_and_taken_away() {
     }
     for one in wanted.iter().rev() {
         if let Observed::Present(state) = judge(&cloud, one).observed {
-            cloud.act(&(one.kind.remove)(&case::owned(one, &state)));
+            cloud.act(&(one.kind.remove)(&case::owned(one, &state), Data::Stays));
         }
     }
     for one in &wanted {
@@ -382,7 +382,7 @@ fn no_secret_is_ever_said() {
 mod the_laws_themselves {
     use super::*;
     use seawall::kinds::table::{Creation, entry};
-    use seawall::plan::step::{CloudStep, Step};
+    use seawall::plan::step::{CloudStep, Steps};
 
     /// Takes "could not look" for "not there".
     fn blind(wanted: &Wanted, environment: &str, answers: &Answers) -> Judged {
@@ -396,14 +396,18 @@ mod the_laws_themselves {
     /// Forgets the last step of a creation.
     fn half(desired: &Value) -> Creation {
         let mut creation = (entry::<LightsailStaticIp>().create)(desired);
-        creation.steps.pop();
+        if let Steps::Cloud(steps) = &mut creation.steps {
+            steps.pop();
+        }
         creation
     }
 
     /// Does something about nothing, and says a secret.
     fn eager(wanted: &Wanted, environment: &str, answers: &Answers) -> Judged {
         let mut judged = (entry::<LightsailStaticIp>().judge)(wanted, environment, answers);
-        judged.steps.push(Step::Cloud(CloudStep::ReleaseStaticIp { name: POISON.to_owned() }));
+        if let Steps::Cloud(steps) = &mut judged.steps {
+            steps.push(CloudStep::ReleaseStaticIp { name: POISON.to_owned() });
+        }
         judged
     }
 
@@ -442,7 +446,7 @@ mod the_laws_themselves {
     #[test]
     #[should_panic(expected = "exists already")]
     fn the_model_refuses_what_the_cloud_would_refuse() {
-        let steps = [Step::Cloud(CloudStep::AllocateStaticIp { name: "ip".to_owned() })];
+        let steps = Steps::Cloud(vec![CloudStep::AllocateStaticIp { name: "ip".to_owned() }]);
         let mut cloud = Model::default();
         cloud.act(&steps);
         cloud.act(&steps);

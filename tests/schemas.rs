@@ -9,8 +9,8 @@ use seawall::cli::args::Document;
 use seawall::cli::housekeeping::schema_of;
 use seawall::engine::file::{Header, PlanFile};
 use seawall::plan::change::{Action, Change, FieldChange, FileDiff, Reason, Risk};
-use seawall::plan::step::{Content, HostStep, Step};
-use seawall::plan::{Place, Plan, Stage};
+use seawall::plan::step::{Content, HostStep, Steps};
+use seawall::plan::{Plan, Stage};
 use serde_json::{Value, json};
 
 /// Every schema in `docs/` is what `seawall schema` prints. `SEAWALL_UPDATE=1` writes them anew.
@@ -45,15 +45,14 @@ fn saved() -> Value {
         reason: Reason::CannotUpdateInPlace(vec!["a".to_owned()]),
         fields: vec![FieldChange::new("live.vm.swappiness", None, Some(json!("5")))],
         files: vec![FileDiff { path, before: None, after: Some("vm.swappiness = 5\n".to_owned()) }],
-        steps: vec![Step::Host(write), Step::Host(HostStep::Record { address: address.clone(), desired: None })],
+        steps: Steps::Host(vec![write, HostStep::Record { address: address.clone(), desired: None }]),
         guard: Digest::of_bytes(b"a sample"),
         risk: Risk::MayLockOut,
         proofs: Vec::new(),
         undo: Vec::new(),
         after: vec![address],
     };
-    let plan =
-        Plan { stages: vec![Stage { place: Place::Host("db".to_owned()), changes: vec![change] }], ..Plan::default() };
+    let plan = Plan { stages: vec![Stage { changes: vec![change] }], ..Plan::default() };
     let header = Header {
         environment: "chronos-prod".to_owned(),
         account: "123456789012".to_owned(),
@@ -79,10 +78,10 @@ fn a_saved_plan_fits_and_a_broken_one_does_not() {
     let errors: Vec<String> = validator.iter_errors(&good).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:#?}");
     let breaks: [(&str, Value); 6] = [
-        ("/format", json!("seawall.plan/2")),
+        ("/format", json!("seawall.plan/1")),
         ("/header/sandbox", json!("yes")),
-        ("/plan/stages/0/place", json!("server")),
-        ("/plan/stages/0/changes/0/steps/0/host", json!({ "shell": "rm" })),
+        ("/plan/stages/0/changes/0/risk", json!("server")),
+        ("/plan/stages/0/changes/0/steps/host/0", json!({ "shell": "rm" })),
         ("/plan/stages/0/changes/0/fields/0", json!({ "path": "x", "before": null, "after": 1, "secret": 2 })),
         ("/digest", json!(null)),
     ];

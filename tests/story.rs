@@ -190,7 +190,7 @@ fn saved_plans_are_applied_exactly_and_once() {
     let variants = [
         ("cut", text[..text.len() / 2].to_owned(), 1, "plan-damaged"),
         ("edited", text.replace("\"noncurrent_days\": 30", "\"noncurrent_days\": 1"), 1, "plan-edited"),
-        ("newer", text.replace("seawall.plan/1", "seawall.plan/2"), 1, "plan-format"),
+        ("newer", text.replace("seawall.plan/2", "seawall.plan/3"), 1, "plan-format"),
     ];
     for (name, variant, code, because) in variants {
         assert_ne!(variant, text, "{name} is the same plan");

@@ -13,7 +13,7 @@ use seawall::kinds::table::{Judged, Wanted};
 use seawall::kinds::{KINDS, kind};
 use seawall::plan::observed::Observed;
 use seawall::plan::probe::{Answers, CommandState, HostProbe, Probe};
-use seawall::plan::step::{Content, HostStep, Step};
+use seawall::plan::step::{Content, HostStep, Steps};
 use serde_json::{Value, json};
 
 /// The verifier of a password, as it would come from the operator's machine; any will do here.
@@ -142,18 +142,18 @@ impl Scratch {
         (wanted.kind.judge)(wanted, "test", &self.answers((wanted.kind.probes)(&wanted.desired)))
     }
 
-    fn act(&self, steps: Vec<Step>) {
-        for step in steps {
-            let Step::Host(HostStep::Run { argv, stdin: Some(content), what, .. }) = step else {
+    fn act(&self, steps: &Steps) {
+        for step in steps.host() {
+            let HostStep::Run { argv, stdin: Some(content), what, .. } = step else {
                 panic!("{step:?} is not a statement")
             };
             let text = match content {
-                Content::Text(text) => text,
-                Content::WithSecrets { template, secrets } => {
-                    secrets.keys().fold(template, |text, name| text.replace(&format!("{{{{{name}}}}}"), VERIFIER))
-                }
+                Content::Text(text) => text.clone(),
+                Content::WithSecrets { template, secrets } => secrets
+                    .keys()
+                    .fold(template.clone(), |text, name| text.replace(&format!("{{{{{name}}}}}"), VERIFIER)),
             };
-            let ended = self.psql(&argv, &text);
+            let ended = self.psql(argv, &text);
             let said = String::from_utf8_lossy(&ended.stderr);
             assert!(ended.status.success(), "{}: {what}: {said}\n{text}", self.version);
         }
@@ -167,8 +167,8 @@ impl Scratch {
         for (wanted, judged) in all.iter().zip(judged) {
             match judged.observed {
                 Observed::Present(_) if judged.fields.is_empty() => continue,
-                Observed::Present(_) => self.act(judged.steps),
-                Observed::Absent => self.act((wanted.kind.create)(&wanted.desired).steps),
+                Observed::Present(_) => self.act(&judged.steps),
+                Observed::Absent => self.act(&(wanted.kind.create)(&wanted.desired).steps),
                 Observed::Unknown(why) => panic!("{}: {}: {why}", self.version, wanted.address),
             }
             changed.push(wanted.kind.name.to_owned());

@@ -15,7 +15,7 @@ use seawall::plan::Place;
 use seawall::plan::change::FieldChange;
 use seawall::plan::observed::Observed;
 use seawall::plan::probe::{Answers, CommandState, HostProbe, Probe};
-use seawall::plan::step::{Content, HostStep, Step};
+use seawall::plan::step::{Content, HostStep, Steps};
 use serde_json::{Value, json};
 
 /// PostgreSQL does not start as root.
@@ -151,7 +151,7 @@ fn kind() -> &'static Entry {
 }
 
 /// What the kind says about the cluster as it is now.
-fn judged(cluster: &Cluster, desired: &Value) -> (Vec<FieldChange>, Vec<Step>) {
+fn judged(cluster: &Cluster, desired: &Value) -> (Vec<FieldChange>, Steps) {
     let mut answers = Answers::default();
     for probe in (kind().probes)(desired) {
         match probe {
@@ -180,9 +180,9 @@ fn judged(cluster: &Cluster, desired: &Value) -> (Vec<FieldChange>, Vec<Step>) {
     (judged.fields, judged.steps)
 }
 
-fn act(cluster: &Cluster, steps: &[Step]) {
-    for step in steps {
-        let Step::Host(HostStep::Run { stdin: Some(Content::Text(sql)), .. }) = step else { panic!("{step:?}") };
+fn act(cluster: &Cluster, steps: &Steps) {
+    for step in steps.host() {
+        let HostStep::Run { stdin: Some(Content::Text(sql)), .. } = step else { panic!("{step:?}") };
         done(&cluster.psql(&["--single-transaction", "-f", "-"], sql), "the kind's step");
     }
 }

@@ -21,7 +21,7 @@ use crate::plan::change::{Action, Change, Risk};
 use crate::plan::host::Endpoint;
 use crate::plan::probe::CloudProbe;
 use crate::plan::record::{Record, Verdict};
-use crate::plan::step::{CloudStep, KeyDelivery, Step};
+use crate::plan::step::{CloudStep, KeyDelivery};
 use crate::plan::{Place, Plan, Stage};
 use crate::reach::{Act, Failure};
 
@@ -282,13 +282,13 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         if changes.is_empty() {
             return;
         }
-        let work = Stage { place: stage.place.clone(), changes };
+        let work = Stage { changes };
         self.wait_to_deliver(&work).await;
         let endpoints = self.endpoints_for(&work).await;
         let guarding = self.guarding(&work, &endpoints);
         let promised = guarding.as_ref().map(|guarding| guarding.after.clone());
         let mut end = execute::stage(&work, id, &endpoints, guarding, self.reach, self.journal).await;
-        if work.place == Place::Cloud && work.changes.iter().any(|change| !change.undo.is_empty()) {
+        if work.place() == Place::Cloud && work.changes.iter().any(|change| !change.undo.is_empty()) {
             let endpoints = self.endpoints_for(&work).await;
             end.settle_ports(&work.changes, &endpoints, self.reach, self.journal).await;
         }
@@ -318,7 +318,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
 
     /// How a host's stage is guarded, if it may lock out.
     fn guarding(&self, stage: &Stage, endpoints: &[Endpoint]) -> Option<Guarding> {
-        let Place::Host(name) = &stage.place else { return None };
+        let Place::Host(name) = &stage.place() else { return None };
         if !stage.is_guarded() {
             return None;
         }
@@ -419,7 +419,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
                 changes.push(change);
             }
             if !changes.is_empty() {
-                stages.push(Stage { place: stage.place, changes });
+                stages.push(Stage { changes });
             }
         }
         let waiting: BTreeSet<Address> = again.deferred.iter().map(|d| d.change.address.clone()).collect();
@@ -434,7 +434,8 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         let mut servers = delivered_to(stage);
         let in_front = stage.changes.iter().filter(|change| !change.undo.is_empty());
         servers.extend(in_front.map(|change| change.address.name()));
-        if let Place::Host(server) = &stage.place {
+        let place = stage.place();
+        if let Place::Host(server) = &place {
             servers.insert(server);
         }
         let mut endpoints = Vec::new();
@@ -479,11 +480,9 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
 
 /// The servers that a stage delivers access keys to.
 fn delivered_to(stage: &Stage) -> BTreeSet<&str> {
-    let steps = stage.changes.iter().flat_map(|change| &change.steps);
+    let steps = stage.changes.iter().flat_map(|change| change.steps.cloud());
     let server = |step| match step {
-        &Step::Cloud(CloudStep::CreateAccessKey { deliver: KeyDelivery::HostFile { ref server, .. }, .. }) => {
-            Some(server.as_str())
-        }
+        &CloudStep::CreateAccessKey { deliver: KeyDelivery::HostFile { ref server, .. }, .. } => Some(server.as_str()),
         _ => None,
     };
     steps.filter_map(server).collect()

@@ -10,11 +10,11 @@ use futures::StreamExt as _;
 use crate::base::address::Address;
 use crate::engine::guarded::{self, Guard, NotKept};
 use crate::engine::journal::Journal;
+use crate::plan::Stage;
 use crate::plan::change::Change;
 use crate::plan::host::Endpoint;
 use crate::plan::record::Record;
-use crate::plan::step::{CloudStep, Step};
-use crate::plan::{Place, Stage};
+use crate::plan::step::{CloudStep, HostStep, Steps};
 use crate::reach::{Act, Failure, HostEvent, Transaction, TransactionStep};
 
 /// How many cloud changes are done at the same time. Mutations are throttled harder than reads.
@@ -52,32 +52,48 @@ pub async fn stage(
     reach: &impl Act,
     journal: &Journal<'_>,
 ) -> StageEnd {
-    match &stage.place {
-        Place::Cloud => cloud(&stage.changes, endpoints, reach, journal).await,
-        Place::Host(server) => {
-            if let Some(at) = endpoints.iter().find(|endpoint| endpoint.server == *server) {
-                host(&stage.changes, id, at, guarding, reach, journal).await
-            } else {
-                let failure = Failure::new(format!("no way to log in to `{server}` is known"));
-                let mut end = StageEnd::default();
-                for (index, change) in stage.changes.iter().enumerate() {
-                    if index == 0 {
-                        journal.record(&Record::Failed { address: change.address.clone(), why: failure.to_string() });
-                        end.failed.push((change.address.clone(), failure.clone()));
-                    } else {
-                        journal.record(&Record::NotStarted { address: change.address.clone() });
-                        end.not_started.push(change.address.clone());
-                    }
-                }
-                end
-            }
+    let (mut in_cloud, mut on_hosts) = (Vec::new(), BTreeMap::<&str, Vec<(&Change, &[HostStep])>>::new());
+    for change in &stage.changes {
+        match &change.steps {
+            Steps::Cloud(steps) => in_cloud.push((change, steps.as_slice())),
+            Steps::Host(steps) => on_hosts.entry(change.address.name()).or_default().push((change, steps)),
         }
     }
+    let mut end = cloud(&in_cloud, endpoints, reach, journal).await;
+    for (server, changes) in on_hosts {
+        end.add(match endpoints.iter().find(|endpoint| endpoint.server == server) {
+            Some(at) => host(&changes, id, at, guarding.clone(), reach, journal).await,
+            None => no_way_in(server, &changes, journal),
+        });
+    }
+    end
 }
 
-async fn cloud(changes: &[Change], endpoints: &[Endpoint], reach: &impl Act, journal: &Journal<'_>) -> StageEnd {
+fn no_way_in(server: &str, changes: &[(&Change, &[HostStep])], journal: &Journal<'_>) -> StageEnd {
+    let failure = Failure::new(format!("no way to log in to `{server}` is known"));
+    let mut end = StageEnd::default();
+    for (index, (change, _)) in changes.iter().enumerate() {
+        if index == 0 {
+            journal.record(&Record::Failed { address: change.address.clone(), why: failure.to_string() });
+            end.failed.push((change.address.clone(), failure.clone()));
+        } else {
+            journal.record(&Record::NotStarted { address: change.address.clone() });
+            end.not_started.push(change.address.clone());
+        }
+    }
+    end
+}
+
+async fn cloud(
+    changes: &[(&Change, &[CloudStep])],
+    endpoints: &[Endpoint],
+    reach: &impl Act,
+    journal: &Journal<'_>,
+) -> StageEnd {
     let results: Vec<(Address, Result<(), Failure>)> = futures::stream::iter(changes)
-        .map(|change| async move { (change.address.clone(), one(change, endpoints, reach, journal).await) })
+        .map(|(change, steps)| async move {
+            (change.address.clone(), one(&change.address, steps, endpoints, reach, journal).await)
+        })
         .buffer_unordered(CLOUD_CHANGES_AT_ONCE)
         .collect()
         .await;
@@ -93,6 +109,15 @@ async fn cloud(changes: &[Change], endpoints: &[Endpoint], reach: &impl Act, jou
 }
 
 impl StageEnd {
+    fn add(&mut self, other: Self) {
+        let Self { acted, failed, not_started, put_back, what } = other;
+        self.acted.extend(acted);
+        self.failed.extend(failed);
+        self.not_started.extend(not_started);
+        self.put_back.extend(put_back);
+        self.what.extend(what);
+    }
+
     /// Has the cloud's ports put back that shut everybody out. `endpoints` are those after the stage: a static IP may have
     /// moved within it.
     pub async fn settle_ports(
@@ -134,18 +159,19 @@ impl StageEnd {
     }
 }
 
-async fn one(change: &Change, endpoints: &[Endpoint], reach: &impl Act, journal: &Journal<'_>) -> Result<(), Failure> {
-    let address = &change.address;
+async fn one(
+    address: &Address,
+    steps: &[CloudStep],
+    endpoints: &[Endpoint],
+    reach: &impl Act,
+    journal: &Journal<'_>,
+) -> Result<(), Failure> {
     journal.record(&Record::ChangeBegun { address: address.clone() });
-    for (index, step) in change.steps.iter().enumerate() {
+    for (index, step) in steps.iter().enumerate() {
         journal.record(&Record::StepBegun { address: address.clone(), step: index, what: step.summary() });
-        let done = match (journal.check(), step) {
-            (Err(why), _) => Err(Failure::new(why)),
-            (Ok(()), Step::Cloud(step)) => reach.act_cloud(step, endpoints).await,
-            (Ok(()), Step::Host(step)) => Err(Failure::new(format!(
-                "`{}` is a host's step in a cloud change; this is a bug in seawall",
-                step.summary()
-            ))),
+        let done = match journal.check() {
+            Err(why) => Err(Failure::new(why)),
+            Ok(()) => reach.act_cloud(step, endpoints).await,
         };
         if let Err(failure) = done {
             journal.record(&Record::Failed { address: address.clone(), why: failure.to_string() });
@@ -157,23 +183,21 @@ async fn one(change: &Change, endpoints: &[Endpoint], reach: &impl Act, journal:
 }
 
 async fn host(
-    changes: &[Change],
+    changes: &[(&Change, &[HostStep])],
     id: &str,
     at: &Endpoint,
     guarding: Option<Guarding>,
     reach: &impl Act,
     journal: &Journal<'_>,
 ) -> StageEnd {
-    let mut steps: Vec<TransactionStep> = Vec::new();
-    for change in changes {
-        for (index, step) in change.steps.iter().enumerate() {
-            if let Step::Host(step) = step {
-                steps.push(TransactionStep { address: change.address.clone(), index, step: step.clone() });
-            }
+    let mut transaction_steps: Vec<TransactionStep> = Vec::new();
+    for (change, steps) in changes {
+        for (index, step) in steps.iter().enumerate() {
+            transaction_steps.push(TransactionStep { address: change.address.clone(), index, step: step.clone() });
         }
     }
     let guard_s = guarding.as_ref().map(|guarding| guarding.limit_s);
-    let transaction = Transaction { id: id.to_owned(), guard_s, steps };
+    let transaction = Transaction { id: id.to_owned(), guard_s, steps: transaction_steps };
     let since = Instant::now();
     let done = std::sync::Mutex::new(BTreeMap::<Address, usize>::new());
     let on_event = |event: HostEvent| note(&event, at, &transaction, journal, &done);
@@ -186,25 +210,25 @@ async fn host(
     let result = match guarding {
         None => result,
         Some(Guarding { limit_s, after, undo }) => {
-            let proofs = changes.iter().flat_map(|change| &change.proofs).cloned().collect::<BTreeSet<_>>();
+            let proofs = changes.iter().flat_map(|(change, _)| &change.proofs).cloned().collect::<BTreeSet<_>>();
             let proofs = proofs.into_iter().collect();
             let guard = Guard { id, limit_s, since, before: at, after: &after, proofs, undo };
             match guard.settle(result, reach, journal).await {
                 Ok(()) => Ok(()),
                 Err(NotKept::Failed(failure)) => Err(failure),
                 Err(put_back) => {
-                    end.take(&at.server, changes.iter().map(|change| &change.address), put_back, journal);
+                    end.take(&at.server, changes.iter().map(|(change, _)| &change.address), put_back, journal);
                     return end;
                 }
             }
         }
     };
     match result {
-        Ok(()) => end.acted = changes.iter().map(|change| change.address.clone()).collect(),
+        Ok(()) => end.acted = changes.iter().map(|(change, _)| change.address.clone()).collect(),
         Err(failure) => {
             // The step that failed tells the resource; without one, the first resource that is not done is meant.
             let failed = failure.position.and_then(|p| transaction.steps.get(p)).map(|step| step.address.clone());
-            for change in changes {
+            for (change, _) in changes {
                 let all = transaction.steps.iter().filter(|step| step.address == change.address).count();
                 let address = change.address.clone();
                 if done.get(&address).copied().unwrap_or(0) == all {

@@ -17,7 +17,7 @@ use crate::base::digest::Digest;
 use crate::plan::Plan;
 
 /// The format that this version reads and writes.
-pub const FORMAT: &str = "seawall.plan/1";
+pub const FORMAT: &str = "seawall.plan/2";
 
 /// Largest plan file that is read, in bytes. A plan of a thousand servers is a tenth of it.
 const SIZE_LIMIT: u64 = 256 * 1024 * 1024;
@@ -27,7 +27,7 @@ const SIZE_LIMIT: u64 = 256 * 1024 * 1024;
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Seawall saved plan")]
 pub struct PlanFile {
-    /// `seawall.plan/1`.
+    /// `seawall.plan/2`.
     #[schemars(extend("const" = FORMAT))]
     pub format: String,
     pub header: Header,

@@ -10,11 +10,11 @@ use crate::engine::owned::{Found, MANIFEST, sort};
 use crate::engine::refresh::Snapshot;
 use crate::engine::resolve::Resolved;
 use crate::engine::stages::stages;
-use crate::kinds::table::{Judged, Wanted};
+use crate::kinds::table::{Data, Judged, Wanted};
 use crate::kinds::{Opening, Owned, Owner, kind};
 use crate::plan::change::{Action, Change, FieldChange, Limit, Reason, Risk};
 use crate::plan::observed::{Observed, Unseen};
-use crate::plan::step::{CloudStep, HostStep, Step};
+use crate::plan::step::{HostStep, Steps};
 use crate::plan::{Cost, Deferred, NotSeen, Place, Plan};
 
 /// What the operator asked for beyond the inventory.
@@ -46,7 +46,7 @@ struct Draft<'a> {
     snapshot: &'a Snapshot,
     intent: &'a Intent,
     locate: Locate<'a>,
-    changes: Vec<(Place, Change)>,
+    changes: Vec<Change>,
     deferred: Vec<Deferred>,
     unchanged: Vec<Address>,
     unknown: Vec<NotSeen>,
@@ -168,8 +168,7 @@ fn present(wanted: &Wanted, judged: Judged) -> Outcome {
         }
     } else {
         let creation = (wanted.kind.create)(&wanted.desired);
-        let mut steps = (wanted.kind.remove)(&owned_by_declaration(wanted, &judged.observed));
-        steps.extend(creation.steps);
+        let steps = (wanted.kind.replace)(&owned_by_declaration(wanted, &judged.observed), &wanted.desired);
         Change {
             address: wanted.address.clone(),
             action: Action::Replace,
@@ -178,7 +177,7 @@ fn present(wanted: &Wanted, judged: Judged) -> Outcome {
             files: creation.files,
             steps: recorded(wanted, steps),
             guard,
-            risk: if holds_data(&wanted.address) { Risk::LosesData } else { wanted.kind.risk },
+            risk: if wanted.kind.holds_data { Risk::LosesData } else { wanted.kind.risk },
             proofs: (wanted.kind.proofs)(&wanted.desired),
             undo: Vec::new(),
             after: wanted.after.clone(),
@@ -206,17 +205,12 @@ fn creation(wanted: &Wanted, guard: Digest) -> Change {
 }
 
 /// Host resources end with their ownership record: what was put there can then be taken away again.
-fn recorded(wanted: &Wanted, mut steps: Vec<Step>) -> Vec<Step> {
-    if matches!(wanted.place, Place::Host(_)) {
+fn recorded(wanted: &Wanted, mut steps: Steps) -> Steps {
+    if let Steps::Host(steps) = &mut steps {
         let desired = Some(wanted.desired.clone());
-        steps.push(Step::Host(HostStep::Record { address: wanted.address.clone(), desired }));
+        steps.push(HostStep::Record { address: wanted.address.clone(), desired });
     }
     steps
-}
-
-/// Whether losing the thing loses data: a server's disk, a bucket's objects.
-fn holds_data(address: &Address) -> bool {
-    matches!(address.kind(), "lightsail.instance" | "s3.bucket")
 }
 
 /// A declared resource that is there, in the form in which kinds remove things.
@@ -265,7 +259,7 @@ impl Draft<'_> {
                     Some(opening) => self.open_first(wanted, *change, opening),
                     None => *change,
                 };
-                self.changes.push((wanted.place.clone(), change));
+                self.changes.push(change);
             }
         }
     }
@@ -279,14 +273,14 @@ impl Draft<'_> {
         if rest.address != until {
             rest.after.push(until.clone());
         }
-        self.deferred.push(Deferred { after: until, place: wanted.place.clone(), change: rest });
+        self.deferred.push(Deferred { after: until, change: rest });
         first
     }
 
     fn defer(&mut self, wanted: &Wanted, after: Address) {
         let guard = Digest::of(&Observed::<()>::Unknown(Unseen::NotYetCreated(after.clone())));
         let change = creation(wanted, guard);
-        self.deferred.push(Deferred { after, place: wanted.place.clone(), change });
+        self.deferred.push(Deferred { after, change });
     }
 
     /// Defers what needs something deferred, and what lives on a server that this plan replaces.
@@ -294,16 +288,16 @@ impl Draft<'_> {
         let replaced: BTreeSet<Address> = self
             .changes
             .iter()
-            .filter(|(_, change)| change.action == Action::Replace && change.address.kind() == "lightsail.instance")
-            .map(|(_, change)| change.address.clone())
+            .filter(|change| change.action == Action::Replace && change.address.kind() == "lightsail.instance")
+            .map(|change| change.address.clone())
             .collect();
         for instance in replaced {
             let place = Place::Host(instance.name().to_owned());
             let resolved = self.resolved;
             for wanted in resolved.wanted.iter().filter(|w| w.place == place || w.after.contains(&instance)) {
                 let address = &wanted.address;
-                let planned = self.changes.iter().position(|(_, change)| change.address == *address);
-                let planned = planned.map(|index| self.changes.remove(index).1);
+                let planned = self.changes.iter().position(|change| change.address == *address);
+                let planned = planned.map(|index| self.changes.remove(index));
                 let as_wanted = self.unchanged.iter().position(|unchanged| unchanged == address);
                 if let Some(index) = as_wanted {
                     self.unchanged.remove(index);
@@ -316,7 +310,7 @@ impl Draft<'_> {
                 if let Some(waiting) = self.deferred.last_mut().filter(|_| is_there && wanted.place == Place::Cloud) {
                     waiting.change.action = Action::Update;
                     waiting.change.reason = Reason::ServerReplaced;
-                    (waiting.change.fields, waiting.change.steps) = (Vec::new(), Vec::new());
+                    (waiting.change.fields, waiting.change.steps) = (Vec::new(), Steps::Cloud(Vec::new()));
                 }
             }
             let manifest = Address::new(MANIFEST, instance.name());
@@ -325,18 +319,18 @@ impl Draft<'_> {
         loop {
             let waiting: BTreeMap<Address, Address> =
                 self.deferred.iter().map(|d| (d.change.address.clone(), d.after.clone())).collect();
-            let next = self.changes.iter().position(|(_, change)| {
+            let next = self.changes.iter().position(|change| {
                 change.action != Action::Destroy && change.after.iter().any(|after| waiting.contains_key(after))
             });
             let Some(next) = next else { break };
-            let (place, change) = self.changes.remove(next);
+            let change = self.changes.remove(next);
             let after = change
                 .after
                 .iter()
                 .find(|after| waiting.contains_key(*after))
                 .cloned()
                 .expect("the position was found by this very condition");
-            self.deferred.push(Deferred { after, place, change });
+            self.deferred.push(Deferred { after, change });
         }
     }
 
@@ -400,7 +394,8 @@ impl Draft<'_> {
             .collect();
         for thing in owned.values() {
             let goes_with_its_server = matches!(&thing.place, Place::Host(server) if going.contains(server))
-                || (thing.address.kind() == "lightsail.ports" && going.contains(thing.address.name()));
+                || (going.contains(thing.address.name())
+                    && kind(thing.address.kind()).is_some_and(|kind| kind.goes_with_server));
             if !goes_with_its_server {
                 let needs = after.get(&thing.address).map_or(&[][..], Vec::as_slice);
                 self.removal(thing, Reason::Requested, needs);
@@ -436,17 +431,14 @@ impl Draft<'_> {
             );
             return;
         }
-        let loses = holds_data(&owned.address);
+        let loses = kind.holds_data;
         let named = self.intent.lose_data.contains(&owned.address);
         if loses && !named {
             self.findings.push(unproven(&owned.address, "destroy", None));
         }
-        let mut steps = (kind.remove)(owned);
-        if owned.address.kind() == "s3.bucket" && named {
-            steps.insert(0, Step::Cloud(CloudStep::EmptyBucket { name: owned.name.clone() }));
-        }
-        if matches!(owned.place, Place::Host(_)) {
-            steps.push(Step::Host(HostStep::Record { address: owned.address.clone(), desired: None }));
+        let mut steps = (kind.remove)(owned, if named { Data::Goes } else { Data::Stays });
+        if let Steps::Host(steps) = &mut steps {
+            steps.push(HostStep::Record { address: owned.address.clone(), desired: None });
         }
         let change = Change {
             address: owned.address.clone(),
@@ -461,7 +453,7 @@ impl Draft<'_> {
             undo: Vec::new(),
             after: after.to_vec(),
         };
-        self.changes.push((owned.place.clone(), change));
+        self.changes.push(change);
     }
 }
 

@@ -12,24 +12,24 @@ const GUARDED: &str = "host.guarded";
 
 /// Groups changes into stages. A server's changes are one stage, so that they are one transaction; those that may lock
 /// out are a second one, after everything else and one server at a time.
-pub fn stages(changes: Vec<(Place, Change)>, reverse: bool) -> Vec<Stage> {
-    let node = |place: &Place, change: &Change| match place {
+pub fn stages(changes: Vec<Change>, reverse: bool) -> Vec<Stage> {
+    let node = |change: &Change| match change.place() {
         Place::Cloud => change.address.clone(),
-        Place::Host(server) if change.risk == Risk::MayLockOut => Address::new(GUARDED, server),
-        Place::Host(server) => Address::new("host.transaction", server),
+        Place::Host(server) if change.risk == Risk::MayLockOut => Address::new(GUARDED, &server),
+        Place::Host(server) => Address::new("host.transaction", &server),
     };
     let (removals, others): (Vec<_>, Vec<_>) =
-        changes.into_iter().partition(|(_, change)| change.action == Action::Destroy && !reverse);
-    let mut by_node: BTreeMap<Address, (Place, Vec<Change>)> = BTreeMap::new();
+        changes.into_iter().partition(|change| change.action == Action::Destroy && !reverse);
+    let mut by_node: BTreeMap<Address, Vec<Change>> = BTreeMap::new();
     let nodes: BTreeMap<Address, Address> =
-        others.iter().map(|(place, change)| (change.address.clone(), node(place, change))).collect();
+        others.iter().map(|change| (change.address.clone(), node(change))).collect();
     let mut needs: BTreeMap<Address, BTreeSet<Address>> = BTreeMap::new();
-    for (place, change) in others {
-        let here = node(&place, &change);
+    for change in others {
+        let here = node(&change);
         let wanted: BTreeSet<Address> =
             change.after.iter().filter_map(|after| nodes.get(after)).filter(|n| **n != here).cloned().collect();
         needs.entry(here.clone()).or_default().extend(wanted);
-        by_node.entry(here).or_insert_with(|| (place, Vec::new())).1.push(change);
+        by_node.entry(here).or_default().push(change);
     }
     guarded_last(&mut needs);
     let mut sorted = layers(&needs).expect("resolve refused inventories whose resources need each other in a circle");
@@ -40,29 +40,30 @@ pub fn stages(changes: Vec<(Place, Change)>, reverse: bool) -> Vec<Stage> {
     for layer in sorted {
         let (mut cloud, mut hosts) = (Vec::new(), Vec::new());
         for name in layer {
-            let (place, mut changes) = by_node.remove(&name).expect("every node of a layer has its changes");
-            match place {
-                Place::Cloud => cloud.append(&mut changes),
-                Place::Host(_) => hosts.push(Stage { place, changes: in_order(changes, reverse) }),
+            let mut changes = by_node.remove(&name).expect("every node of a layer has its changes");
+            if changes.iter().all(|change| change.place() == Place::Cloud) {
+                cloud.append(&mut changes);
+            } else {
+                hosts.push(Stage { changes: in_order(changes, reverse) });
             }
         }
         // The cloud first: a new server has ports open to the world until its own are set.
         if !cloud.is_empty() {
-            stages.push(Stage { place: Place::Cloud, changes: cloud });
+            stages.push(Stage { changes: cloud });
         }
         stages.append(&mut hosts);
     }
     // What left the inventory goes last: by then nothing that stays depends on it any more.
-    for (place, change) in removals {
+    for change in removals {
         match stages.last_mut() {
             Some(stage)
-                if stage.place == place
+                if stage.place() == change.place()
                     && stage.changes.iter().all(|c| c.action == Action::Destroy)
                     && stage.is_guarded() == (change.risk == Risk::MayLockOut) =>
             {
                 stage.changes.push(change);
             }
-            _ => stages.push(Stage { place, changes: vec![change] }),
+            _ => stages.push(Stage { changes: vec![change] }),
         }
     }
     stages
@@ -108,35 +109,35 @@ mod tests {
     use super::*;
     use crate::base::digest::Digest;
     use crate::plan::change::Reason;
+    use crate::plan::step::Steps;
 
-    fn change(place: Place, kind: &str, server: &str, risk: Risk, after: &[&str]) -> (Place, Change) {
-        let change = Change {
+    fn change(steps: Steps, kind: &str, server: &str, risk: Risk, after: &[&str]) -> Change {
+        Change {
             address: Address::new(kind, server),
             action: Action::Update,
             reason: Reason::Differs,
             fields: Vec::new(),
             files: Vec::new(),
-            steps: Vec::new(),
+            steps,
             guard: Digest::of_bytes(b""),
             risk,
             proofs: Vec::new(),
             undo: Vec::new(),
             after: after.iter().map(|kind| Address::new(kind, server)).collect(),
-        };
-        (place, change)
+        }
     }
 
     #[test]
     fn what_may_lock_out_comes_last_and_one_server_at_a_time() {
-        let host = |server: &str| Place::Host(server.to_owned());
+        let (host, cloud) = (Steps::Host(Vec::new()), Steps::Cloud(Vec::new()));
         let changes = vec![
-            change(host("a"), "host.sshd", "a", Risk::MayLockOut, &["host.users"]),
-            change(host("a"), "host.users", "a", Risk::MayLockOut, &[]),
-            change(host("a"), "host.time", "a", Risk::Plain, &[]),
-            change(host("b"), "host.ufw", "b", Risk::MayLockOut, &["host.packages"]),
-            change(host("b"), "host.packages", "b", Risk::Plain, &[]),
-            change(Place::Cloud, "iam.user", "b", Risk::Plain, &["host.packages"]),
-            change(Place::Cloud, "lightsail.ports", "a", Risk::MayLockOut, &["host.sshd"]),
+            change(host.clone(), "host.sshd", "a", Risk::MayLockOut, &["host.users"]),
+            change(host.clone(), "host.users", "a", Risk::MayLockOut, &[]),
+            change(host.clone(), "host.time", "a", Risk::Plain, &[]),
+            change(host.clone(), "host.ufw", "b", Risk::MayLockOut, &["host.packages"]),
+            change(host.clone(), "host.packages", "b", Risk::Plain, &[]),
+            change(cloud.clone(), "iam.user", "b", Risk::Plain, &["host.packages"]),
+            change(cloud.clone(), "lightsail.ports", "a", Risk::MayLockOut, &["host.sshd"]),
         ];
         let stages = stages(changes, false);
         let shown: Vec<String> = stages

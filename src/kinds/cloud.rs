@@ -11,7 +11,6 @@ use crate::plan::change::FieldChange;
 use crate::plan::cloud::Tags;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
-use crate::plan::step::{CloudStep, Step};
 
 /// Region and account that ARNs are made of.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -38,10 +37,6 @@ pub(crate) fn probe(probe: CloudProbe) -> Vec<Probe> {
 /// The one state document that most cloud kinds ask for.
 pub(crate) fn read<T: DeserializeOwned>(answers: &Answers, probe: &CloudProbe) -> Observed<T> {
     answers.cloud(probe)
-}
-
-pub(crate) fn step(step: CloudStep) -> Step {
-    Step::Cloud(step)
 }
 
 /// Tags that we want and that are missing or different. Tags of others on the same thing are theirs.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::address::Address;
 use crate::inventory::sections::{Alarm, Comparison, Inventory, MissingData, Statistic};
-use crate::kinds::cloud::{self, Home, describe, step, tag_changes};
+use crate::kinds::cloud::{self, Home, describe, tag_changes};
 use crate::kinds::sns_topic::{ALERTS, topic_name};
 use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, physical_name, tags};
 use crate::plan::Place;
@@ -15,7 +15,7 @@ use crate::plan::change::FieldChange;
 use crate::plan::cloud::{AlarmSpec, MetricAlarm, Tags};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
-use crate::plan::step::{CloudStep, Step};
+use crate::plan::step::CloudStep;
 
 pub struct CloudwatchAlarm;
 
@@ -96,6 +96,7 @@ alarms:
     periods: 3
     why: the server has not reported for 15 minutes";
 
+    type Step = CloudStep;
     type Desired = Desired;
     type Actual = MetricAlarm;
 
@@ -137,13 +138,13 @@ alarms:
         fields
     }
 
-    fn steps(desired: &Desired, _: Option<&MetricAlarm>, _: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, _: Option<&MetricAlarm>, _: &[FieldChange]) -> Vec<CloudStep> {
         let Desired { name, spec, tags } = desired.clone();
-        vec![step(CloudStep::PutMetricAlarm { name, spec: Box::new(spec), tags })]
+        vec![CloudStep::PutMetricAlarm { name, spec: Box::new(spec), tags }]
     }
 
-    fn remove(owned: &Owned) -> Vec<Step> {
-        vec![step(CloudStep::DeleteMetricAlarm { name: owned.name.clone() })]
+    fn remove(owned: &Owned) -> Vec<CloudStep> {
+        vec![CloudStep::DeleteMetricAlarm { name: owned.name.clone() }]
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {

@@ -16,7 +16,7 @@ use crate::plan::Place;
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CommandState, FileState};
-use crate::plan::step::{Content, HostStep, Step};
+use crate::plan::step::{Content, HostStep};
 
 /// Seconds that a quick local command may take: `systemctl`, `sysctl`, `useradd`. On a small, busy instance they take
 /// seconds, never this long.
@@ -110,15 +110,15 @@ impl<'a> Wanted<'a> {
     }
 
     /// Writes it; `validate` gets the candidate's path for `{}`.
-    pub(crate) fn step(self, validate: Option<&[&str]>) -> Step {
-        Step::Host(HostStep::WriteFile {
+    pub(crate) fn step(self, validate: Option<&[&str]>) -> HostStep {
+        HostStep::WriteFile {
             path: self.path.to_owned(),
             owner: self.owner.to_owned(),
             group: self.group.to_owned(),
             mode: self.mode.to_owned(),
             content: Content::Text(self.text),
             validate: validate.map(owned),
-        })
+        }
     }
 
     /// Its text before and after.
@@ -132,19 +132,19 @@ impl<'a> Wanted<'a> {
 }
 
 /// Runs a program with arguments.
-pub(crate) fn run(argv: &[&str], timeout_s: u32, what: impl Into<String>) -> Step {
+pub(crate) fn run(argv: &[&str], timeout_s: u32, what: impl Into<String>) -> HostStep {
     settled(argv, timeout_s, what, None)
 }
 
 /// Runs a program that makes a service take up what is on disk. When a guarded change is put back, `revert` does the
 /// same with the files that were there before.
-pub(crate) fn run_guarded(argv: &[&str], revert: &[&str], timeout_s: u32, what: impl Into<String>) -> Step {
+pub(crate) fn run_guarded(argv: &[&str], revert: &[&str], timeout_s: u32, what: impl Into<String>) -> HostStep {
     settled(argv, timeout_s, what, Some(owned(revert)))
 }
 
-fn settled(argv: &[&str], timeout_s: u32, what: impl Into<String>, revert: Option<Vec<String>>) -> Step {
+fn settled(argv: &[&str], timeout_s: u32, what: impl Into<String>, revert: Option<Vec<String>>) -> HostStep {
     let (argv, env, what) = (owned(argv), BTreeMap::new(), what.into());
-    Step::Host(HostStep::Run { argv, env, stdin: None, timeout_s, revert, what })
+    HostStep::Run { argv, env, stdin: None, timeout_s, revert, what }
 }
 
 /// Secrets that go to a host as they are.
@@ -153,18 +153,18 @@ pub(crate) fn uses(secrets: &BTreeMap<String, SecretRef>) -> BTreeMap<String, Se
 }
 
 /// Makes a directory, or gives one that is there this owner and mode.
-pub(crate) fn directory(path: &str, owner: &str, group: &str, mode: &str) -> Step {
-    Step::Host(HostStep::MakeDirectory {
+pub(crate) fn directory(path: &str, owner: &str, group: &str, mode: &str) -> HostStep {
+    HostStep::MakeDirectory {
         path: path.to_owned(),
         owner: owner.to_owned(),
         group: group.to_owned(),
         mode: mode.to_owned(),
-    })
+    }
 }
 
 /// Removes a file if it is there.
-pub(crate) fn remove_file(path: &str) -> Step {
-    Step::Host(HostStep::RemoveFile { path: path.to_owned() })
+pub(crate) fn remove_file(path: &str) -> HostStep {
+    HostStep::RemoveFile { path: path.to_owned() }
 }
 
 /// Whether a field differs that can be closed here.

@@ -24,7 +24,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 
 /// Seconds for one run of the program: its wait for another run, two orders, a reload, and the copy.
 const ENSURE_S: u32 = 900;
@@ -189,6 +189,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
           contact: ops@example.org
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -294,7 +295,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let mut steps = Vec::new();
         for (folder, mode) in FOLDERS {
             let program = folder == files::PROGRAM_FOLDER && host::differs(fields, PROGRAM);
@@ -330,7 +331,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         // As a pattern, it may match nothing, which is no error: parts may be gone already.
         let mut steps = vec![host::run(
             &["systemctl", "stop", "seawall-certificate.*"],
@@ -428,7 +429,7 @@ mod tests {
             };
             let steps = HostCertificate::steps(&desired, None, &HostCertificate::describe(&desired));
             let ran = steps.into_iter().find_map(|step| match step {
-                Step::Host(HostStep::Run { argv, .. }) if argv[0] == PROGRAM => Some(argv[1..].join(" ")),
+                HostStep::Run { argv, .. } if argv[0] == PROGRAM => Some(argv[1..].join(" ")),
                 _ => None,
             });
             ran.expect("the program runs")

@@ -23,7 +23,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::{Content, HostStep, Step};
+use crate::plan::step::{Content, HostStep};
 
 /// Debian's own: security updates come with the others, and no archive of somebody else's is needed. Without `apparmor`
 /// containers would not be confined on a kernel that can.
@@ -196,7 +196,7 @@ fn in_folder(desired: &Desired, words: &[&str]) -> Vec<String> {
     first.into_iter().chain(words.iter().copied()).map(str::to_owned).collect()
 }
 
-fn run_in_folder(desired: &Desired, words: &[&str], what: &str) -> Step {
+fn run_in_folder(desired: &Desired, words: &[&str], what: &str) -> HostStep {
     let argv = in_folder(desired, words);
     host::run(&argv.iter().map(String::as_str).collect::<Vec<_>>(), UP_S, what)
 }
@@ -235,6 +235,7 @@ volumes stay and have to be removed by hand, Docker and its settings stay.
 ";
     const RISK: Risk = Risk::Restarts;
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -326,7 +327,7 @@ volumes stay and have to be removed by hand, Docker and its settings stay.
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let differs = |path: &str| host::differs(fields, path);
         let mut steps = Vec::new();
         let restart =
@@ -373,7 +374,7 @@ volumes stay and have to be removed by hand, Docker and its settings stay.
         steps
     }
 
-    fn remove(owned: &Owned) -> Vec<Step> {
+    fn remove(owned: &Owned) -> Vec<HostStep> {
         let desired = owned.record.clone().and_then(|record| serde_json::from_value::<Desired>(record).ok());
         let Some(desired) = desired else { return Vec::new() };
         let kept = listed(&desired.volumes);
@@ -443,7 +444,7 @@ volumes stay and have to be removed by hand, Docker and its settings stay.
 }
 
 /// Takes up Docker's settings. Containers stop with Docker, once: from then on they live on without it.
-fn restarted(actual: Option<&Actual>) -> Vec<Step> {
+fn restarted(actual: Option<&Actual>) -> Vec<HostStep> {
     let mut steps = Vec::new();
     if actual.is_some_and(|actual| actual.unit.starts_with("masked")) {
         steps.push(host::run(&["systemctl", "unmask", UNIT], QUICK_S, "unmask Docker"));
@@ -455,7 +456,7 @@ fn restarted(actual: Option<&Actual>) -> Vec<Step> {
     steps
 }
 
-fn write_secrets(desired: &Desired, path: &str) -> Step {
+fn write_secrets(desired: &Desired, path: &str) -> HostStep {
     if desired.secrets.is_empty() {
         return host::remove_file(path);
     }
@@ -465,12 +466,12 @@ fn write_secrets(desired: &Desired, path: &str) -> Step {
         template.extend([name, "='{{", name, "}}'\n"]);
     }
     let check = ["sh", "-c", CHECK_SECRETS, "sh", "{}", &desired.secrets.len().to_string()].map(str::to_owned);
-    Step::Host(HostStep::WriteFile {
+    HostStep::WriteFile {
         path: path.to_owned(),
         owner: "root".to_owned(),
         group: "root".to_owned(),
         mode: "0600".to_owned(),
         content: Content::WithSecrets { template, secrets: host::uses(&desired.secrets) },
         validate: Some(check.to_vec()),
-    })
+    }
 }

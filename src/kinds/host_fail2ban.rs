@@ -26,7 +26,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file, glob};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 
 /// The packages that `host.packages` installs for this section. Two of them are only recommended by the first.
 pub const PACKAGES: [&str; 3] = ["fail2ban", "python3-systemd", "nftables"];
@@ -198,6 +198,7 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
 ";
     const RISK: Risk = Risk::MayLockOut;
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -282,7 +283,7 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let mut steps = Vec::new();
         if let Some(actual) = actual {
             steps.extend(repair(actual, fields));
@@ -312,8 +313,8 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
-        let mut steps: Vec<Step> = [JAILS, SERVER, FILTER, NEVER_BAN].map(host::remove_file).into();
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
+        let mut steps: Vec<HostStep> = [JAILS, SERVER, FILTER, NEVER_BAN].map(host::remove_file).into();
         let (stop, start) = (["systemctl", "disable", "--now", UNIT], ["systemctl", "enable", "--now", UNIT]);
         steps.push(host::run_guarded(&stop, &start, QUICK_S, "stop fail2ban"));
         steps
@@ -359,7 +360,7 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
 }
 
 /// Puts back what the package brought, where something of it is gone or no longer does its work.
-fn repair(actual: &Actual, fields: &[FieldChange]) -> Vec<Step> {
+fn repair(actual: &Actual, fields: &[FieldChange]) -> Vec<HostStep> {
     let gone = |jail: &String| actual.missing.contains(jail);
     let blind =
         actual.catches.iter().filter(|(jail, caught)| **caught == Some(false) && *jail != POSTGRES && !gone(jail));
@@ -382,7 +383,7 @@ fn shipped(filter: &str) -> FieldChange {
 
 /// Takes up what is on disk. When the change is put back, every ban is lifted while the server still runs (it remembers
 /// bans over a restart, and the operator's may be one of them), and then it starts with the files from before.
-fn restart(actual: Option<&Actual>) -> Vec<Step> {
+fn restart(actual: Option<&Actual>) -> Vec<HostStep> {
     let unban = ["fail2ban-client", "unban", "--all"];
     let mut steps =
         vec![host::run_guarded(&["fail2ban-client", "-t"], &unban, QUICK_S, "check what fail2ban would load")];

@@ -27,7 +27,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command};
-use crate::plan::step::{Content, HostStep, Step};
+use crate::plan::step::{Content, HostStep};
 
 const DAEMON_RELOAD: [&str; 2] = ["systemctl", "daemon-reload"];
 /// Seconds that a run may be late before it counts as missed: a busy server starts things late.
@@ -193,6 +193,7 @@ declare, and what was put over a declared one, are removed. The record of failur
               API_KEY: { env: CHRONOS_API_KEY }
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -249,7 +250,7 @@ declare, and what was put over a declared one, are removed. The record of failur
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let mut steps = Vec::new();
         if let Some(actual) = actual {
             steps.extend(clear_away(desired, actual));
@@ -275,7 +276,7 @@ declare, and what was put over a declared one, are removed. The record of failur
         steps
     }
 
-    fn remove(owned: &Owned) -> Vec<Step> {
+    fn remove(owned: &Owned) -> Vec<HostStep> {
         let desired = owned.record.clone().and_then(|record| serde_json::from_value::<Desired>(record).ok());
         let names: Vec<String> = desired.map(|desired| desired.jobs.into_keys().collect()).unwrap_or_default();
         // As a pattern it may match nothing, which is no error. A run that is under way ends by itself.
@@ -403,7 +404,7 @@ fn words_of(seconds: u64) -> String {
 }
 
 /// Takes away what stands under our names and is not wanted there: undeclared jobs, masks, drop-ins.
-fn clear_away(desired: &Desired, actual: &Actual) -> Vec<Step> {
+fn clear_away(desired: &Desired, actual: &Actual) -> Vec<HostStep> {
     let mut steps = Vec::new();
     for (path, found) in &actual.found {
         let in_the_way = matches!(found, Found::Other(_)) && !path.contains(".wants/");
@@ -422,7 +423,7 @@ fn clear_away(desired: &Desired, actual: &Actual) -> Vec<Step> {
     steps
 }
 
-fn write_secrets(desired: &Desired, fields: &[FieldChange]) -> Vec<Step> {
+fn write_secrets(desired: &Desired, fields: &[FieldChange]) -> Vec<HostStep> {
     let changed = |name: &str| shared::differs(fields, &secrets_path(name));
     let jobs: Vec<_> = desired.jobs.iter().filter(|(name, job)| !job.secrets.is_empty() && changed(name)).collect();
     if jobs.is_empty() {
@@ -439,20 +440,20 @@ fn write_secrets(desired: &Desired, fields: &[FieldChange]) -> Vec<Step> {
             template.extend([variable, "='{{", variable, "}}'\n"]);
         }
         let check = ["sh", "-c", CHECK_SECRETS, "sh", "{}", &job.secrets.len().to_string()].map(str::to_owned);
-        steps.push(Step::Host(HostStep::WriteFile {
+        steps.push(HostStep::WriteFile {
             path: secrets_path(name),
             owner: "root".to_owned(),
             group: "root".to_owned(),
             mode: "0600".to_owned(),
             content: Content::WithSecrets { template, secrets: shared::uses(&job.secrets) },
             validate: Some(check.to_vec()),
-        }));
+        });
     }
     steps
 }
 
 /// Starts timers, now and at boot. A timer that runs with an old schedule starts again; a job that is running goes on.
-fn start(desired: &Desired, fields: &[FieldChange]) -> Vec<Step> {
+fn start(desired: &Desired, fields: &[FieldChange]) -> Vec<HostStep> {
     let of = |name: &str, what: &str| shared::differs(fields, &format!("{name}.{what}"));
     let timers: Vec<String> = desired
         .jobs

@@ -23,7 +23,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, Probe, command};
-use crate::plan::step::{HostStep, Step};
+use crate::plan::step::HostStep;
 
 /// Seconds for `apt-get update`: two small archives take seconds; a mirror that hangs must not hold the host for long.
 const UPDATE_TIMEOUT_S: u32 = 240;
@@ -121,6 +121,7 @@ else came to need it cannot be seen.
         packages: [jq, rsync]
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -158,7 +159,7 @@ else came to need it cannot be seen.
             .collect()
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let missing: Vec<&str> = desired
             .packages
             .iter()
@@ -186,7 +187,7 @@ else came to need it cannot be seen.
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         Vec::new()
     }
 
@@ -220,14 +221,14 @@ fn words(status: &str) -> &'static str {
 }
 
 /// A run of apt or dpkg that asks nothing: not debconf, and not needrestart where it is installed.
-pub(crate) fn apt(argv: &[&str], timeout_s: u32, what: &str) -> Step {
+pub(crate) fn apt(argv: &[&str], timeout_s: u32, what: &str) -> HostStep {
     let env = [("DEBIAN_FRONTEND", "noninteractive"), ("NEEDRESTART_MODE", "a")];
-    Step::Host(HostStep::Run {
+    HostStep::Run {
         argv: argv.iter().map(|&word| word.to_owned()).collect(),
         env: env.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect(),
         stdin: None,
         timeout_s,
         revert: None,
         what: what.to_owned(),
-    })
+    }
 }

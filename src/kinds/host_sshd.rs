@@ -21,7 +21,7 @@ use crate::kinds::{Declared, Kind, Opening, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Proof, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 use crate::render::render;
 
 const PATH: &str = "/etc/ssh/sshd_config.d/00-seawall.conf";
@@ -176,6 +176,7 @@ browser login trusted; `none` does not trust it. When the section goes, the file
 ";
     const RISK: Risk = Risk::MayLockOut;
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -262,7 +263,7 @@ browser login trusted; `none` does not trust it. When the section goes, the file
         actual.effect.as_ref().err().map(refusal).into_iter().collect()
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let mut steps = Vec::new();
         let socket = actual.is_some_and(|actual| actual.socket);
         if socket {
@@ -289,7 +290,7 @@ browser login trusted; `none` does not trust it. When the section goes, the file
         steps
     }
 
-    fn opening(desired: &Desired, actual: Option<&Actual>) -> Option<Opening> {
+    fn opening(desired: &Desired, actual: Option<&Actual>) -> Option<Opening<Vec<HostStep>>> {
         let actual = actual?;
         let listening = actual.ports();
         if listening.is_empty() || listening.contains(&desired.port) {
@@ -305,7 +306,7 @@ browser login trusted; `none` does not trust it. When the section goes, the file
         Some(Opening { fields, steps, until: Self::NAME })
     }
 
-    fn remove(_: &Owned) -> Vec<Step> {
+    fn remove(_: &Owned) -> Vec<HostStep> {
         let load = ["systemctl", "reload-or-restart", "ssh.service"];
         vec![host::remove_file(PATH), host::run_guarded(&load, &load, QUICK_S, "reload-or-restart ssh.service")]
     }

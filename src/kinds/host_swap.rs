@@ -15,7 +15,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::{Content, HostStep, Step};
+use crate::plan::step::{Content, HostStep};
 
 const PATH: &str = "/swapfile";
 const FSTAB: &str = "/etc/fstab";
@@ -110,22 +110,22 @@ fn fstab(before: Option<&FileState>) -> Wanted<'static> {
 }
 
 /// Takes our line out of the table without knowing the others. `$a\\` only completes a last line without newline.
-fn unlist() -> Step {
+fn unlist() -> HostStep {
     let line = format!("\\|^[[:space:]]*{PATH}[[:space:]]|d");
     let argv = ["sed", "-i", "-e", &line, "-e", "$a\\", FSTAB];
     host::run(&argv, QUICK_S, format!("take {PATH} out of {FSTAB}"))
 }
 
 /// Adds our line to a table whose other lines are not known: when the swap file is made from nothing.
-fn append() -> Step {
-    Step::Host(HostStep::Run {
+fn append() -> HostStep {
+    HostStep::Run {
         argv: vec!["tee".to_owned(), "-a".to_owned(), FSTAB.to_owned()],
         env: BTreeMap::new(),
         stdin: Some(Content::Text(format!("{LINE}\n"))),
         timeout_s: QUICK_S,
         revert: None,
         what: format!("list {PATH} in {FSTAB}"),
-    })
+    }
 }
 
 fn listed(file: Option<&FileState>) -> Option<&str> {
@@ -151,6 +151,7 @@ In a container swap belongs to the machine: shown as limited and not acted on; n
           size_mib: 1024
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -196,7 +197,7 @@ In a container swap belongs to the machine: shown as limited and not acted on; n
         .collect()
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let differs = |path| host::differs(fields, path);
         let mut steps = Vec::new();
         let active = actual.is_some_and(|actual| actual.active);
@@ -230,7 +231,7 @@ In a container swap belongs to the machine: shown as limited and not acted on; n
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         vec![
             // systemd has a unit for every swap in use. As a pattern, it may match nothing, which is no error.
             host::run(&["systemctl", "stop", "swapfile.swa[p]"], SWAPOFF_TIMEOUT_S, format!("stop using {PATH}")),

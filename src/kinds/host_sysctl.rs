@@ -15,7 +15,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 use crate::render::render;
 
 /// After the distribution's own files; `99-sysctl.conf` (the link to /etc/sysctl.conf) still comes later, and the live
@@ -180,6 +180,7 @@ written in full, so that it holds on a kernel of its own.
             vm.swappiness: 5
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -220,7 +221,7 @@ written in full, so that it holds on a kernel of its own.
         fields
     }
 
-    fn steps(desired: &Desired, _actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, _actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let mut steps = Vec::new();
         if host::differs(fields, PATH) {
             steps.push(Wanted::public(PATH, text(desired)).step(None));
@@ -244,7 +245,7 @@ written in full, so that it holds on a kernel of its own.
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         vec![host::remove_file(PATH)]
     }
 

@@ -14,7 +14,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 use crate::render::render;
 
 /// The package that `host.packages` installs for this section.
@@ -132,6 +132,7 @@ In a container the daemon cannot run: shown as limited and not acted on.
           servers: [169.254.169.123]
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -195,7 +196,7 @@ In a container the daemon cannot run: shown as limited and not acted on.
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let mut steps = Vec::new();
         let differs = |path| host::differs(fields, path);
         if differs("zone") {
@@ -217,7 +218,7 @@ In a container the daemon cannot run: shown as limited and not acted on.
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         // As a pattern the unit may be gone: what matches nothing is no error. `try` leaves a stopped daemon stopped.
         let restart = ["systemctl", "try-restart", "systemd-timesyncd.servic[e]"];
         vec![host::remove_file(PATH), host::run(&restart, QUICK_S, format!("restart {UNIT} if it runs"))]

@@ -25,7 +25,7 @@ use crate::kinds::{Declared, Kind, Opening, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::{Content, HostStep, Step};
+use crate::plan::step::{Content, HostStep};
 use crate::render::render;
 use loaded::Loaded;
 use rules::{Family, Rule, Want};
@@ -209,7 +209,7 @@ fn loaded_fields(family: Family, loaded: &Loaded) -> Vec<FieldChange> {
 }
 
 /// Takes up what is on disk: the users' rules alone where nothing else differs, in one moment; else everything.
-fn load(actual: Option<&Actual>, fields: &[FieldChange], families: &[Family]) -> Vec<Step> {
+fn load(actual: Option<&Actual>, fields: &[FieldChange], families: &[Family]) -> Vec<HostStep> {
     let any = |prefix: &str| fields.iter().any(|field| field.path.starts_with(prefix));
     let disturbed = actual.is_none() || any("active") || any("loaded.");
     if !disturbed && !any("ipv6") && !any("policy.") {
@@ -222,7 +222,7 @@ fn load(actual: Option<&Actual>, fields: &[FieldChange], families: &[Family]) ->
     let mut steps = Vec::new();
     for side in actual.iter().flat_map(|actual| &actual.sides) {
         if let Some(text) = loaded::repair(side.family, &side.loaded) {
-            steps.push(Step::Host(HostStep::Run {
+            steps.push(HostStep::Run {
                 argv: [side.family.restore(), "--noflush"].map(str::to_owned).to_vec(),
                 env: BTreeMap::new(),
                 stdin: Some(Content::Text(text)),
@@ -230,7 +230,7 @@ fn load(actual: Option<&Actual>, fields: &[FieldChange], families: &[Family]) ->
                 // What follows has one that is enough for both.
                 revert: None,
                 what: format!("lead {} through ufw again", side.family.name()),
-            }));
+            });
         }
     }
     // What was loaded before is on no disk where it differed from the files: only an open host is surely one that can
@@ -272,6 +272,7 @@ off would open the host.
           - { port: 443, from: anywhere, why: certificate validation }
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -319,7 +320,7 @@ off would open the host.
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let mut steps = Vec::new();
         let mut written = Vec::new();
         for (wanted, _) in to_write(desired, actual) {
@@ -346,7 +347,7 @@ off would open the host.
         steps
     }
 
-    fn opening(desired: &Desired, actual: Option<&Actual>) -> Option<Opening> {
+    fn opening(desired: &Desired, actual: Option<&Actual>) -> Option<Opening<Vec<HostStep>>> {
         let actual = actual?;
         let operator = actual.operator?;
         let ours = |want: &Want| want.port == operator.port && want.protocol == "tcp";
@@ -366,7 +367,7 @@ off would open the host.
         Some(Opening { fields, steps, until: "host.sshd" })
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         // Taking rules out could lock everybody out; switching it off would open the host.
         Vec::new()
     }

@@ -15,7 +15,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 use crate::render::render;
 
 /// The package that `host.packages` installs for this section.
@@ -156,6 +156,7 @@ due is remarked on, and so are archives that are not covered, and a run that has
           reboot: report
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -212,7 +213,7 @@ due is remarked on, and so are archives that are not covered, and a run that has
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let any = |prefix: &str| fields.iter().any(|f| f.limit.is_none() && f.path.starts_with(prefix));
         let mut steps = Vec::new();
         if any(PATH) || any("apt.") {
@@ -231,7 +232,7 @@ due is remarked on, and so are archives that are not covered, and a run that has
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         vec![host::remove_file(PATH)]
     }
 

@@ -15,7 +15,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 use crate::render::render;
 
 const SHELL: &str = "/bin/bash";
@@ -215,6 +215,7 @@ Does not manage: passwords, and other users than these two. The login cannot lea
 
     const RISK: Risk = Risk::MayLockOut;
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -300,7 +301,7 @@ Does not manage: passwords, and other users than these two. The login cannot lea
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let user = desired.user.as_str();
         let differs = |path: &str| host::differs(fields, path);
         let mut steps = Vec::new();
@@ -341,7 +342,7 @@ Does not manage: passwords, and other users than these two. The login cannot lea
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         // Every server has a login; what is recorded here goes with its server.
         Vec::new()
     }

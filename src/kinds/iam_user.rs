@@ -11,14 +11,14 @@ use crate::base::address::Address;
 use crate::inventory::scalar::Name;
 use crate::inventory::sections::database::Backup;
 use crate::inventory::sections::{Access, Identity, Inventory, KeyPlace};
-use crate::kinds::cloud::{self, describe, differs, field_differs, same_policy, step, tag_changes};
+use crate::kinds::cloud::{self, describe, differs, field_differs, same_policy, tag_changes};
 use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, physical_name, tags};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
 use crate::plan::cloud::{AccessKey, Tags, User};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CloudProbe, Probe};
-use crate::plan::step::{CloudStep, KeyDelivery, Step};
+use crate::plan::step::{CloudStep, KeyDelivery};
 
 /// Name of the one inline policy.
 const POLICY: &str = "seawall";
@@ -213,6 +213,7 @@ identities:
     access: read-write
     key: { server: db, file: /etc/seawall/repository.credentials, group: root }";
 
+    type Step = CloudStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -301,41 +302,41 @@ identities:
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<CloudStep> {
         let Desired { name, path, policy, deliver, tags } = desired.clone();
         let actual = actual.map(|actual| &actual.user);
         let mut steps = Vec::new();
         let new = actual.is_none();
         if new {
-            steps.push(step(CloudStep::CreateUser { name: name.clone(), path, tags: tags.clone() }));
+            steps.push(CloudStep::CreateUser { name: name.clone(), path, tags: tags.clone() });
         } else if differs(fields, "tags") {
-            steps.push(step(CloudStep::TagUser { name: name.clone(), tags }));
+            steps.push(CloudStep::TagUser { name: name.clone(), tags });
         }
         if new || field_differs(fields, &format!("policy.{POLICY}")) {
             let (user, document) = (name.clone(), policy);
-            steps.push(step(CloudStep::PutUserPolicy { user, policy: POLICY.to_owned(), document }));
+            steps.push(CloudStep::PutUserPolicy { user, policy: POLICY.to_owned(), document });
         }
         if let Some(user) = actual {
             for other in user.policies.keys().filter(|policy| *policy != POLICY) {
-                steps.push(step(CloudStep::DeleteUserPolicy { user: name.clone(), policy: other.clone() }));
+                steps.push(CloudStep::DeleteUserPolicy { user: name.clone(), policy: other.clone() });
             }
             for arn in &user.attached {
-                steps.push(step(CloudStep::DetachUserPolicy { user: name.clone(), arn: arn.clone() }));
+                steps.push(CloudStep::DetachUserPolicy { user: name.clone(), arn: arn.clone() });
             }
         }
         if new || field_differs(fields, "key") {
             let (first, last) = actual.map_or_else(Default::default, |user| keys_that_go(&user.keys));
-            let delete = |key: &AccessKey| step(CloudStep::DeleteAccessKey { user: name.clone(), id: key.id.clone() });
+            let delete = |key: &AccessKey| CloudStep::DeleteAccessKey { user: name.clone(), id: key.id.clone() };
             steps.extend(first.into_iter().map(delete));
-            steps.push(step(CloudStep::CreateAccessKey { user: name.clone(), deliver }));
+            steps.push(CloudStep::CreateAccessKey { user: name.clone(), deliver });
             steps.extend(last.into_iter().map(delete));
         }
         steps
     }
 
-    fn remove(owned: &Owned) -> Vec<Step> {
+    fn remove(owned: &Owned) -> Vec<CloudStep> {
         // Its keys and inline policies go with it; see the step.
-        vec![step(CloudStep::DeleteUser { name: owned.name.clone() })]
+        vec![CloudStep::DeleteUser { name: owned.name.clone() }]
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {

@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use crate::base::address::Address;
 use crate::inventory::sections::Inventory;
-use crate::kinds::cloud::{self, describe, differs, step, tag_changes};
+use crate::kinds::cloud::{self, describe, differs, tag_changes};
 use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, physical_name, tags};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
 use crate::plan::cloud::{Instance, Tags};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
-use crate::plan::step::{CloudStep, NewInstance, Step};
+use crate::plan::step::{CloudStep, NewInstance};
 use crate::render::render;
 
 pub struct LightsailInstance;
@@ -69,6 +69,9 @@ servers:
   db:
     instance: { bundle: small_3_0, blueprint: debian_12, zone: ca-central-1a, static_ip: true, auto_snapshot: \"06:00\" }";
 
+    const HOLDS_DATA: bool = true;
+
+    type Step = CloudStep;
     type Desired = Desired;
     type Actual = Instance;
 
@@ -144,7 +147,7 @@ servers:
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Instance>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Instance>, fields: &[FieldChange]) -> Vec<CloudStep> {
         let name = desired.name.clone();
         if actual.is_none() {
             let new = NewInstance {
@@ -157,27 +160,24 @@ servers:
                 auto_snapshot: desired.auto_snapshot.clone(),
                 tags: desired.tags.clone(),
             };
-            return vec![
-                step(CloudStep::CreateInstance(Box::new(new))),
-                step(CloudStep::RequireImdsV2 { instance: name }),
-            ];
+            return vec![CloudStep::CreateInstance(Box::new(new)), CloudStep::RequireImdsV2 { instance: name }];
         }
         let mut steps = Vec::new();
         if differs(fields, "auto_snapshot") {
             let time = desired.auto_snapshot.clone();
-            steps.push(step(CloudStep::SetAutoSnapshot { instance: name.clone(), time }));
+            steps.push(CloudStep::SetAutoSnapshot { instance: name.clone(), time });
         }
         if differs(fields, "metadata") {
-            steps.push(step(CloudStep::RequireImdsV2 { instance: name.clone() }));
+            steps.push(CloudStep::RequireImdsV2 { instance: name.clone() });
         }
         if differs(fields, "tags") {
-            steps.push(step(CloudStep::TagLightsail { name, tags: desired.tags.clone() }));
+            steps.push(CloudStep::TagLightsail { name, tags: desired.tags.clone() });
         }
         steps
     }
 
-    fn remove(owned: &Owned) -> Vec<Step> {
-        vec![step(CloudStep::DeleteInstance { name: owned.name.clone() })]
+    fn remove(owned: &Owned) -> Vec<CloudStep> {
+        vec![CloudStep::DeleteInstance { name: owned.name.clone() }]
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::base::address::Address;
 use crate::base::digest::Digest;
 use crate::inventory::sections::Inventory;
-use crate::kinds::cloud::{self, describe, differs, step, tag_changes};
+use crate::kinds::cloud::{self, describe, differs, tag_changes};
 use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, physical_name, tags};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
 use crate::plan::cloud::{KeyPair, TAG_SOURCE, Tags};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
-use crate::plan::step::{CloudStep, Step};
+use crate::plan::step::CloudStep;
 
 pub struct LightsailKeyPair;
 
@@ -47,6 +47,7 @@ servers:
   db:
     login: { user: admin, keys: [ssh-ed25519 AAAA… ops] }";
 
+    type Step = CloudStep;
     type Desired = Desired;
     type Actual = KeyPair;
 
@@ -90,17 +91,17 @@ servers:
         fields.map(|field| if field.path == replaces { field.replacing() } else { field }).collect()
     }
 
-    fn steps(desired: &Desired, actual: Option<&KeyPair>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&KeyPair>, fields: &[FieldChange]) -> Vec<CloudStep> {
         let Desired { name, public_key, tags } = desired.clone();
         match actual {
-            None => vec![step(CloudStep::ImportKeyPair { name, public_key, tags })],
-            Some(_) if differs(fields, "tags") => vec![step(CloudStep::TagLightsail { name, tags })],
+            None => vec![CloudStep::ImportKeyPair { name, public_key, tags }],
+            Some(_) if differs(fields, "tags") => vec![CloudStep::TagLightsail { name, tags }],
             Some(_) => Vec::new(),
         }
     }
 
-    fn remove(owned: &Owned) -> Vec<Step> {
-        vec![step(CloudStep::DeleteKeyPair { name: owned.name.clone() })]
+    fn remove(owned: &Owned) -> Vec<CloudStep> {
+        vec![CloudStep::DeleteKeyPair { name: owned.name.clone() }]
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::inventory::sections::{Inventory, Server};
-use crate::kinds::cloud::{self, step};
+use crate::kinds::cloud::{self};
 use crate::kinds::firewall::{self, OpenPort};
 use crate::kinds::operator::{self, Operator};
 use crate::kinds::{Declared, Kind, Opening, Owned, physical_name};
@@ -23,7 +23,7 @@ use crate::plan::change::{FieldChange, Risk};
 use crate::plan::cloud::{PortRule, Ports};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CloudProbe, Probe};
-use crate::plan::step::{CloudStep, Step};
+use crate::plan::step::CloudStep;
 
 /// The port that sshd of a new server listens on.
 const SSH: u16 = 22;
@@ -141,6 +141,9 @@ servers:
 
     const RISK: Risk = Risk::MayLockOut;
 
+    const GOES_WITH_SERVER: bool = true;
+
+    type Step = CloudStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -207,7 +210,7 @@ servers:
         actual.operator.filter(shut_out).map(refusal).into_iter().collect()
     }
 
-    fn opening(desired: &Desired, actual: Option<&Actual>) -> Option<Opening> {
+    fn opening(desired: &Desired, actual: Option<&Actual>) -> Option<Opening<Vec<CloudStep>>> {
         // sshd of a new server listens on its own port until it is told otherwise.
         let port = actual.map_or(Some(SSH), |actual| actual.operator.map(|operator| operator.port))?;
         let kept: Vec<PortRule> = match actual {
@@ -232,7 +235,7 @@ servers:
         let opened = wanted.iter().filter(|(name, _)| !found.contains_key(*name));
         let fields = opened.map(|(name, rules)| FieldChange::new(name, None, Some(sources(rules)))).collect();
         let instance = desired.instance.clone();
-        Some(Opening { fields, steps: vec![step(CloudStep::PutPorts { instance, rules })], until: "host.sshd" })
+        Some(Opening { fields, steps: vec![CloudStep::PutPorts { instance, rules }], until: "host.sshd" })
     }
 
     fn undo(desired: &Desired, actual: &Actual) -> Vec<CloudStep> {
@@ -242,12 +245,12 @@ servers:
         actual.operator.map(put_back).into_iter().collect()
     }
 
-    fn steps(desired: &Desired, _: Option<&Actual>, _: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, _: Option<&Actual>, _: &[FieldChange]) -> Vec<CloudStep> {
         let Desired { server: _, instance, ssh_port: _, rules } = desired.clone();
-        vec![step(CloudStep::PutPorts { instance, rules })]
+        vec![CloudStep::PutPorts { instance, rules }]
     }
 
-    fn remove(_: &Owned) -> Vec<Step> {
+    fn remove(_: &Owned) -> Vec<CloudStep> {
         // Ports go with their instance. On an instance that stays, "no rules" would lock everybody out.
         Vec::new()
     }

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::address::Address;
 use crate::inventory::sections::Inventory;
-use crate::kinds::cloud::{self, describe, step};
+use crate::kinds::cloud::{self, describe};
 use crate::kinds::{Declared, Kind, Owned, Owner, physical_name};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
 use crate::plan::cloud::StaticIp;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
-use crate::plan::step::{CloudStep, Step};
+use crate::plan::step::CloudStep;
 
 pub struct LightsailStaticIp;
 
@@ -44,6 +44,7 @@ servers:
   db:
     instance: { bundle: small_3_0, blueprint: debian_12, zone: ca-central-1a, static_ip: true }";
 
+    type Step = CloudStep;
     type Desired = Desired;
     type Actual = StaticIp;
 
@@ -78,19 +79,19 @@ servers:
         FieldChange::between("attached_to", found, &Some(attached_to)).into_iter().collect()
     }
 
-    fn steps(desired: &Desired, actual: Option<&StaticIp>, _: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&StaticIp>, _: &[FieldChange]) -> Vec<CloudStep> {
         let Desired { name, attached_to: instance } = desired.clone();
-        let attach = step(CloudStep::AttachStaticIp { name: name.clone(), instance });
+        let attach = CloudStep::AttachStaticIp { name: name.clone(), instance };
         match actual {
-            None => vec![step(CloudStep::AllocateStaticIp { name }), attach],
+            None => vec![CloudStep::AllocateStaticIp { name }, attach],
             Some(_) => vec![attach],
         }
     }
 
-    fn remove(owned: &Owned) -> Vec<Step> {
+    fn remove(owned: &Owned) -> Vec<CloudStep> {
         let name = owned.name.clone();
-        let detach = owned.attached_to.is_some().then(|| step(CloudStep::DetachStaticIp { name: name.clone() }));
-        detach.into_iter().chain([step(CloudStep::ReleaseStaticIp { name })]).collect()
+        let detach = owned.attached_to.is_some().then(|| CloudStep::DetachStaticIp { name: name.clone() });
+        detach.into_iter().chain([CloudStep::ReleaseStaticIp { name }]).collect()
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {

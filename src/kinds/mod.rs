@@ -55,7 +55,7 @@ use crate::plan::change::{FieldChange, FileDiff, Proof, Risk};
 use crate::plan::cloud::{PROTECTED, TAG_ADDRESS, TAG_ENVIRONMENT, TAG_KEEP, Tags};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
-use crate::plan::step::{CloudStep, Step};
+use crate::plan::step::{CloudStep, Step, Steps};
 
 /// Every kind there is, in the order in which a reader meets them. Cloud kinds first, then host kinds.
 pub static KINDS: &[Entry] = &[
@@ -124,9 +124,9 @@ pub struct Owned {
 
 /// The first part of a change that opens something new before something old is closed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Opening {
+pub struct Opening<S = Steps> {
     pub fields: Vec<FieldChange>,
-    pub steps: Vec<Step>,
+    pub steps: S,
     /// The kind on the same server whose change must be done before the rest.
     pub until: &'static str,
 }
@@ -148,7 +148,13 @@ pub trait Kind {
     /// The whole explanation for `explain`: what it manages, what it does not, its inventory section with an example.
     const EXPLAIN: &'static str;
     const RISK: Risk = Risk::Plain;
+    /// Whether losing the thing loses data: a server's disk, a bucket's objects.
+    const HOLDS_DATA: bool = false;
+    /// Whether a thing in the cloud is gone with the server that bears its name.
+    const GOES_WITH_SERVER: bool = false;
 
+    /// Where the kind acts: in AWS or on a host. A host's resource bears the name of its server.
+    type Step: Step;
     /// What is wanted; saved in the host's manifest, so it holds no secret.
     type Desired: Serialize + DeserializeOwned + Clone + fmt::Debug;
     /// What is there.
@@ -163,9 +169,13 @@ pub trait Kind {
     /// What differs. Empty means as wanted. Destructures both sides without `..`, so that a new field forces a decision.
     fn diff(desired: &Self::Desired, actual: &Self::Actual) -> Vec<FieldChange>;
     /// How to get from `actual` (absent: `None`) to `desired`, doing only what `fields` says differs.
-    fn steps(desired: &Self::Desired, actual: Option<&Self::Actual>, fields: &[FieldChange]) -> Vec<Step>;
+    fn steps(desired: &Self::Desired, actual: Option<&Self::Actual>, fields: &[FieldChange]) -> Vec<Self::Step>;
     /// How to take away what is ours. `actual` is not known here: steps must tolerate that parts are gone already.
-    fn remove(owned: &Owned) -> Vec<Step>;
+    fn remove(owned: &Owned) -> Vec<Self::Step>;
+    /// How to delete the data that would keep it from being removed. Only planned after the operator named it.
+    fn empty(_owned: &Owned) -> Vec<Self::Step> {
+        Vec::new()
+    }
     /// Fields to show when the resource is created: what it will be.
     fn describe(desired: &Self::Desired) -> Vec<FieldChange>;
 
@@ -186,7 +196,7 @@ pub trait Kind {
 
     /// What is opened at once where the rest of the change must wait: a port that moves is open at both places until the
     /// new one has been proven. `None` for `actual` where nothing is there yet.
-    fn opening(_desired: &Self::Desired, _actual: Option<&Self::Actual>) -> Option<Opening> {
+    fn opening(_desired: &Self::Desired, _actual: Option<&Self::Actual>) -> Option<Opening<Vec<Self::Step>>> {
         None
     }
 

@@ -28,7 +28,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, FileState, Probe};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 
 /// A backup that is older than this many times the longest gap of its schedule is late, and far too late.
 const LATE: f64 = 1.05;
@@ -133,6 +133,7 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
           cipher_pass: { env: SEAWALL_CIPHER_PASS, escrow: confirmed }
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -200,11 +201,11 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         steps::steps(desired, actual, fields)
     }
 
-    fn remove(owned: &Owned) -> Vec<Step> {
+    fn remove(owned: &Owned) -> Vec<HostStep> {
         let desired = owned.record.as_ref().and_then(|record| serde_json::from_value::<Desired>(record.clone()).ok());
         desired.map(|desired| steps::remove(&desired)).unwrap_or_default()
     }

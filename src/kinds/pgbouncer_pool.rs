@@ -24,7 +24,7 @@ use crate::kinds::{Declared, Kind, Owned, host_packages};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::{Content, HostStep, Step};
+use crate::plan::step::{Content, HostStep};
 use crate::render::render;
 
 /// The package that `host.packages` installs for this section.
@@ -141,18 +141,18 @@ impl Desired {
     }
 
     /// One line a member; the verifiers are put in when it is sent.
-    fn userlist(&self) -> Step {
+    fn userlist(&self) -> HostStep {
         let line = |name: &String| format!("\"{name}\" \"{{{{{name}}}}}\"\n");
         let secrets = self.members.iter().map(|(name, member)| (name.clone(), member.verifier.clone())).collect();
         let template = self.members.keys().map(line).collect();
-        Step::Host(HostStep::WriteFile {
+        HostStep::WriteFile {
             path: USERLIST.to_owned(),
             owner: "postgres".to_owned(),
             group: "postgres".to_owned(),
             mode: "0640".to_owned(),
             content: Content::WithSecrets { template, secrets },
             validate: None,
-        })
+        }
     }
 
     fn listen(&self) -> &'static str {
@@ -291,6 +291,7 @@ write `from: [127.0.0.1/32]` for them. When the section goes, PgBouncer is stopp
           pool: 10
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -351,7 +352,7 @@ write `from: [127.0.0.1/32]` for them. When the section goes, PgBouncer is stopp
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let mut steps = Vec::new();
         if fields.iter().any(|field| field.path.starts_with("userlist")) {
             steps.push(desired.userlist());
@@ -378,7 +379,7 @@ write `from: [127.0.0.1/32]` for them. When the section goes, PgBouncer is stopp
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         // Without its settings it does not start, and a unit that fails at every boot hides others that do.
         let stop = host::run(&["sh", "-c", STOP, "sh", UNIT], QUICK_S, "stop PgBouncer, also at boot");
         std::iter::once(stop).chain([INI, HBA, USERLIST].map(host::remove_file)).collect()

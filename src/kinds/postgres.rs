@@ -13,7 +13,7 @@ use crate::base::address::Address;
 use crate::kinds::host;
 use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, CommandState, Probe, command, glob};
-use crate::plan::step::{Content, HostStep, Step};
+use crate::plan::step::{Content, HostStep};
 
 /// The kind that the others of a cluster stand on.
 pub(crate) const CLUSTER: &str = "postgres.cluster";
@@ -148,16 +148,16 @@ pub(crate) fn ask(query: &[String]) -> Probe {
 
 /// Runs statements in a database as superuser, all or none. They arrive over standard input, are in no process list, and
 /// are not logged: they may set passwords. `what` tells them in a few words.
-pub(crate) fn tell(database: &str, statements: Content, what: impl Into<String>) -> Step {
+pub(crate) fn tell(database: &str, statements: Content, what: impl Into<String>) -> HostStep {
     run(database, statements, true, what)
 }
 
 /// The same for statements that PostgreSQL does not take within a transaction, such as `CREATE DATABASE`.
-pub(crate) fn tell_alone(database: &str, statements: Content, what: impl Into<String>) -> Step {
+pub(crate) fn tell_alone(database: &str, statements: Content, what: impl Into<String>) -> HostStep {
     run(database, statements, false, what)
 }
 
-fn run(database: &str, statements: Content, together: bool, what: impl Into<String>) -> Step {
+fn run(database: &str, statements: Content, together: bool, what: impl Into<String>) -> HostStep {
     let quiet =
         "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';\n";
     let stdin = match statements {
@@ -177,14 +177,7 @@ fn run(database: &str, statements: Content, together: bool, what: impl Into<Stri
     if together {
         argv.push("--single-transaction".to_owned());
     }
-    Step::Host(HostStep::Run {
-        argv,
-        env: BTreeMap::new(),
-        stdin: Some(stdin),
-        timeout_s: SQL_S,
-        revert: None,
-        what: what.into(),
-    })
+    HostStep::Run { argv, env: BTreeMap::new(), stdin: Some(stdin), timeout_s: SQL_S, revert: None, what: what.into() }
 }
 
 /// Whose a password's verifier is, for [`crate::base::secret::SecretForm::ScramVerifier`]: everything that sets or
@@ -204,7 +197,7 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
 done"#;
 
 /// Has the cluster read its files again. What came of it is seen when it is asked again.
-pub(crate) fn reload(cluster: Cluster) -> Step {
+pub(crate) fn reload(cluster: Cluster) -> HostStep {
     let argv = ["sh", "-c", RELOAD, "sh", &cluster.version.to_string(), &PORT.to_string()];
     host::run(&argv, host::QUICK_S, format!("reload {}", cluster.unit()))
 }

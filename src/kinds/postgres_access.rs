@@ -20,7 +20,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 use crate::render::render;
 
 /// The user of the system that PostgreSQL runs as, and its superuser.
@@ -309,6 +309,7 @@ When the section goes, the file stays as it is: PostgreSQL does not start withou
             - { role: app, database: chronos_db, from: [198.51.100.7/32] }
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -361,7 +362,7 @@ When the section goes, the file stays as it is: PostgreSQL does not start withou
         fields
     }
 
-    fn steps(desired: &Desired, _actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, _actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let path = desired.path();
         let mut steps = Vec::new();
         if host::differs(fields, &path) {
@@ -372,7 +373,7 @@ When the section goes, the file stays as it is: PostgreSQL does not start withou
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         Vec::new()
     }
 

@@ -27,7 +27,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, FileState, Probe};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 use crate::render::render;
 
 /// The version that Debian 12 has; others come from PostgreSQL's own archive.
@@ -209,6 +209,7 @@ and settings that it does not name. A cluster is never removed: when the section
           settings: { work_mem: 16MB, log_min_duration_statement: 500ms }
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -262,14 +263,14 @@ and settings that it does not name. A cluster is never removed: when the section
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         match actual {
             None => steps::make(desired),
             Some(actual) => steps::mend(desired, actual, fields),
         }
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         Vec::new()
     }
 

@@ -20,7 +20,7 @@ use crate::kinds::{Declared, Kind, Owned, host};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
-use crate::plan::step::{Content, Step};
+use crate::plan::step::{Content, HostStep};
 
 /// What every text is stored in.
 const ENCODING: &str = "UTF8";
@@ -172,7 +172,7 @@ fn differences(name: &str, database: &Database, found: &Found) -> Vec<FieldChang
 }
 
 /// Makes a database. The template is the one that nobody may have changed.
-fn create(cluster: Cluster, name: &str, database: &Database) -> Step {
+fn create(cluster: Cluster, name: &str, database: &Database) -> HostStep {
     let provider = if cluster.version >= PROVIDERS { " LOCALE_PROVIDER libc" } else { "" };
     let owner = database.owner.as_deref().map(|owner| format!(" OWNER {}", identifier(owner))).unwrap_or_default();
     let statement = format!(
@@ -183,7 +183,7 @@ fn create(cluster: Cluster, name: &str, database: &Database) -> Step {
 }
 
 /// Changes what is a database's own.
-fn alter(name: &str, database: &Database, fields: &[FieldChange]) -> Option<Step> {
+fn alter(name: &str, database: &Database, fields: &[FieldChange]) -> Option<HostStep> {
     let differs = |what: &str| host::differs(fields, &format!("{name}.{what}"));
     let quoted = identifier(name);
     let owner = database.owner.as_ref().filter(|_| differs("owner"));
@@ -234,6 +234,7 @@ No database is ever dropped. When one leaves the inventory, nothing in it is cha
           access: [{ role: app, database: chronos_db, from: [198.51.100.7/32] }]
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -273,7 +274,7 @@ No database is ever dropped. When one leaves the inventory, nothing in it is cha
             .collect()
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let mut steps = Vec::new();
         for (name, database) in &desired.databases {
             let Some(found) = actual.and_then(|actual| actual.databases.get(name)) else {
@@ -292,7 +293,7 @@ No database is ever dropped. When one leaves the inventory, nothing in it is cha
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         Vec::new()
     }
 

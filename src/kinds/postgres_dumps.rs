@@ -30,7 +30,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, FileState, Probe};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 
 /// The packages that `host.packages` installs for this section.
 pub const PACKAGES: [&str; 2] = ["openssl", "rclone"];
@@ -130,6 +130,7 @@ program and timer go; the dumps stay.
             keep: { daily: 7, weekly: 4, monthly: 12 }
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -172,7 +173,7 @@ program and timer go; the dumps stay.
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let mut steps = Vec::new();
         for path in actual.into_iter().flat_map(|actual| &actual.foreign).filter(|path| host::differs(fields, path)) {
             steps.push(host::remove_file(path));
@@ -201,7 +202,7 @@ program and timer go; the dumps stay.
         steps
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         // As a pattern it may match nothing, which is no error. A run that is under way ends by itself.
         let stop = ["systemctl", "stop", "seawall-dump.time[r]"];
         let mut steps = vec![host::run(&stop, QUICK_S, "stop the timer of the dumps")];

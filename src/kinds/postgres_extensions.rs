@@ -16,7 +16,7 @@ use crate::kinds::{Declared, Kind, Owned, host};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, Probe};
-use crate::plan::step::{Content, Step};
+use crate::plan::step::{Content, HostStep};
 
 pub use crate::inventory::extensions::{packages, preload};
 
@@ -125,6 +125,7 @@ dropping it drops every column that uses it; like any that is not declared it is
           extensions: [timescaledb, pg_stat_statements]
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -169,7 +170,7 @@ dropping it drops every column that uses it; like any that is not declared it is
             .collect()
     }
 
-    fn steps(desired: &Desired, _actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, _actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let missing = |database: &str| -> Vec<&str> {
             let differs = |name: &&str| host::differs(fields, &format!("{database}.{name}"));
             desired.extensions.iter().map(String::as_str).filter(differs).collect()
@@ -183,7 +184,7 @@ dropping it drops every column that uses it; like any that is not declared it is
             .collect()
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         Vec::new()
     }
 

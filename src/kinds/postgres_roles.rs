@@ -20,7 +20,7 @@ use crate::kinds::{Declared, Kind, Owned, host};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
-use crate::plan::step::Step;
+use crate::plan::step::HostStep;
 
 /// Stands in the comment of every role that is ours: it goes where the data goes, also into a restored cluster.
 const MARK: &str = "managed by Seawall";
@@ -183,6 +183,7 @@ reported. What a role may do in a database is `postgres.databases`' matter.
             break_glass: { login: false, member_of: [pg_read_all_data, pg_signal_backend] }
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -235,11 +236,11 @@ reported. What a role may do in a database is `postgres.databases`' matter.
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         telling::steps(desired, actual, fields)
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         // Letting go of a cluster must not end the logins of those who use it.
         Vec::new()
     }

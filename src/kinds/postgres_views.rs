@@ -22,7 +22,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, Probe};
-use crate::plan::step::{Content, Step};
+use crate::plan::step::{Content, HostStep};
 
 const SCHEMA: &str = "seawall";
 const OWNER: &str = "postgres";
@@ -286,6 +286,7 @@ leaves the inventory.
           databases: [chronos_db]
 ";
 
+    type Step = HostStep;
     type Desired = Desired;
     type Actual = Actual;
 
@@ -324,7 +325,7 @@ leaves the inventory.
         databases.iter().flat_map(|database| of_database(desired, database, found.get(database))).collect()
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let differs = |database: &&String| fields.iter().any(|field| field.path.starts_with(&format!("{database}.")));
         let step = |database: &String| {
             let found = actual.and_then(|actual| actual.databases.get(database));
@@ -334,7 +335,7 @@ leaves the inventory.
         desired.databases.iter().filter(differs).map(step).collect()
     }
 
-    fn remove(_owned: &Owned) -> Vec<Step> {
+    fn remove(_owned: &Owned) -> Vec<HostStep> {
         Vec::new()
     }
 

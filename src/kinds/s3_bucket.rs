@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::inventory::sections::{Inventory, Keep};
-use crate::kinds::cloud::{self, describe, differs, missing, same_policy, step, tag_changes};
+use crate::kinds::cloud::{self, describe, differs, missing, same_policy, tag_changes};
 use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, tags};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
 use crate::plan::cloud::{Bucket, LifecycleRule, PROTECTED, TAG_KEEP, Tags};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
-use crate::plan::step::{CloudStep, Step};
+use crate::plan::step::CloudStep;
 
 /// Our lifecycle rules' ids begin with this; other rules are other people's.
 const OURS: &str = "seawall-";
@@ -97,6 +97,9 @@ from the inventory does not lift it. The region of a bucket cannot be changed in
 buckets:
   backups: { name: project-chronos-backups, keep: protected, versioning: true, noncurrent_days: 30 }";
 
+    const HOLDS_DATA: bool = true;
+
+    type Step = CloudStep;
     type Desired = Desired;
     type Actual = Bucket;
 
@@ -173,47 +176,51 @@ buckets:
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Bucket>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Bucket>, fields: &[FieldChange]) -> Vec<CloudStep> {
         let name = desired.name.clone();
         let new = actual.is_none();
         let mut steps = Vec::new();
         if new {
             // With its tags: a bucket that was made and not finished is ours, and the next run goes on with it.
             let (region, tags) = (desired.region.clone(), desired.tags.clone());
-            steps.push(step(CloudStep::CreateBucket { name: name.clone(), region, tags }));
+            steps.push(CloudStep::CreateBucket { name: name.clone(), region, tags });
         } else if differs(fields, "tags") {
             let mut tags = actual.map(|bucket| bucket.tags.clone()).unwrap_or_default();
             tags.extend(desired.tags.clone());
-            steps.push(step(CloudStep::PutBucketTags { name: name.clone(), tags }));
+            steps.push(CloudStep::PutBucketTags { name: name.clone(), tags });
         }
         if new || differs(fields, "public_access_blocked") {
-            steps.push(step(CloudStep::BlockBucketPublicAccess { name: name.clone() }));
+            steps.push(CloudStep::BlockBucketPublicAccess { name: name.clone() });
         }
         if new || differs(fields, "ownership") {
-            steps.push(step(CloudStep::PutBucketOwnership { name: name.clone() }));
+            steps.push(CloudStep::PutBucketOwnership { name: name.clone() });
         }
         if new || differs(fields, "encryption") {
-            steps.push(step(CloudStep::PutBucketEncryption { name: name.clone() }));
+            steps.push(CloudStep::PutBucketEncryption { name: name.clone() });
         }
         if (new && desired.versioning) || (!new && differs(fields, "versioning")) {
-            steps.push(step(CloudStep::PutBucketVersioning { name: name.clone(), enabled: desired.versioning }));
+            steps.push(CloudStep::PutBucketVersioning { name: name.clone(), enabled: desired.versioning });
         }
         if new || differs(fields, "policy") {
             let policy = desired.policy.clone();
-            steps.push(step(CloudStep::PutBucketPolicy { name: name.clone(), policy }));
+            steps.push(CloudStep::PutBucketPolicy { name: name.clone(), policy });
         }
         if new || differs(fields, "lifecycle") {
             // S3 replaces the whole document: rules of others are read and put again.
             let mut rules = desired.lifecycle.clone();
             let others = actual.into_iter().flat_map(|bucket| &bucket.lifecycle).filter(|(id, _)| !is_ours(id));
             rules.extend(others.map(|(id, rule)| (id.clone(), rule.clone())));
-            steps.push(step(CloudStep::PutBucketLifecycle { name, rules }));
+            steps.push(CloudStep::PutBucketLifecycle { name, rules });
         }
         steps
     }
 
-    fn remove(owned: &Owned) -> Vec<Step> {
-        vec![step(CloudStep::DeleteBucket { name: owned.name.clone() })]
+    fn empty(owned: &Owned) -> Vec<CloudStep> {
+        vec![CloudStep::EmptyBucket { name: owned.name.clone() }]
+    }
+
+    fn remove(owned: &Owned) -> Vec<CloudStep> {
+        vec![CloudStep::DeleteBucket { name: owned.name.clone() }]
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {

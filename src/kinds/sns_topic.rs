@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use crate::base::address::Address;
 use crate::inventory::sections::Inventory;
-use crate::kinds::cloud::{self, Home, describe, differs, field_differs, same_policy, step, tag_changes};
+use crate::kinds::cloud::{self, Home, describe, differs, field_differs, same_policy, tag_changes};
 use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, physical_name, tags};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
 use crate::plan::cloud::{Tags, Topic};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
-use crate::plan::step::{CloudStep, Step};
+use crate::plan::step::CloudStep;
 
 /// The resource's name; there is one topic.
 pub(crate) const ALERTS: &str = "alerts";
@@ -76,6 +76,7 @@ Until then every plan says so: an alarm that nobody receives is no alarm.
 
 alerts: { email: [ops@example.com] }";
 
+    type Step = CloudStep;
     type Desired = Desired;
     type Actual = Topic;
 
@@ -123,35 +124,35 @@ alerts: { email: [ops@example.com] }";
         fields
     }
 
-    fn steps(desired: &Desired, actual: Option<&Topic>, fields: &[FieldChange]) -> Vec<Step> {
+    fn steps(desired: &Desired, actual: Option<&Topic>, fields: &[FieldChange]) -> Vec<CloudStep> {
         let Desired { name, arn, policy, emails, tags } = desired.clone();
         let new = actual.is_none();
         let mut steps = Vec::new();
         if new {
-            steps.push(step(CloudStep::CreateTopic { name, tags }));
+            steps.push(CloudStep::CreateTopic { name, tags });
         } else if differs(fields, "tags") {
-            steps.push(step(CloudStep::TagTopic { arn: arn.clone(), tags }));
+            steps.push(CloudStep::TagTopic { arn: arn.clone(), tags });
         }
         if new || differs(fields, "policy") {
-            steps.push(step(CloudStep::PutTopicPolicy { arn: arn.clone(), policy }));
+            steps.push(CloudStep::PutTopicPolicy { arn: arn.clone(), policy });
         }
         for endpoint in emails {
             if new || field_differs(fields, &format!("subscriptions.{endpoint}")) {
-                steps.push(step(CloudStep::Subscribe { topic: arn.clone(), protocol: EMAIL.to_owned(), endpoint }));
+                steps.push(CloudStep::Subscribe { topic: arn.clone(), protocol: EMAIL.to_owned(), endpoint });
             }
         }
         for found in actual.into_iter().flat_map(|topic| &topic.subscriptions) {
             let gone = found.protocol != EMAIL || !desired.emails.contains(&found.endpoint);
             if let Some(arn) = found.arn.clone().filter(|_| gone) {
-                steps.push(step(CloudStep::Unsubscribe { arn }));
+                steps.push(CloudStep::Unsubscribe { arn });
             }
         }
         steps
     }
 
-    fn remove(owned: &Owned) -> Vec<Step> {
+    fn remove(owned: &Owned) -> Vec<CloudStep> {
         // Without its ARN it was not found, and then there is nothing to remove.
-        owned.arn.clone().map(|arn| step(CloudStep::DeleteTopic { arn })).into_iter().collect()
+        owned.arn.clone().map(|arn| CloudStep::DeleteTopic { arn }).into_iter().collect()
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {

@@ -12,7 +12,7 @@ use crate::plan::Place;
 use crate::plan::change::{FieldChange, FileDiff, Proof, Risk};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
-use crate::plan::step::{CloudStep, Step};
+use crate::plan::step::{CloudStep, Step as _, Steps};
 
 /// A kind with its types erased.
 pub struct Entry {
@@ -20,12 +20,16 @@ pub struct Entry {
     pub summary: &'static str,
     pub explain: &'static str,
     pub risk: Risk,
+    pub holds_data: bool,
+    pub goes_with_server: bool,
     pub declare: fn(&Inventory) -> Vec<Wanted>,
     pub probes: fn(&Value) -> Vec<Probe>,
     pub judge: fn(&Wanted, &str, &Answers) -> Judged,
     /// What would be done if nothing were there: for creation, replacement, and servers that do not exist yet.
     pub create: fn(&Value) -> Creation,
-    pub remove: fn(&Owned) -> Vec<Step>,
+    pub remove: fn(&Owned, Data) -> Steps,
+    /// What takes away the thing that is there and makes it anew.
+    pub replace: fn(&Owned, &Value) -> Steps,
     pub proofs: fn(&Value) -> Vec<Proof>,
 }
 
@@ -49,7 +53,7 @@ pub struct Judged {
     pub fields: Vec<FieldChange>,
     pub files: Vec<FileDiff>,
     /// Steps to close `fields`; empty when absent (see [`Entry::create`]) or unknown.
-    pub steps: Vec<Step>,
+    pub steps: Steps,
     pub remarks: Vec<String>,
     pub risk: Risk,
     /// Why `fields` must not be closed.
@@ -60,11 +64,18 @@ pub struct Judged {
     pub opening: Option<Opening>,
 }
 
+/// Whether the operator named a resource whose data may be lost with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    Stays,
+    Goes,
+}
+
 /// What making a resource from nothing consists of.
 pub struct Creation {
     pub fields: Vec<FieldChange>,
     pub files: Vec<FileDiff>,
-    pub steps: Vec<Step>,
+    pub steps: Steps,
     pub opening: Option<Opening>,
 }
 
@@ -75,11 +86,14 @@ pub const fn entry<K: Kind>() -> Entry {
         summary: K::SUMMARY,
         explain: K::EXPLAIN,
         risk: K::RISK,
+        holds_data: K::HOLDS_DATA,
+        goes_with_server: K::GOES_WITH_SERVER,
         declare: declare::<K>,
         probes: probes::<K>,
         judge: judge::<K>,
         create: create::<K>,
-        remove: K::remove,
+        remove: remove::<K>,
+        replace: replace::<K>,
         proofs: proofs::<K>,
     }
 }
@@ -119,7 +133,7 @@ fn judge<K: Kind>(wanted: &Wanted, environment: &str, answers: &Answers) -> Judg
         owner: Owner::Ours,
         fields: Vec::new(),
         files: Vec::new(),
-        steps: Vec::new(),
+        steps: K::Step::list(Vec::new()),
         remarks: Vec::new(),
         risk: K::RISK,
         refusals: Vec::new(),
@@ -134,9 +148,9 @@ fn judge<K: Kind>(wanted: &Wanted, environment: &str, answers: &Answers) -> Judg
             judged.risk = K::risk(&desired, actual, &judged.fields);
             judged.refusals = K::refusals(&desired, actual, &judged.fields);
             judged.files = K::files(&desired, Some(actual)).into_iter().filter(|f| f.before != f.after).collect();
-            judged.steps = K::steps(&desired, Some(actual), &judged.fields);
+            judged.steps = K::Step::list(K::steps(&desired, Some(actual), &judged.fields));
             judged.undo = K::undo(&desired, actual);
-            judged.opening = K::opening(&desired, Some(actual));
+            judged.opening = opening::<K>(&desired, Some(actual));
         }
     }
     judged
@@ -145,6 +159,27 @@ fn judge<K: Kind>(wanted: &Wanted, environment: &str, answers: &Answers) -> Judg
 fn create<K: Kind>(desired: &Value) -> Creation {
     let desired = typed::<K>(desired);
     let fields = K::describe(&desired);
-    let (files, steps) = (K::files(&desired, None), K::steps(&desired, None, &fields));
-    Creation { files, steps, opening: K::opening(&desired, None), fields }
+    let (files, steps) = (K::files(&desired, None), K::Step::list(K::steps(&desired, None, &fields)));
+    Creation { files, steps, opening: opening::<K>(&desired, None), fields }
+}
+
+fn opening<K: Kind>(desired: &K::Desired, actual: Option<&K::Actual>) -> Option<Opening> {
+    let Opening { fields, steps, until } = K::opening(desired, actual)?;
+    Some(Opening { fields, steps: K::Step::list(steps), until })
+}
+
+fn remove<K: Kind>(owned: &Owned, data: Data) -> Steps {
+    let mut steps = match data {
+        Data::Stays => Vec::new(),
+        Data::Goes => K::empty(owned),
+    };
+    steps.extend(K::remove(owned));
+    K::Step::list(steps)
+}
+
+fn replace<K: Kind>(owned: &Owned, desired: &Value) -> Steps {
+    let desired = typed::<K>(desired);
+    let mut steps = K::remove(owned);
+    steps.extend(K::steps(&desired, None, &K::describe(&desired)));
+    K::Step::list(steps)
 }

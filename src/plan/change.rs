@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::base::address::Address;
 use crate::base::digest::Digest;
-use crate::plan::step::{CloudStep, Step};
+use crate::plan::Place;
+use crate::plan::step::{CloudStep, Steps};
 
 /// What happens to a resource, in Terraform's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -136,7 +137,7 @@ pub struct Change {
     pub reason: Reason,
     pub fields: Vec<FieldChange>,
     pub files: Vec<FileDiff>,
-    pub steps: Vec<Step>,
+    pub steps: Steps,
     /// Digest of what was observed when this was planned, absence included.
     pub guard: Digest,
     pub risk: Risk,
@@ -149,4 +150,14 @@ pub struct Change {
     pub undo: Vec<CloudStep>,
     /// Resources that must be done before this one.
     pub after: Vec<Address>,
+}
+
+impl Change {
+    /// Where it is done. A host's resource bears the name of its server.
+    pub fn place(&self) -> Place {
+        match &self.steps {
+            Steps::Cloud(_) => Place::Cloud,
+            Steps::Host(_) => Place::Host(self.address.name().to_owned()),
+        }
+    }
 }

@@ -55,14 +55,18 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
-    pub place: Place,
     pub changes: Vec<Change>,
 }
 
 impl Stage {
+    /// Where its changes are done. A stage is never empty.
+    pub fn place(&self) -> Place {
+        self.changes.first().map_or(Place::Cloud, Change::place)
+    }
+
     /// Whether a host must prove a new login before this stays.
     pub fn is_guarded(&self) -> bool {
-        matches!(self.place, Place::Host(_)) && self.changes.iter().any(|change| change.risk == Risk::MayLockOut)
+        self.changes.iter().any(|change| change.risk == Risk::MayLockOut && change.place() != Place::Cloud)
     }
 }
 
@@ -81,7 +85,6 @@ pub enum Place {
 pub struct Deferred {
     /// The resource that must exist first, for example `lightsail.instance/db`.
     pub after: Address,
-    pub place: Place,
     /// The change as it would be on a new server. Apply plans it anew against what is there by then.
     pub change: Change,
 }

@@ -12,11 +12,29 @@ use crate::base::address::Address;
 use crate::base::secret::SecretUse;
 use crate::plan::cloud::{AlarmSpec, LifecycleRule, PortRule, Tags};
 
+/// What is done to one resource, in order: all of it in AWS or all of it on the resource's host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
-    Cloud(CloudStep),
-    Host(HostStep),
+pub enum Steps {
+    Cloud(Vec<CloudStep>),
+    Host(Vec<HostStep>),
+}
+
+/// [`CloudStep`] or [`HostStep`]: a kind names one of them as its own and cannot plan the other.
+pub trait Step: Sized {
+    fn list(steps: Vec<Self>) -> Steps;
+}
+
+impl Step for CloudStep {
+    fn list(steps: Vec<Self>) -> Steps {
+        Steps::Cloud(steps)
+    }
+}
+
+impl Step for HostStep {
+    fn list(steps: Vec<Self>) -> Steps {
+        Steps::Host(steps)
+    }
 }
 
 /// One effect in AWS. Each ends when AWS reports that the effect is there, not when the call returns.
@@ -264,12 +282,35 @@ pub enum Content {
     },
 }
 
-impl Step {
-    /// What the step does, in a few words for progress lines and journals. Holds no secret.
-    pub fn summary(&self) -> String {
+impl Steps {
+    /// What each step does, in a few words. Holds no secret.
+    pub fn summaries(&self) -> Vec<String> {
         match self {
-            Self::Cloud(step) => step.summary(),
-            Self::Host(step) => step.summary(),
+            Self::Cloud(steps) => steps.iter().map(CloudStep::summary).collect(),
+            Self::Host(steps) => steps.iter().map(HostStep::summary).collect(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Cloud(steps) => steps.is_empty(),
+            Self::Host(steps) => steps.is_empty(),
+        }
+    }
+
+    /// The steps in AWS; none where the resource is on a host.
+    pub fn cloud(&self) -> &[CloudStep] {
+        match self {
+            Self::Cloud(steps) => steps,
+            Self::Host(_) => &[],
+        }
+    }
+
+    /// The steps on the resource's host; none where the resource is in AWS.
+    pub fn host(&self) -> &[HostStep] {
+        match self {
+            Self::Cloud(_) => &[],
+            Self::Host(steps) => steps,
         }
     }
 }
@@ -293,7 +334,7 @@ impl HostStep {
             .flatten()
     }
 
-    /// What the step does, in a few words.
+    /// What the step does, in a few words for progress lines and journals. Holds no secret.
     pub fn summary(&self) -> String {
         match self {
             Self::WriteFile { path, .. } => format!("write {path}"),
@@ -307,7 +348,7 @@ impl HostStep {
 }
 
 impl CloudStep {
-    /// What the step does, in a few words.
+    /// What the step does, in a few words for progress lines and journals. Holds no secret.
     pub fn summary(&self) -> String {
         match self {
             Self::ImportKeyPair { name, .. } => format!("import key pair {name}"),

@@ -69,8 +69,8 @@ fn render(change: &Change, context: &PlanContext) -> String {
         let _ = writeln!(text, "{:INDENT$}everything on it goes with it", "");
     }
     if context.verbose {
-        for step in &change.steps {
-            let step = format!("step: {}", clean_line(&step.summary()));
+        for step in change.steps.summaries() {
+            let step = format!("step: {}", clean_line(&step));
             let _ = writeln!(text, "{:INDENT$}{}", "", style.paint(Role::Faint, step));
         }
     }

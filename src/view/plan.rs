@@ -22,7 +22,7 @@ const GAP: usize = 2;
 pub fn render(plan: &Plan, context: &PlanContext) -> String {
     let mut text = header(context);
     for (here, changes) in by_place(plan) {
-        let _ = writeln!(text, "{}\n", context.style.paint(Role::Title, place(here)));
+        let _ = writeln!(text, "{}\n", context.style.paint(Role::Title, place(&here)));
         text.push_str(&change::render_all(changes, context));
     }
     deferred(&mut text, plan, context);
@@ -56,12 +56,12 @@ pub fn refused(errors: usize) -> String {
 }
 
 /// The changes of consecutive stages at one place: how stages are cut is no concern of the reader's.
-fn by_place(plan: &Plan) -> Vec<(&Place, Vec<&Change>)> {
-    let mut places: Vec<(&Place, Vec<&Change>)> = Vec::new();
+fn by_place(plan: &Plan) -> Vec<(Place, Vec<&Change>)> {
+    let mut places: Vec<(Place, Vec<&Change>)> = Vec::new();
     for stage in plan.stages.iter().filter(|stage| !stage.changes.is_empty()) {
         match places.last_mut() {
-            Some((place, changes)) if **place == stage.place => changes.extend(&stage.changes),
-            _ => places.push((&stage.place, stage.changes.iter().collect())),
+            Some((place, changes)) if *place == stage.place() => changes.extend(&stage.changes),
+            _ => places.push((stage.place(), stage.changes.iter().collect())),
         }
     }
     places
@@ -85,12 +85,12 @@ fn place(place: &Place) -> String {
 }
 
 fn deferred(text: &mut String, plan: &Plan, context: &PlanContext) {
-    let mut groups: BTreeMap<(&Address, &Place), Vec<&Change>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&Address, Place), Vec<&Change>> = BTreeMap::new();
     for deferred in &plan.deferred {
-        groups.entry((&deferred.after, &deferred.place)).or_default().push(&deferred.change);
+        groups.entry((&deferred.after, deferred.change.place())).or_default().push(&deferred.change);
     }
     for ((after, where_), changes) in groups {
-        let title = format!("{}, after {after}", place(where_));
+        let title = format!("{}, after {after}", place(&where_));
         let _ = writeln!(text, "{}", context.style.paint(Role::Title, title));
         let _ = writeln!(text, "{}\n", context.style.paint(Role::Faint, why_later(&changes)));
         text.push_str(&change::render_all(changes, context));

@@ -8,7 +8,7 @@ use crate::base::digest::Digest;
 use crate::base::span::Span;
 use crate::plan::change::{Action, Change, FieldChange, FileDiff, Limit, Reason, Risk};
 use crate::plan::observed::Unseen;
-use crate::plan::step::{CloudStep, Content, HostStep, Step};
+use crate::plan::step::{CloudStep, Content, HostStep, Steps};
 use crate::plan::{Cost, CostLine, Deferred, NotSeen, Objective, Place, Plan, Stage, Unmanaged};
 use crate::view::context::PlanContext;
 
@@ -30,13 +30,14 @@ pub(super) fn context() -> PlanContext {
 }
 
 pub(super) fn change(of: &str, action: Action, reason: Reason) -> Change {
+    let on_a_host = of.starts_with("host.");
     Change {
         address: address(of),
         action,
         reason,
         fields: Vec::new(),
         files: Vec::new(),
-        steps: Vec::new(),
+        steps: if on_a_host { Steps::Host(Vec::new()) } else { Steps::Cloud(Vec::new()) },
         guard: Digest::of_bytes(b"a sample"),
         risk: Risk::Plain,
         proofs: Vec::new(),
@@ -55,11 +56,11 @@ pub(super) fn new_field(path: &str, after: impl Into<Value>) -> FieldChange {
 }
 
 pub(super) fn cloud(changes: Vec<Change>) -> Stage {
-    Stage { place: Place::Cloud, changes }
+    Stage { changes }
 }
 
 pub(super) fn host(changes: Vec<Change>) -> Stage {
-    Stage { place: Place::Host("db".to_owned()), changes }
+    Stage { changes }
 }
 
 pub(super) fn bucket() -> Change {
@@ -131,11 +132,7 @@ pub(super) fn users() -> Change {
 pub(super) fn fresh() -> Plan {
     Plan {
         stages: vec![cloud(vec![bucket()]), cloud(vec![alarm()]), cloud(vec![identity()])],
-        deferred: vec![Deferred {
-            after: address("lightsail.instance/db"),
-            place: Place::Host("db".to_owned()),
-            change: users(),
-        }],
+        deferred: vec![Deferred { after: address("lightsail.instance/db"), change: users() }],
         objectives: vec![
             Objective {
                 name: "rpo".to_owned(),
@@ -175,17 +172,17 @@ pub(super) fn sysctl() -> Change {
             field("live.vm.swappiness", json!("60"), json!("5")),
         ],
         files: vec![FileDiff { path: path.to_owned(), before: Some(text("60")), after: Some(text("5")) }],
-        steps: vec![
-            Step::Host(HostStep::WriteFile {
+        steps: Steps::Host(vec![
+            HostStep::WriteFile {
                 path: path.to_owned(),
                 owner: "root".to_owned(),
                 group: "root".to_owned(),
                 mode: "0644".to_owned(),
                 content: Content::Text(text("5")),
                 validate: None,
-            }),
-            Step::Host(HostStep::Record { address: address("host.sysctl/db"), desired: Some(json!({})) }),
-        ],
+            },
+            HostStep::Record { address: address("host.sysctl/db"), desired: Some(json!({})) },
+        ]),
         ..change("host.sysctl/db", Action::Update, Reason::Differs)
     }
 }
@@ -193,7 +190,7 @@ pub(super) fn sysctl() -> Change {
 pub(super) fn replaced() -> Change {
     Change {
         fields: vec![field("bundle", json!("small_3_0"), json!("medium_3_0")).replacing()],
-        steps: vec![Step::Cloud(CloudStep::DeleteInstance { name: "chronos-prod-db".to_owned() })],
+        steps: Steps::Cloud(vec![CloudStep::DeleteInstance { name: "chronos-prod-db".to_owned() }]),
         risk: Risk::LosesData,
         ..change("lightsail.instance/db", Action::Replace, Reason::CannotUpdateInPlace(vec!["bundle".to_owned()]))
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 use seawall::base::digest::Digest;
 use seawall::engine::file::{Header, PlanFile};
 use seawall::plan::change::{Action, Change, FieldChange, Reason, Risk};
-use seawall::plan::step::{HostStep, Step};
-use seawall::plan::{Place, Plan, Stage};
+use seawall::plan::step::{HostStep, Steps};
+use seawall::plan::{Plan, Stage};
 
 use crate::cli::{Desk, GOOD, root};
 
@@ -15,15 +15,13 @@ const SAMPLE: &str = "plans/sample/swap.json";
 /// One change on one server: the swap file becomes larger.
 fn sample() -> PlanFile {
     let address: seawall::base::address::Address = "host.swap/db".parse().expect("an address");
-    let run = |argv: &[&str], what: &str| {
-        Step::Host(HostStep::Run {
-            argv: argv.iter().map(|&word| word.to_owned()).collect(),
-            env: std::collections::BTreeMap::new(),
-            stdin: None,
-            timeout_s: 60,
-            revert: None,
-            what: what.to_owned(),
-        })
+    let run = |argv: &[&str], what: &str| HostStep::Run {
+        argv: argv.iter().map(|&word| word.to_owned()).collect(),
+        env: std::collections::BTreeMap::new(),
+        stdin: None,
+        timeout_s: 60,
+        revert: None,
+        what: what.to_owned(),
     };
     let change = Change {
         address: address.clone(),
@@ -31,12 +29,12 @@ fn sample() -> PlanFile {
         reason: Reason::Differs,
         fields: vec![FieldChange::new("size_mib", Some(512.into()), Some(1024.into()))],
         files: Vec::new(),
-        steps: vec![
+        steps: Steps::Host(vec![
             run(&["swapoff", "/swapfile"], "stop using the old swap file"),
             run(&["fallocate", "-l", "1073741824", "/swapfile"], "make the file larger"),
             run(&["mkswap", "/swapfile"], "format it"),
             run(&["swapon", "/swapfile"], "use it"),
-        ],
+        ]),
         guard: Digest::of_bytes(b"a swap file of 512 MiB"),
         risk: Risk::Plain,
         proofs: Vec::new(),
@@ -44,7 +42,7 @@ fn sample() -> PlanFile {
         after: Vec::new(),
     };
     let plan = Plan {
-        stages: vec![Stage { place: Place::Host("db".to_owned()), changes: vec![change] }],
+        stages: vec![Stage { changes: vec![change] }],
         unchanged: vec!["host.time/db".parse().expect("an address")],
         ..Plan::default()
     };
@@ -86,7 +84,7 @@ fn damage(desk: &Desk) -> Vec<&'static str> {
     desk.write("edited-plan.json", edited("1073741824", "9973741824"));
     desk.write("edited-header.json", edited("123456789012", "210987654321"));
     desk.write("added-field.json", edited("\"destroy\": false", "\"destroy\": false, \"extra\": 1"));
-    desk.write("newer.json", edited("seawall.plan/1", "seawall.plan/2"));
+    desk.write("newer.json", edited("seawall.plan/2", "seawall.plan/3"));
     desk.write("other.json", "{ \"terraform_version\": \"1.9.0\" }\n");
     desk.write("notes.txt", "not JSON at all\n");
     vec![

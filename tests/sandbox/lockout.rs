@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use seawall::engine::file::PlanFile;
 use seawall::plan::change::Change;
-use seawall::plan::step::{CloudStep, Content, HostStep, Step};
+use seawall::plan::step::{CloudStep, Content, HostStep, Steps};
 
 use crate::support::rehearsal::Rehearsal;
 
@@ -71,8 +71,9 @@ fn then_works(lab: &Rehearsal) {
 /// Replaces text in the file that a change writes to `path`; takes its validation away where `unchecked`.
 fn rewrite(change: &mut Change, path: &str, unchecked: bool, with: impl Fn(&str) -> String) {
     let mut done = false;
-    for step in &mut change.steps {
-        if let Step::Host(HostStep::WriteFile { path: at, content: Content::Text(text), validate, .. }) = step
+    let Steps::Host(steps) = &mut change.steps else { panic!("{} is on no host", change.address) };
+    for step in steps {
+        if let HostStep::WriteFile { path: at, content: Content::Text(text), validate, .. } = step
             && at == path
         {
             *text = with(text);
@@ -99,8 +100,8 @@ fn then_run(change: &mut Change, argv: &[&str]) {
         revert: None,
         what: argv.join(" "),
     };
-    let before_record = change.steps.len() - 1;
-    change.steps.insert(before_record, Step::Host(step));
+    let Steps::Host(steps) = &mut change.steps else { panic!("{} is on no host", change.address) };
+    steps.insert(steps.len() - 1, step);
 }
 
 #[test]
@@ -154,8 +155,9 @@ fn ports_of_the_cloud_that_shut_out_are_put_back() {
     then_works(&lab);
     lab.edit_inventory("      - { port: 443, from: anywhere, why: certificate validation }\n", "");
     let bad = bad_plan(&lab, "ports", PORTS, |change| {
-        for step in &mut change.steps {
-            if let Step::Cloud(CloudStep::PutPorts { rules, .. }) = step {
+        let Steps::Cloud(steps) = &mut change.steps else { panic!("{} is not in the cloud", change.address) };
+        for step in steps {
+            if let CloudStep::PutPorts { rules, .. } = step {
                 rules.retain(|rule| rule.from != 22);
             }
         }

@@ -15,7 +15,7 @@ use seawall::plan::change::FieldChange;
 use seawall::plan::cloud::{TAG_ADDRESS, TAG_ENVIRONMENT};
 use seawall::plan::observed::{Observed, Unseen};
 use seawall::plan::probe::{Answers, CloudProbe, CommandState, FileState, HostProbe, Probe};
-use seawall::plan::step::Step;
+use seawall::plan::step::Steps;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -232,7 +232,7 @@ impl Case {
 
     /// What comes of the case, by the engine's reading: absence means create, a field that replaces means replace,
     /// and a difference that cannot be closed here is no change.
-    pub(crate) fn outcome(&self, kind: &'static Entry) -> (Expect, Vec<Step>) {
+    pub(crate) fn outcome(&self, kind: &'static Entry) -> (Expect, Steps) {
         let judged = self.judge(kind, &self.answers());
         let wanted = self.wanted(kind);
         let (action, fields, steps, remarks) = match (&judged.observed, &judged.owner) {
@@ -241,10 +241,11 @@ impl Case {
                 let creation = (kind.create)(&self.desired);
                 ("create", creation.fields, creation.steps, judged.remarks)
             }
-            (Observed::Present(_), Owner::Foreign(why)) => ("foreign", Vec::new(), Vec::new(), vec![why.clone()]),
+            (Observed::Present(_), Owner::Foreign(why)) => {
+                ("foreign", Vec::new(), Steps::Cloud(Vec::new()), vec![why.clone()])
+            }
             (Observed::Present(state), Owner::Ours) if judged.fields.iter().any(|field| field.replaces) => {
-                let mut steps = (kind.remove)(&owned(&wanted, state));
-                steps.extend((kind.create)(&self.desired).steps);
+                let steps = (kind.replace)(&owned(&wanted, state), &self.desired);
                 ("replace", judged.fields, steps, judged.remarks)
             }
             (Observed::Present(_), Owner::Ours) => {
@@ -256,10 +257,10 @@ impl Case {
         let expect = Expect {
             action: action.to_owned(),
             fields: fields.iter().map(line).collect(),
-            steps: steps.iter().map(Step::summary).collect(),
+            steps: steps.summaries(),
             remarks,
             refusals: judged.refusals.iter().map(|refusal| refusal.code.clone()).collect(),
-            detail: self.expect.detail.is_some().then(|| steps.iter().map(json).collect()),
+            detail: self.expect.detail.is_some().then(|| each(&steps)),
         };
         (expect, steps)
     }
@@ -302,8 +303,16 @@ pub(crate) fn owned(wanted: &Wanted, state: &Value) -> Owned {
     }
 }
 
-fn json(step: &Step) -> Value {
-    serde_json::to_value(step).expect("a step serialises")
+/// Each step as JSON.
+fn each(steps: &Steps) -> Vec<Value> {
+    let json = match steps {
+        Steps::Cloud(steps) => serde_json::to_value(steps),
+        Steps::Host(steps) => serde_json::to_value(steps),
+    };
+    match json.expect("steps serialise") {
+        Value::Array(each) => each,
+        other => panic!("{other} is no list"),
+    }
 }
 
 /// A field as one line.

@@ -10,7 +10,7 @@ use seawall::plan::cloud::{
 };
 use seawall::plan::observed::Observed;
 use seawall::plan::probe::{Answers, CloudProbe, CommandState, Probe};
-use seawall::plan::step::{CloudStep, KeyDelivery, NewInstance, Step};
+use seawall::plan::step::{CloudStep, KeyDelivery, NewInstance, Steps};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -107,9 +107,9 @@ impl Model {
         answers
     }
 
-    pub(crate) fn act(&mut self, steps: &[Step]) {
+    pub(crate) fn act(&mut self, steps: &Steps) {
+        let Steps::Cloud(steps) = steps else { panic!("{:?} are no steps in the cloud", steps.summaries()) };
         for step in steps {
-            let Step::Cloud(step) = step else { panic!("{} is no step in the cloud", step.summary()) };
             match step {
                 CloudStep::CreateInstance(new) => self.create_instance(new),
                 step if step_of_bucket(step) => self.act_on_bucket(step),

@@ -11,7 +11,7 @@ use crate::kinds::pgbackrest_repo::files::{
 use crate::kinds::pgbackrest_repo::{Actual, Desired};
 use crate::kinds::postgres::{MAINTENANCE, reload, tell};
 use crate::plan::change::FieldChange;
-use crate::plan::step::{Content, HostStep, Step};
+use crate::plan::step::{Content, HostStep};
 
 /// Seconds for the commands that talk to S3 and wait for one segment of WAL.
 const STANZA_S: u32 = 120;
@@ -35,9 +35,9 @@ comment on table seawall.heartbeat is 'One row, written every minute by seawall-
 insert into seawall.heartbeat (id, at) values (1, now()) on conflict (id) do update set at = excluded.at;
 ";
 
-fn passphrase(path: &str, secret: &SecretUse) -> Step {
+fn passphrase(path: &str, secret: &SecretUse) -> HostStep {
     let template = if path == PASS { "{{pass}}\n" } else { "[global]\nrepo1-cipher-pass={{pass}}\n" };
-    Step::Host(HostStep::WriteFile {
+    HostStep::WriteFile {
         path: path.to_owned(),
         owner: "root".to_owned(),
         group: "postgres".to_owned(),
@@ -47,17 +47,17 @@ fn passphrase(path: &str, secret: &SecretUse) -> Step {
             secrets: BTreeMap::from([("pass".to_owned(), secret.clone())]),
         },
         validate: None,
-    })
+    }
 }
 
-fn pgbackrest(desired: &Desired, command: &str, timeout_s: u32, what: &str) -> Step {
+fn pgbackrest(desired: &Desired, command: &str, timeout_s: u32, what: &str) -> HostStep {
     let stanza = format!("--stanza={}", desired.stanza);
     run(&["runuser", "-u", "postgres", "--", "pgbackrest", &stanza, command], timeout_s, what)
 }
 
 /// Everything that `fields` says differs; all of it where nothing is there yet. The repository comes before archiving,
 /// and archiving before the first backup.
-pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
     let new = actual.is_none();
     let differs = |path: &str| new || host::differs(fields, path);
     let mut steps = folders(new);
@@ -113,7 +113,7 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
     steps
 }
 
-fn folders(new: bool) -> Vec<Step> {
+fn folders(new: bool) -> Vec<HostStep> {
     if !new {
         return Vec::new();
     }
@@ -126,7 +126,7 @@ fn folders(new: bool) -> Vec<Step> {
 }
 
 /// Takes away what runs and what archives. The repository, its passphrase and the keys stay: without them it is noise.
-pub(super) fn remove(desired: &Desired) -> Vec<Step> {
+pub(super) fn remove(desired: &Desired) -> Vec<HostStep> {
     let units: Vec<String> = units(desired).into_iter().map(|(unit, _)| unit).collect();
     let words: Vec<&str> = units.iter().map(String::as_str).collect();
     let mut steps =

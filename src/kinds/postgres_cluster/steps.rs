@@ -5,7 +5,7 @@ use crate::kinds::host_packages::{LOCK_TIMEOUT, apt};
 use crate::kinds::postgres::{MAINTENANCE, PORT, identifier, reload, tell_alone};
 use crate::kinds::postgres_cluster::{Actual, DEBIANS, Desired, NO_CLUSTER, RESTART};
 use crate::plan::change::FieldChange;
-use crate::plan::step::{Content, Step};
+use crate::plan::step::{Content, HostStep};
 
 /// Seconds for package lists and for packages: as in `host.packages`.
 const UPDATE_S: u32 = 240;
@@ -59,7 +59,7 @@ const READ_CONF_D: &str = r#"grep -Eq "^[[:space:]]*include_dir[[:space:]]*=?[[:
 /// FILE LINE: takes a line out of effect and leaves it readable.
 const COMMENT_OUT: &str = r#"sed -i -e "$2s/^/# not in effect by Seawall: /" -- "$1""#;
 
-fn start(desired: &Desired, verb: &str) -> Step {
+fn start(desired: &Desired, verb: &str) -> HostStep {
     let version = desired.cluster.version.to_string();
     let argv = ["sh", "-c", START, "sh", &version, verb, &PORT.to_string()];
     let what = if verb == "restart" { "RESTART" } else { "start" };
@@ -67,7 +67,7 @@ fn start(desired: &Desired, verb: &str) -> Step {
 }
 
 /// A step that installs packages, with what must come before it.
-fn install(desired: &Desired, packages: &[&str]) -> Vec<Step> {
+fn install(desired: &Desired, packages: &[&str]) -> Vec<HostStep> {
     let mut steps = Vec::new();
     let get = |names: &[&str]| {
         let mut argv = vec!["apt-get", "install", "-y", "--no-install-recommends", "-o", LOCK_TIMEOUT];
@@ -92,7 +92,7 @@ fn install(desired: &Desired, packages: &[&str]) -> Vec<Step> {
     steps
 }
 
-fn no_cluster(desired: &Desired) -> Vec<Step> {
+fn no_cluster(desired: &Desired) -> Vec<HostStep> {
     let (common, folder) = ("/etc/postgresql-common", "/etc/postgresql-common/createcluster.d");
     let directory = |path| host::directory(path, "root", "root", "0755");
     vec![directory(common), directory(folder), desired.no_cluster().wanted().step(None)]
@@ -100,7 +100,7 @@ fn no_cluster(desired: &Desired) -> Vec<Step> {
 
 /// Our file, read by the server's own program before it is put in place: a value that it does not take would keep the
 /// cluster from starting.
-fn write(desired: &Desired, actual: Option<&Actual>) -> Step {
+fn write(desired: &Desired, actual: Option<&Actual>) -> HostStep {
     let version = desired.cluster.version;
     let program = format!("/usr/lib/postgresql/{version}/bin/postgres");
     let data = desired.cluster.data();
@@ -109,7 +109,7 @@ fn write(desired: &Desired, actual: Option<&Actual>) -> Step {
     file.wanted().step(Some(&check))
 }
 
-pub(super) fn make(desired: &Desired) -> Vec<Step> {
+pub(super) fn make(desired: &Desired) -> Vec<HostStep> {
     let version = desired.cluster.version.to_string();
     let packages: Vec<&str> = desired.packages.iter().map(String::as_str).collect();
     let mut steps = no_cluster(desired);
@@ -143,7 +143,7 @@ pub(super) fn restarts(_desired: &Desired, actual: &Actual, fields: &[FieldChang
         .any(|name| said.settings.get(name).is_none_or(|has| has.context == RESTART))
 }
 
-pub(super) fn mend(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -> Vec<Step> {
+pub(super) fn mend(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -> Vec<HostStep> {
     let conf = desired.cluster.conf();
     let mut steps = Vec::new();
     if host::differs(fields, NO_CLUSTER) {

@@ -6,7 +6,7 @@
 
 use crate::kinds::postgres::{literal, query as ask, tell};
 use crate::kinds::postgres_databases::{Database, May};
-use crate::plan::step::{Content, Step};
+use crate::plan::step::{Content, HostStep};
 
 /// Names of objects that are shown; the rest is counted.
 const SHOWN: usize = 5;
@@ -178,7 +178,7 @@ pub(super) fn query(name: &str, database: &Database) -> Vec<String> {
 }
 
 /// Makes it as declared, whatever is found by then.
-pub(super) fn set(name: &str, database: &Database) -> Step {
+pub(super) fn set(name: &str, database: &Database) -> HostStep {
     let text = format!("{PLAIN_PATH}{}{SET_RIGHT}", find(database));
     tell(name, Content::Text(text), format!("set the privileges in {name}"))
 }

@@ -8,7 +8,7 @@ use crate::kinds::host;
 use crate::kinds::postgres::{Cluster, MAINTENANCE, identifier, literal, tell};
 use crate::kinds::postgres_roles::{Actual, Desired, Found, MARK, Membership, Role};
 use crate::plan::change::FieldChange;
-use crate::plan::step::{Content, Step};
+use crate::plan::step::{Content, HostStep};
 
 /// The first version in which a membership is taken away from the one who gave it.
 const GRANTORS_COUNT: u16 = 16;
@@ -46,7 +46,7 @@ impl Script {
     }
 }
 
-pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<Step> {
+pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
     let mut script = Script::default();
     let (mut made, mut changed) = (Vec::new(), Vec::new());
     let found = |name: &str| actual.and_then(|actual| actual.roles.get(name));
