@@ -315,7 +315,7 @@ mod tests {
         let made = |version, owner: Option<&str>| {
             let database = Database { owner: owner.map(str::to_owned), roles: BTreeMap::new() };
             let step = serde_json::to_value(create(Cluster { version }, "shop", &database)).expect("a step serialises");
-            let said = step["host"]["run"]["stdin"]["text"].as_str().expect("a text").to_owned();
+            let said = step["run"]["stdin"]["text"].as_str().expect("a text").to_owned();
             said.lines().last().expect("a statement").to_owned()
         };
         let start = "CREATE DATABASE \"shop\" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'";

@@ -59,8 +59,8 @@ fn plans() {
         plan.as_object_mut().expect("an object").remove("complete");
     });
     breaks("plan-view", &document, "/plan/stages/0/changes/0/action", |action| *action = json!("explode"));
-    breaks("plan-view", &document, "/plan/stages/1/changes/0/steps/0", |step| {
-        *step = json!({ "host": { "shell": "rm" } });
+    breaks("plan-view", &document, "/plan/stages/1/changes/0/steps/host/0", |step| {
+        *step = json!({ "shell": "rm" });
     });
     breaks("plan-view", &document, "/plan/unknown/0", |unseen| unseen["why"] = json!("nobody knows"));
     fits("plan-view", &json::plan(&Plan::default(), &sample::context()));
