@@ -231,7 +231,21 @@ pub struct DataArgs {
 #[derive(Subcommand, Debug)]
 pub enum SandboxCommand {
     /// Start the local cloud; the first time builds the machine image (some minutes)
-    Up,
+    Up {
+        /// Begin as a saved one was, with its servers; only where there is no sandbox yet
+        #[arg(long, value_name = "TEMPLATE")]
+        from: Option<String>,
+    },
+    /// Stop the servers in order and keep all of it as a template, from which others begin in seconds
+    Save {
+        /// The template's name
+        name: String,
+    },
+    /// Remove a template
+    Forget {
+        /// The template's name; `seawall sandbox status` lists them
+        name: String,
+    },
     /// Say what runs and how to reach it
     Status,
     /// Log in to a server

@@ -22,6 +22,10 @@ use crate::sandbox::daemon;
 use crate::sandbox::lab::{self, Lab, LabError, Options, Status};
 use crate::sandbox::lightsail::state::Delays;
 use crate::sandbox::machines::{self, MachineError, Release};
+use crate::sandbox::template::{Places, TemplateError};
+
+/// What operators share about rehearsed environments, in the local folder.
+const SHARED: &str = "sandbox-state";
 
 /// Runs one of the sandbox's own processes if the arguments ask for one.
 pub fn hidden_entry(args: &[OsString]) -> Option<ExitCode> {
@@ -44,9 +48,11 @@ fn stop(code: &str, what: &str, error: &impl std::fmt::Display) -> Stop {
 
 fn failed(error: &LabError) -> Stop {
     if let LabError::None(_) = error {
-        return Stop::failed(
-            Diagnostic::error("no-sandbox", "no sandbox runs here").hint("start it: seawall sandbox up"),
-        );
+        let mut problem = Diagnostic::error("no-sandbox", "no sandbox runs here").hint("start it: seawall sandbox up");
+        for template in places().list() {
+            problem = problem.hint(format!("or from a template: seawall sandbox up --from {}", template.name));
+        }
+        return Stop::failed(problem);
     }
     if let LabError::Other { .. } = error {
         return Stop::failed(
@@ -57,6 +63,69 @@ fn failed(error: &LabError) -> Stop {
         );
     }
     stop("sandbox-failed", "the sandbox could not do it", error)
+}
+
+fn places() -> Places {
+    let local = Path::new(LOCAL_FOLDER);
+    Places {
+        templates: local.join("templates"),
+        lab: folder(),
+        shared: local.join(SHARED),
+        images: cache().join("image"),
+    }
+}
+
+fn template_failed(error: &TemplateError) -> Stop {
+    let said = error.to_string();
+    let problem = match error {
+        TemplateError::Lab(error) => return failed(error),
+        TemplateError::Name(_) => Diagnostic::error("bad-template-name", said),
+        TemplateError::Unknown { known, .. } if known.is_empty() => {
+            Diagnostic::error("no-such-template", said).hint("make one of a running sandbox: seawall sandbox save NAME")
+        }
+        TemplateError::Unknown { known, .. } => {
+            Diagnostic::error("no-such-template", said).hint(format!("those that exist: {}", known.join(", ")))
+        }
+        TemplateError::Exists(name) => Diagnostic::error("template-exists", said)
+            .hint(format!("take another name, or remove it: seawall sandbox forget {name}")),
+        TemplateError::Other { .. } => Diagnostic::error("other-template", said)
+            .note("nothing was started")
+            .hint("correct `aws` in the inventory, or save a sandbox of this account and region"),
+        TemplateError::Image { name, .. } => Diagnostic::error("other-template", said)
+            .note("nothing was started")
+            .hint(format!("it cannot be used any more: seawall sandbox forget {name}, and save one anew")),
+        TemplateError::Begun(_) => Diagnostic::error("sandbox-exists", said)
+            .note("nothing was started or removed")
+            .hint("remove it with all of its state: seawall sandbox down --wipe"),
+        TemplateError::InUse(_) => Diagnostic::error("template-in-use", said)
+            .note("nothing was removed")
+            .hint("remove the sandbox first, with all of its state: seawall sandbox down --wipe"),
+        TemplateError::Rest(_) | TemplateError::Machines(_) | TemplateError::Io(_) => {
+            return stop("sandbox-failed", "the sandbox could not do it", error);
+        }
+    };
+    Stop::failed(problem)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes.div_ceil(1_000_000))
+}
+
+/// Keeps the sandbox that runs here as a template, which ends it.
+async fn save(session: &mut Session, name: &str) -> Result<Exit, Stop> {
+    let places = places();
+    places.free(name).map_err(|error| template_failed(&error))?;
+    let lab = Lab::find(&folder()).map_err(|error| failed(&error))?;
+    let lab = lab.ok_or_else(|| failed(&LabError::None(folder())))?;
+    session.say("stopping the servers");
+    let template = places.save(&lab, name).await.map_err(|error| template_failed(&error))?;
+    session.say(format!(
+        "saved as `{name}`, {} in `{}`; the sandbox here is down, and its state stays",
+        megabytes(template.size),
+        places.templates.join(name).display()
+    ));
+    session.say(format!("  begin from it: seawall sandbox up --from {name}"));
+    Ok(Exit::Done)
 }
 
 /// An address that the inventory's own firewall lets in on SSH: the operator's traffic comes from there.
@@ -175,8 +244,12 @@ pub async fn rehearse(
 /// The sandbox's own commands.
 pub async fn sandbox(session: &mut Session, command: SandboxCommand) -> Result<Exit, Stop> {
     match command {
-        SandboxCommand::Up => {
+        SandboxCommand::Up { from } => {
             let loaded = session.load()?;
+            if let Some(name) = from {
+                let aws = &loaded.inventory.aws;
+                places().begin(&name, &aws.account, &aws.region).await.map_err(|error| template_failed(&error))?;
+            }
             let lab = up(session, &loaded.inventory).await?;
             let mut status = lab.status().map_err(|error| failed(&error))?;
             log_in(&mut status, &loaded.inventory);
@@ -206,6 +279,12 @@ pub async fn sandbox(session: &mut Session, command: SandboxCommand) -> Result<E
             let fault = json!({ "service": service, "operation": operation, "kind": kind, "times": times });
             tell(&folder(), "/_sandbox/faults", &fault).await?;
             session.say(format!("{service} {operation} goes wrong, next calls: {times}, as {kind}"));
+            Ok(Exit::Done)
+        }
+        SandboxCommand::Save { name } => save(session, &name).await,
+        SandboxCommand::Forget { name } => {
+            let size = places().forget(&name).map_err(|error| template_failed(&error))?;
+            session.say(format!("template `{name}` is gone, and {} with it", megabytes(size)));
             Ok(Exit::Done)
         }
         SandboxCommand::Down { wipe } => down(session, wipe).await,
@@ -285,7 +364,7 @@ async fn down(session: &mut Session, wipe: bool) -> Result<Exit, Stop> {
         }
     }
     if wipe {
-        for gone in [folder(), Path::new(LOCAL_FOLDER).join("sandbox-state")] {
+        for gone in [folder(), Path::new(LOCAL_FOLDER).join(SHARED)] {
             match fs_err::remove_dir_all(&gone) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
@@ -320,6 +399,10 @@ fn show(session: &mut Session, status: &Status) -> Result<Exit, Stop> {
     for host in &status.hosts {
         let address = host.address.as_deref().unwrap_or("no address");
         writeln!(session.out, "server       {}  {}  {address}  user {}", host.name, host.state, host.user)?;
+    }
+    for template in places().list() {
+        let (size, at) = (megabytes(template.size), template.saved_at.strftime("%Y-%m-%d %H:%M UTC"));
+        writeln!(session.out, "template     {}  {size}  saved {at}", template.name)?;
     }
     Ok(Exit::Done)
 }

@@ -14,6 +14,8 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use crate::sandbox::lab::Lab;
 use crate::sandbox::tls;
 
+/// Servers power off side by side; each has a minute, and is then cut off.
+const REST_LIMIT: Duration = Duration::from_secs(90);
 /// The daemon is on this computer and answers at once.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Largest answer, in bytes.
@@ -22,6 +24,12 @@ const ANSWER: usize = 64 * 1024;
 /// Sends JSON to one of the lab's own paths. Returns the status and the answer.
 pub async fn post(lab: &Lab, path: &str, body: &str) -> io::Result<(u16, String)> {
     tokio::time::timeout(LIMIT, send(lab, path, body)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// Powers the lab's servers off in order. Returns as [`post`] does.
+pub async fn rest(lab: &Lab) -> io::Result<(u16, String)> {
+    let asked = tokio::time::timeout(REST_LIMIT, send(lab, "/_sandbox/rest", "{}")).await;
+    asked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 async fn send(lab: &Lab, path: &str, body: &str) -> io::Result<(u16, String)> {

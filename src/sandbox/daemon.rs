@@ -27,6 +27,10 @@ use crate::sandbox::tls;
 pub const HIDDEN: &str = "__lab";
 /// The saved state of Lightsail within the lab's folder.
 pub const LIGHTSAIL_FILE: &str = "lightsail.json";
+/// What the front corrects of the emulator, and remembers.
+pub const GAPS_FILE: &str = "gaps.json";
+/// The emulator's state, objects and log.
+pub const EMULATOR_FOLDER: &str = "emulator";
 
 /// Runs the daemon if the arguments (without the program's name) say so; to be asked before anything else.
 pub fn hidden_entry(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
@@ -77,10 +81,6 @@ async fn serve(folder: &Path) -> io::Result<()> {
         Some(real) => Arc::clone(real) as Arc<dyn Machines>,
         None => Arc::new(NoMachines::default()),
     };
-    let mut emulator = match &settings.emulator {
-        None => None,
-        Some(venv) => Some(start_emulator(folder, venv, &settings, &secret).await?),
-    };
     let setup = Setup {
         account: settings.account.clone(),
         access_key: settings.account.clone(),
@@ -88,15 +88,20 @@ async fn serve(folder: &Path) -> io::Result<()> {
         file: Some(folder.join(LIGHTSAIL_FILE)),
         user_ca: None,
     };
+    // Bound before the servers of before boot: what they ask meanwhile waits, and is not refused.
+    let gateway = real.as_ref().map(|real| real.listener().map_err(io::Error::other)).transpose()?;
     let lightsail = Lightsail::open(setup, behind, Arc::new(Faults::default()))?;
-    let gaps = Gaps::open(folder.join("gaps.json"))?;
+    let mut emulator = match &settings.emulator {
+        None => None,
+        Some(venv) => Some(start_emulator(folder, venv, &settings, &secret).await?),
+    };
+    let gaps = Gaps::open(folder.join(GAPS_FILE))?;
     let acme = real.as_ref().map(|real| real.acme(folder));
     let front = Front::new(lightsail, gaps, &settings.account, emulator.as_ref().map(|e| e.address), acme);
     // The port of before, where it is free: what was configured against it still works after a restart.
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))
         .or_else(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
     let port = listener.local_addr()?.port();
-    let gateway = real.as_ref().map(|real| real.listener().map_err(io::Error::other)).transpose()?;
     let doors = gateway.map(|listener| (listener, Door::Gateway)).into_iter().chain([(listener, Door::Loopback)]);
     for (listener, door) in doors {
         tokio::spawn(Arc::clone(&front).serve(listener, Some(acceptor.clone()), door));
@@ -135,7 +140,7 @@ async fn start_emulator(
     settings: &Settings,
     secret: &Secret<String>,
 ) -> io::Result<Emulator> {
-    let folder = folder.join("emulator");
+    let folder = folder.join(EMULATOR_FOLDER);
     let launch =
         Launch { venv, folder: &folder, region: &settings.region, access_key: &settings.account, secret_key: secret };
     Emulator::start(&launch).await.map_err(io::Error::other)

@@ -185,6 +185,14 @@ impl Emulator {
     }
 }
 
+/// Removes what says which process an emulator was from the copy of its folder: that one is not its own.
+pub fn forget_process(folder: &Path) -> io::Result<()> {
+    match fs_err::remove_file(folder.join(PROCESS_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Waits for the emulator of a killed daemon: it got its signal with that, and may still be writing its state.
 async fn orphan(folder: &Path) -> io::Result<()> {
     let Ok(text) = fs_err::read(folder.join(PROCESS_FILE)) else { return Ok(()) };

@@ -239,6 +239,10 @@ impl Front {
                 }
                 Err(error) => json_answer(400, &json!({ "error": error.to_string() })),
             },
+            (&Method::POST, "/_sandbox/rest") => match self.lightsail.rest().await {
+                Ok(()) => json_answer(200, &json!({})),
+                Err(error) => json_answer(500, &json!({ "error": error.to_string() })),
+            },
             (&Method::GET, "/_sandbox/status") => {
                 let state = self.lightsail.snapshot();
                 let instances = state.instances.values().map(|i| json!({"name": i.common.name, "state": i.state}));

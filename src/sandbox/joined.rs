@@ -1,7 +1,7 @@
 //! Real machines behind the Lightsail API: translates what the API asks for into what the lab's machines understand.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -204,5 +204,13 @@ impl Behind for RealMachines {
 
     fn adopt<'a>(&'a self, name: &'a str) -> Later<'a, bool> {
         Box::pin(self.take_over(name))
+    }
+
+    fn here(&self, address: IpAddr) -> IpAddr {
+        self.machines.here(address)
+    }
+
+    fn rest(&self) -> Later<'_, ()> {
+        Box::pin(async move { self.machines.rest().await.map_err(fault) })
     }
 }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::Digest;
-use crate::sandbox::daemon::{HIDDEN, LIGHTSAIL_FILE};
+use crate::sandbox::daemon::{EMULATOR_FOLDER, GAPS_FILE, HIDDEN, LIGHTSAIL_FILE};
 use crate::sandbox::emulator::{self, EmulatorError};
 use crate::sandbox::lightsail::catalog::blueprint;
 use crate::sandbox::lightsail::state::{Delays, State};
 use crate::sandbox::process::{Process, write_private};
-use crate::sandbox::tls::CA_FILE;
+use crate::sandbox::tls::{CA_FILE, CA_KEY_FILE};
 
 pub const SETTINGS_FILE: &str = "settings.json";
 pub const STATE_FILE: &str = "state.json";
@@ -25,6 +25,18 @@ pub const SECRET_FILE: &str = "secret-access-key";
 /// The operator's private SSH key within the lab's folder; the public one beside it ends in `.pub`.
 pub const OPERATOR_KEY_FILE: &str = "operator_ed25519";
 pub const KNOWN_HOSTS_FILE: &str = "known_hosts";
+/// What a template keeps of a lab's folder besides its servers; the rest is made at each start.
+pub const KEPT: [&str; 9] = [
+    SETTINGS_FILE,
+    SECRET_FILE,
+    OPERATOR_KEY_FILE,
+    "operator_ed25519.pub",
+    CA_FILE,
+    CA_KEY_FILE,
+    LIGHTSAIL_FILE,
+    GAPS_FILE,
+    EMULATOR_FOLDER,
+];
 /// The daemon is ready when its emulator is, whose own limit times its starts is shorter.
 const READY_LIMIT: Duration = Duration::from_secs(200);
 const READY_LOOK: Duration = Duration::from_millis(25);

@@ -12,4 +12,5 @@ pub mod lab;
 pub mod lightsail;
 pub mod machines;
 pub mod process;
+pub mod template;
 pub mod tls;

@@ -23,7 +23,7 @@ use crate::sandbox::process::write_private;
 
 /// The authority's certificate in the lab's folder.
 pub const CA_FILE: &str = "ca.pem";
-const CA_KEY_FILE: &str = "ca.key";
+pub const CA_KEY_FILE: &str = "ca.key";
 
 fn authority() -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;

@@ -55,6 +55,7 @@ impl Lightsail {
             None => State::default(),
         };
         setup.account.clone_into(&mut state.account);
+        state.move_addresses(|address| machines.here(address));
         let service = Arc::new(Self {
             setup,
             state: Mutex::new(state),
@@ -63,6 +64,8 @@ impl Lightsail {
             queues: Mutex::default(),
             adopting: Mutex::default(),
         });
+        // Other processes read where the servers are from the file.
+        service.save(&service.lock());
         service.take_up();
         Ok(service)
     }
@@ -111,6 +114,11 @@ impl Lightsail {
                 "stopped".clone_into(&mut instance.state);
             });
         }
+    }
+
+    /// Powers everything behind the instances off in order.
+    pub async fn rest(&self) -> Result<(), MachineFault> {
+        self.machines.rest().await
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -3,7 +3,7 @@
 //! Calls for one instance never overlap. A machine is named by its instance's name, which is unique in the lab.
 
 use std::future::Future;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -89,6 +89,10 @@ pub trait Machines: Send + Sync {
     fn static_address(&self, number: u32) -> Option<Ipv4Addr>;
     /// Takes note of an instance that an earlier daemon made; returns whether its machine is still up.
     fn adopt<'a>(&'a self, name: &'a str) -> Later<'a, bool>;
+    /// The address that stands here for one of an earlier lab: a lab from a template may have another range.
+    fn here(&self, address: IpAddr) -> IpAddr;
+    /// Powers all machines off in order; the instances are not told, so that they run again under the next daemon.
+    fn rest(&self) -> Later<'_, ()>;
 }
 
 /// No machine behind: instances get documentation addresses (RFC 5737, RFC 3849) and made-up host keys.
@@ -162,5 +166,13 @@ impl Machines for NoMachines {
 
     fn adopt<'a>(&'a self, _name: &'a str) -> Later<'a, bool> {
         Box::pin(async { Ok(true) })
+    }
+
+    fn here(&self, address: IpAddr) -> IpAddr {
+        address
+    }
+
+    fn rest(&self) -> Later<'_, ()> {
+        Box::pin(async { Ok(()) })
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -170,6 +171,19 @@ impl State {
         };
         account.clone_into(&mut state.account);
         Ok(state)
+    }
+
+    /// Puts other addresses in the place of those of the lab; a second time changes nothing.
+    pub fn move_addresses(&mut self, here: impl Fn(IpAddr) -> IpAddr) {
+        let moved = |text: &mut String| {
+            if let Ok(address) = text.parse() {
+                *text = here(address).to_string();
+            }
+        };
+        for instance in self.instances.values_mut() {
+            instance.v4.iter_mut().chain(&mut instance.v6).for_each(moved);
+        }
+        self.static_ips.values_mut().map(|ip| &mut ip.address).for_each(moved);
     }
 
     /// Writes beside and renames, so that a killed daemon leaves the old or the new state.

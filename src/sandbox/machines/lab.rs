@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -15,8 +14,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use nix::fcntl::Flock;
-use serde::Deserialize;
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
@@ -37,6 +34,7 @@ use crate::sandbox::machines::net;
 use crate::sandbox::machines::net::FIRST_HOST;
 use crate::sandbox::machines::net::LAST_HOST;
 use crate::sandbox::machines::net::LabNet;
+use crate::sandbox::machines::net::Subnet;
 use crate::sandbox::machines::packages;
 use crate::sandbox::machines::record::LabFile;
 use crate::sandbox::machines::record::Record;
@@ -50,6 +48,9 @@ use crate::sandbox::machines::record::save;
 use crate::sandbox::machines::record::started;
 use crate::sandbox::machines::seed;
 use crate::sandbox::machines::seed::Spec;
+use crate::sandbox::machines::status::HostState;
+use crate::sandbox::machines::status::HostStatus;
+use crate::sandbox::machines::status::Running;
 use crate::sandbox::machines::supervise::Orders;
 use crate::sandbox::machines::supervise::POWER_OFF;
 use crate::sandbox::machines::supervise::REBOOT;
@@ -72,36 +73,6 @@ pub struct Options {
     pub packages_cache: Option<PathBuf>,
     /// A program whose `main` calls `hidden_entry`, by default this one.
     pub exe: Option<PathBuf>,
-}
-
-/// A host that answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
-    pub v4: Ipv4Addr,
-    pub v6: Ipv6Addr,
-    /// As known_hosts has them, without the name: `ssh-ed25519 AAAA…`.
-    pub host_keys: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HostState {
-    Running,
-    /// Between two boots.
-    Rebooting,
-    Stopped,
-}
-
-/// What a lab knows of a host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostStatus {
-    pub name: String,
-    pub state: HostState,
-    pub user: String,
-    #[serde(flatten)]
-    pub at: Running,
-    /// The supervisor, whose network namespace is the host's.
-    pub pid: Option<u32>,
 }
 
 struct Host {
@@ -152,12 +123,20 @@ impl Machines {
         sweep(&exe, &state, &group).await?;
         let records = records(&state)?;
         let mut file: LabFile = load(&state.join("lab.json"))?.unwrap_or_default();
-        // Hosts' files and reserved addresses hold the number; without any, the lab may be another.
-        let bound = !records.is_empty() || !file.reserved.is_empty();
+        // Hosts' files and reserved addresses hold the number; without any, the lab may be another. So may one from a
+        // template, beside which others of the same template run: its hosts' files are rewritten.
+        let bound = !file.copied && (!records.is_empty() || !file.reserved.is_empty());
         let wanted = if bound { Some(file.subnet) } else { options.subnet };
         let (holder, pid) = hold(&exe, &state, &group).await?;
         let net = connect(pid, wanted).await?;
         net.lay(options.operator).await?;
+        if file.copied {
+            let (before, now) = (Subnet(file.subnet).gateway(), net.subnet.gateway());
+            for record in &records {
+                seed::move_gateway(&record.layers, &upper(&state, &record.spec.name), before, now)?;
+            }
+            file.copied = false;
+        }
         file.subnet = net.subnet.0;
         file.holder = pid;
         file.started = started(pid).unwrap_or_default();
@@ -183,7 +162,7 @@ impl Machines {
         let lab = Lab {
             state,
             exe,
-            images: images.to_owned(),
+            images: folder(images)?,
             group,
             net,
             file: Mutex::new(file),
@@ -224,7 +203,8 @@ impl Machines {
         seed::check(&spec)?;
         let name = spec.name.clone();
         let (index, last) = self.claim(&name)?;
-        let record = Record { spec, index, last, host_keys: Vec::new(), ports };
+        let record =
+            Record { spec, image: String::new(), layers: Vec::new(), index, last, host_keys: Vec::new(), ports };
         let host = Arc::new(AsyncMutex::new(Host { record, supervisor: None }));
         let mut making = host.lock().await;
         lock(&self.lab.hosts).insert(name.clone(), Arc::clone(&host));
@@ -249,13 +229,7 @@ impl Machines {
         let record = &mut host.record;
         let image = ensure_image(&lab.images, record.spec.release, |_| {}).await?;
         record.host_keys = seed::first_boot(&record.spec, &image.root, &upper, self.gateway()).await?;
-        let orders = Orders {
-            hostname: record.spec.hostname.clone(),
-            image: image.root,
-            folder: folder.clone(),
-            group: format!("{}/{}", lab.group, record.spec.name),
-        };
-        save(&folder.join("orders.json"), &orders)?;
+        record.image = image.digest;
         lab.net.add_chain(record.index).await?;
         lab.net.set_ports(record.index, &record.ports).await?;
         self.boot(host).await?;
@@ -265,6 +239,14 @@ impl Machines {
     async fn boot(&self, host: &mut Host) -> Result<(), MachineError> {
         let record = &host.record;
         let folder = self.folder(&record.spec.name);
+        // Now, and not when it was made: a folder that was moved or copied has other paths.
+        let orders = Orders {
+            hostname: record.spec.hostname.clone(),
+            lower: self.lower(record)?,
+            folder: folder.clone(),
+            group: format!("{}/{}", self.lab.group, record.spec.name),
+        };
+        save(&folder.join("orders.json"), &orders)?;
         let place = (record.index, record.last);
         let started = Supervisor::start(&record.spec.name, &self.lab.exe, &folder, &self.lab.net, place).await?;
         host.supervisor = Some(started);
@@ -283,6 +265,40 @@ impl Machines {
             let _ = supervisor.wait("a power-off", OFF_LIMIT, Life::over).await;
         }
         supervisor.kill().await
+    }
+
+    /// What a host's own files lie upon. All of it must be there: overlayfs would say no more than "no such file".
+    fn lower(&self, record: &Record) -> Result<Vec<PathBuf>, MachineError> {
+        let image = self.lab.images.join(format!("image-{}", record.image));
+        let lower: Vec<PathBuf> = record.layers.iter().cloned().chain([image]).collect();
+        match lower.iter().find(|layer| !layer.is_dir()) {
+            None => Ok(lower),
+            Some(gone) => {
+                let (name, gone) = (&record.spec.name, gone.display());
+                Err(MachineError::bad(format!("host `{name}` stands on `{gone}`, which is gone")))
+            }
+        }
+    }
+
+    /// Powers all hosts off in order, beside each other. Their files stay.
+    pub async fn rest(&self) -> Result<(), MachineError> {
+        let names: Vec<String> = lock(&self.lab.hosts).keys().cloned().collect();
+        let mut stops = tokio::task::JoinSet::new();
+        for name in names {
+            let machines = self.clone();
+            stops.spawn(async move { machines.stop(&name).await });
+        }
+        let mut result = Ok(());
+        while let Some(stop) = stops.join_next().await {
+            let stop = stop.unwrap_or_else(|e| Err(MachineError::bad(format!("stopping a host ended: {e}"))));
+            result = result.and(stop);
+        }
+        result
+    }
+
+    /// The address in this lab that an address had in the lab whose template this one comes from.
+    pub fn here(&self, address: IpAddr) -> IpAddr {
+        self.lab.net.subnet.here(address)
     }
 
     /// Boots a stopped host with the files that it had, and waits until its sshd answers.
@@ -456,7 +472,7 @@ impl Machines {
     }
 
     fn folder(&self, name: &str) -> PathBuf {
-        self.lab.state.join("hosts").join(name)
+        host_folder(&self.lab.state, name)
     }
 
     fn host(&self, name: &str) -> Result<Arc<AsyncMutex<Host>>, MachineError> {
@@ -497,6 +513,15 @@ impl Machines {
         }
         Ok(new)
     }
+}
+
+fn host_folder(state: &Path, name: &str) -> PathBuf {
+    state.join("hosts").join(name)
+}
+
+/// A host's own files.
+fn upper(state: &Path, name: &str) -> PathBuf {
+    host_folder(state, name).join("upper")
 }
 
 fn state(host: &Host) -> HostState {

@@ -15,10 +15,12 @@ mod holder;
 mod host;
 mod image;
 mod lab;
+mod layers;
 mod net;
 mod packages;
 mod record;
 mod seed;
+mod status;
 mod supervise;
 mod tool;
 
@@ -34,12 +36,17 @@ pub use crate::sandbox::machines::holder::prune;
 pub use crate::sandbox::machines::image::Image;
 pub use crate::sandbox::machines::image::Release;
 pub use crate::sandbox::machines::image::ensure_image;
-pub use crate::sandbox::machines::lab::HostState;
-pub use crate::sandbox::machines::lab::HostStatus;
 pub use crate::sandbox::machines::lab::Machines;
 pub use crate::sandbox::machines::lab::Options;
-pub use crate::sandbox::machines::lab::Running;
+pub use crate::sandbox::machines::layers::copy;
+pub use crate::sandbox::machines::layers::images;
+pub use crate::sandbox::machines::layers::keep;
+pub use crate::sandbox::machines::layers::stand_on;
+pub use crate::sandbox::machines::layers::stands_on;
 pub use crate::sandbox::machines::seed::Spec;
+pub use crate::sandbox::machines::status::HostState;
+pub use crate::sandbox::machines::status::HostStatus;
+pub use crate::sandbox::machines::status::Running;
 
 /// Runs a hidden process of a lab if `args` (the program's own, with its name first) ask for one. `main` calls this
 /// before it starts a thread: namespaces are made by single-threaded processes.

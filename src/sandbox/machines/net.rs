@@ -60,6 +60,22 @@ impl Subnet {
         (self.v4(last) == address).then_some(last)
     }
 
+    /// An address of any lab's range as this lab has it; every other address as it is.
+    pub(super) fn here(self, address: IpAddr) -> IpAddr {
+        match address {
+            IpAddr::V4(v4) => match v4.octets() {
+                [10, 99, _, last] => IpAddr::V4(self.v4(last)),
+                _ => address,
+            },
+            IpAddr::V6(v6) => match v6.segments() {
+                [0xfd99, 0, 0, _, 0, 0, 0, last] => {
+                    u8::try_from(last).map_or(address, |last| IpAddr::V6(self.v6(last)))
+                }
+                _ => address,
+            },
+        }
+    }
+
     fn link(self) -> String {
         format!("seawall{}", self.0)
     }
@@ -213,4 +229,19 @@ pub(super) fn in_net<T: Send + 'static>(
         work()
     });
     entered.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_another_lab_is_moved_and_no_other() {
+        let here = |text: &str| Subnet(7).here(text.parse().expect("an address")).to_string();
+        assert_eq!(here("10.99.3.11"), "10.99.7.11");
+        assert_eq!(here("fd99:0:0:3::b"), "fd99:0:0:7::b");
+        for other in ["203.0.113.10", "10.98.3.11", "fd98:0:0:3::b", "2001:db8::3"] {
+            assert_eq!(here(other), other);
+        }
+    }
 }

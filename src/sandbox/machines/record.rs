@@ -20,6 +20,10 @@ use crate::sandbox::machines::seed::Spec;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     pub spec: Spec,
+    /// The digest of the image that it was made from: its files are differences to that one.
+    pub image: String,
+    /// Read-only layers between its own files and the image, topmost first: what it took over from a template.
+    pub layers: Vec<PathBuf>,
     /// Names its link and its IPv6 address.
     pub index: u8,
     /// The last part of its IPv4 address.
@@ -37,6 +41,10 @@ pub(super) struct LabFile {
     pub started: u64,
     /// Last parts of addresses that are kept for static IPs.
     pub reserved: BTreeSet<u8>,
+    /// The hosts come from a template and were never up here: they may get another number than `subnet`, which their
+    /// layers still name.
+    #[serde(default)]
+    pub copied: bool,
 }
 
 /// The absolute path of a folder that is there now. Its text goes into overlayfs options, which have no quoting.

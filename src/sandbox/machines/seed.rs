@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::chown;
 use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -115,6 +116,35 @@ fn files(spec: &Spec, image: &Path, upper: &Path) -> io::Result<()> {
     let authority = spec.login_ca.as_deref().map(|key| format!("{}\n", key.trim())).unwrap_or_default();
     write(upper, "etc/ssh/lightsail_instance_ca.pub", &authority, 0o644)?;
     Ok(())
+}
+
+/// Files that name the lab's gateway.
+const GATEWAY_FILES: [&str; 2] = ["etc/hosts", "etc/apt/apt.conf.d/95lab-proxy"];
+
+/// Leads a host from a template to this lab's gateway. It reads from the layers only, so that a second try after a kill
+/// does the same.
+pub(super) fn move_gateway(
+    layers: &[PathBuf],
+    upper: &Path,
+    before: Ipv4Addr,
+    now: Ipv4Addr,
+) -> Result<(), MachineError> {
+    let (before, now) = (before.to_string(), now.to_string());
+    let work = || -> io::Result<()> {
+        for file in GATEWAY_FILES {
+            // The topmost layer that says something of it; what it removed is a device there, and stays away.
+            let mut sources = layers.iter().map(|layer| layer.join(file));
+            let source = sources.find(|path| path.symlink_metadata().is_ok());
+            let Some(source) = source.filter(|path| path.is_file()) else { continue };
+            let text = fs_err::read_to_string(&source)?;
+            // A colon or a blank follows: 10.99.0.1 is also the beginning of 10.99.0.10.
+            let text =
+                [":", " "].iter().fold(text, |text, end| text.replace(&(before.clone() + end), &(now.clone() + end)));
+            write(upper, file, &text, fs_err::metadata(&source)?.permissions().mode() & 0o777)?;
+        }
+        Ok(())
+    };
+    work().map_err(MachineError::io("cannot lead a host to this lab's gateway"))
 }
 
 /// Writes what leads to the lab's gateway.

@@ -37,6 +37,8 @@ use crate::sandbox::machines::guest::INIT;
 pub(super) const HOLD: &str = "__lab";
 pub(super) const SUPERVISE: &str = "__supervise";
 
+/// mount(2) takes a page of options and cuts off the rest without a word.
+const OPTIONS_LIMIT: usize = 4096;
 /// The lab routes, and never rations its refusals.
 const LAB_SETTINGS: [(&str, &str); 4] = [
     ("ipv4/ip_forward", "1"),
@@ -45,12 +47,12 @@ const LAB_SETTINGS: [(&str, &str); 4] = [
     ("ipv6/icmp/ratelimit", "0"),
 ];
 
-/// What a supervisor is told, as a file beside the host's folders.
+/// What a supervisor is told, as a file beside the host's folders; written at each boot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Orders {
     pub hostname: String,
-    /// The read-only lower layer.
-    pub image: PathBuf,
+    /// The read-only layers, topmost first; the last is the image.
+    pub lower: Vec<PathBuf>,
     /// Holds `upper`, `work`, `root`, `cgroup`.
     pub folder: PathBuf,
     /// The host's group, relative to the root of the tree.
@@ -169,12 +171,16 @@ fn overlay(orders: &Orders) -> io::Result<()> {
     if mark.exists() {
         fs_err::remove_dir_all(mark)?;
     }
+    let lower: Vec<String> = orders.lower.iter().map(|layer| layer.display().to_string()).collect();
     let options = format!(
         "lowerdir={},upperdir={},workdir={},volatile",
-        orders.image.display(),
+        lower.join(":"),
         folder.join("upper").display(),
         folder.join("work").display()
     );
+    if options.len() >= OPTIONS_LIMIT {
+        return Err(io::Error::other(format!("the names of its {} layers are too long together", lower.len())));
+    }
     let (kind, flags) = (Some("overlay"), MsFlags::empty());
     mount(kind, &folder.join("root"), kind, flags, Some(options.as_str()))?;
     Ok(())
