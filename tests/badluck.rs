@@ -1,6 +1,6 @@
 //! Bad input and bad luck: AWS in a bad mood, names that are taken, hosts that vanish, a sandbox that is killed.
 //!
-//! The real binary against the sandbox, so root is needed; without it every test says so and counts as skipped.
+//! The real binary against the sandbox.
 
 use std::path::Path;
 use std::process::{Child, Command};
@@ -180,9 +180,7 @@ fn reaches(lab: &Rehearsal, from: &str, to: &str, port: u16) -> bool {
 
 #[test]
 fn a_server_in_bad_nights() {
-    let Some(lab) = Rehearsal::begin("a_server_in_bad_nights") else { return };
-    lab.expect(0, &["sandbox", "up"]);
-    lab.expect(0, &APPLY);
+    let Some(lab) = Rehearsal::base("a_server_in_bad_nights") else { return };
     others_can_use_it(&lab);
     ports_are_filtered(&lab);
     the_way_to_the_host_is_lost(&lab);
@@ -382,9 +380,10 @@ fn links() -> Vec<String> {
         .collect()
 }
 
+/// Alone: it looks at every lab's link that this computer has.
 #[test]
 fn labs_begin_and_end_cleanly() {
-    let Some(lab) = Rehearsal::begin("labs_begin_and_end_cleanly") else { return };
+    let Some(lab) = Rehearsal::begin_alone("labs_begin_and_end_cleanly") else { return };
     let before = links();
     let down = lab.expect(1, &["sandbox", "status"]);
     assert!(down.stderr.contains("seawall sandbox up"), "{}", down.stderr);
@@ -394,7 +393,7 @@ fn labs_begin_and_end_cleanly() {
     lab.expect(0, &["sandbox", "up"]);
     assert_eq!(daemon(&lab), first, "up twice is one sandbox");
 
-    let other = Rehearsal::another();
+    let other = Rehearsal::within_turn();
     other.expect(0, &["sandbox", "up"]);
     let instance = json!({
         "instanceNames": ["one"], "availabilityZone": "ca-central-1a", "blueprintId": "debian_12", "bundleId": "nano_3_0",

@@ -3,6 +3,8 @@
 
 mod support {
     pub(crate) mod rehearsal;
+    pub(crate) mod template;
+    pub(crate) mod turn;
 }
 
 mod badluck;

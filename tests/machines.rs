@@ -1,13 +1,12 @@
 //! Real hosts on this computer: login, firewall, reboot, stop and start, packages, and that nothing is left behind.
 //!
-//! Needs root; without it every test here says so and counts as skipped. The image and packages are kept in `.seawall/`.
+//! The image and packages are kept in `.seawall/`.
 
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
@@ -27,6 +26,8 @@ use seawall::sandbox::machines::ensure_image;
 use seawall::sandbox::machines::exec_from;
 use seawall::sandbox::machines::prune;
 
+use crate::support::turn::{Turn, cache, hosts_can_run};
+
 /// How long a killed lab may take to be gone, and a condition in a guest to come true.
 const SOON: Duration = Duration::from_secs(15);
 const PACKAGES_PORT: u16 = 3142;
@@ -39,22 +40,6 @@ fn exe() -> &'static Path {
 
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(".seawall/cache")
-}
-
-/// Whether hosts can run here; if not, says why.
-async fn can_run(folder: &Path) -> bool {
-    match doctor(Some(exe()), folder).await {
-        Ok(()) => true,
-        Err(MachineError::CannotRun { missing }) => {
-            say(&format!("skipped: local hosts need {}", missing.join("; ")));
-            false
-        }
-        Err(other) => panic!("{other}"),
-    }
 }
 
 async fn lab(state: &Path) -> Machines {
@@ -149,9 +134,10 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hosts_live_behind_a_real_firewall() {
     let folder = tempfile::tempdir().expect("a folder");
-    if !can_run(folder.path()).await {
+    if !hosts_can_run("two_hosts_live_behind_a_real_firewall") {
         return;
     }
+    let _turn = Turn::beside_others();
     let state = folder.path().join("lab");
     let key = key(folder.path());
     let machines = lab(&state).await;
@@ -319,13 +305,15 @@ async fn a_killed_lab_leaves_folders_only() {
         return the_lab_that_is_killed(Path::new(&folder)).await;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    if !can_run(folder.path()).await {
+    if !hosts_can_run("a_killed_lab_leaves_folders_only") {
         return;
     }
+    // Alone: the number of a lab that is gone may be another's at once.
+    let _turn = Turn::alone();
     let state = folder.path().join("lab");
     key(folder.path());
     let mut child = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "a_killed_lab_leaves_folders_only", "--nocapture"])
+        .args(["--exact", "machines::a_killed_lab_leaves_folders_only", "--nocapture"])
         .env(KILLED, folder.path())
         .stdout(Stdio::null())
         .spawn()

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::rehearsal::{Ended, Rehearsal};
+use crate::support::rehearsal::{Ended, Rehearsal, Tampering, rounds, tampering};
 
 /// From where the application comes, by PostgreSQL's port and the pool's.
 const APPLICATION: &str = "198.51.100.7";
@@ -10,21 +10,8 @@ const APPLICATION: &str = "198.51.100.7";
 const NEIGHBOUR: &str = "198.51.100.9";
 const STRANGER: &str = "192.0.2.50";
 
-const INVENTORY: &str = "
-seawall: 1
-environment: access
-aws: { account: \"123456789012\", region: ca-central-1 }
-alerts: { email: [ops@example.com] }
-servers:
-  db:
-    instance: { bundle: small_3_0, blueprint: debian_12, zone: ca-central-1a }
-    login:
-      keys:
-        - ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAwKEkPg0++j59LdlVn0HFnl4XblPUyiZVzfLswLUePy ops@example.com
-    firewall:
-      - { port: 22, from: [203.0.113.0/24], why: operators }
-      - { port: 5432, from: [198.51.100.0/28], why: application }
-      - { port: 6432, from: [198.51.100.0/28], why: pooled application }
+/// What is added to the server of the worked example.
+const SECTION: &str = "
     certificate: { name: db.example.com, issuer: private }
     postgres:
       version: 15
@@ -38,32 +25,54 @@ servers:
         - { role: readonly, database: chronos_db, from: [198.51.100.0/28] }
     pgbouncer: { clients: 50, pool: 5 }
 ";
+/// The application's line in its list, and the lines of the tests.
+const DOOR: &str = "{ port: 5432, from: [198.51.100.7/32], why: application }";
+const DOORS: &str = "{ port: 5432, from: [198.51.100.0/28], why: application }
+      - { port: 6432, from: [198.51.100.0/28], why: pooled application }";
 
-/// What is done on the server, and the resource that must notice.
-const TAMPERINGS: &[(&str, &str)] = &[
-    ("echo 'host all all 0.0.0.0/0 trust' >>$HBA; systemctl reload postgresql@15-main", "postgres.access/db"),
-    ("echo 'nonsense' >>$HBA; systemctl reload postgresql@15-main", "postgres.access/db"),
-    ("sed -i '1i local all all trust' $HBA", "postgres.access/db"),
-    ("chmod 644 $HBA", "postgres.access/db"),
-    // As wanted, and newer than what is loaded, whatever its date says.
-    ("cp -p $HBA $HBA.x; mv $HBA.x $HBA; touch -d 2020-01-01 $HBA", "postgres.access/db"),
-    ("runuser -u postgres -- psql -Xqc 'drop view seawall.sizes' chronos_db", "postgres.views/db"),
-    ("runuser -u postgres -- psql -Xqc 'grant select on seawall.sizes to public' chronos_db", "postgres.views/db"),
-    ("sed -i 's/^\"app\".*/\"app\" \"md5\"/' /etc/pgbouncer/userlist.txt", "pgbouncer.pool/db"),
-    ("sed -i 's/^admin_users =.*/admin_users = app/' /etc/pgbouncer/pgbouncer.ini", "pgbouncer.pool/db"),
-    (
-        "sed -i 's/^chronos_db = /&user=app /' /etc/pgbouncer/pgbouncer.ini; systemctl restart pgbouncer",
-        "pgbouncer.pool/db",
+/// What is done on the server.
+const ACCESS: [Tampering; 5] = [
+    tampering(
+        "postgres.access/db",
+        "HBA=/etc/postgresql/15/main/pg_hba.conf; echo 'host all all 0.0.0.0/0 trust' >>$HBA; systemctl reload postgresql@15-main",
     ),
-    ("echo 'host all all 0.0.0.0/0 trust' >>/etc/pgbouncer/hba.conf", "pgbouncer.pool/db"),
-    ("systemctl disable --now pgbouncer", "pgbouncer.pool/db"),
+    tampering(
+        "postgres.access/db",
+        "HBA=/etc/postgresql/15/main/pg_hba.conf; echo 'nonsense' >>$HBA; systemctl reload postgresql@15-main",
+    ),
+    tampering("postgres.access/db", "HBA=/etc/postgresql/15/main/pg_hba.conf; sed -i '1i local all all trust' $HBA"),
+    tampering("postgres.access/db", "HBA=/etc/postgresql/15/main/pg_hba.conf; chmod 644 $HBA"),
+    // As wanted, and newer than what is loaded, whatever its date says.
+    tampering(
+        "postgres.access/db",
+        "HBA=/etc/postgresql/15/main/pg_hba.conf; cp -p $HBA $HBA.x; mv $HBA.x $HBA; touch -d 2020-01-01 $HBA",
+    ),
+];
+
+const VIEWS: [Tampering; 2] = [
+    tampering("postgres.views/db", "runuser -u postgres -- psql -Xqc 'drop view seawall.sizes' chronos_db"),
+    tampering(
+        "postgres.views/db",
+        "runuser -u postgres -- psql -Xqc 'grant select on seawall.sizes to public' chronos_db",
+    ),
+];
+
+const POOL: [Tampering; 5] = [
+    tampering("pgbouncer.pool/db", "sed -i 's/^\"app\".*/\"app\" \"md5\"/' /etc/pgbouncer/userlist.txt"),
+    tampering("pgbouncer.pool/db", "sed -i 's/^admin_users =.*/admin_users = app/' /etc/pgbouncer/pgbouncer.ini"),
+    tampering(
+        "pgbouncer.pool/db",
+        "sed -i 's/^chronos_db = /&user=app /' /etc/pgbouncer/pgbouncer.ini; systemctl restart pgbouncer",
+    ),
+    tampering("pgbouncer.pool/db", "echo 'host all all 0.0.0.0/0 trust' >>/etc/pgbouncer/hba.conf"),
+    tampering("pgbouncer.pool/db", "systemctl disable --now pgbouncer"),
 ];
 
 const ASK: &str = "select current_user || ' in ' || current_database()";
 
 #[test]
 fn who_may_log_in_gets_in_and_nobody_else() {
-    let Some(lab) = Rehearsal::begin("who_may_log_in_gets_in_and_nobody_else") else { return };
+    let Some(lab) = Rehearsal::base("who_may_log_in_gets_in_and_nobody_else") else { return };
     let secrets = lab.path().join("secrets");
     std::fs::create_dir(&secrets).expect("a folder for passwords");
     for (name, password) in [("app", "app's own\n"), ("readonly", "readonly's own\n")] {
@@ -71,21 +80,15 @@ fn who_may_log_in_gets_in_and_nobody_else() {
         std::fs::write(&path, password).expect("a password");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("its mode");
     }
-    lab.write_inventory(INVENTORY);
-    lab.expect(0, &["sandbox", "up"]);
+    lab.edit_inventory(DOOR, DOORS);
+    lab.edit_inventory("\n    sshd: {}", &format!("{SECTION}\n    sshd: {{}}"));
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     lab.expect(0, &["--sandbox", "plan"]);
     who_gets_in(&lab);
     who_is_too_many_waits(&lab);
 
-    for (tampering, address) in TAMPERINGS {
-        let command = format!("HBA=/etc/postgresql/15/main/pg_hba.conf; {tampering}");
-        lab.on_server(&["sh", "-c", &command]);
-        let drift = lab.expect(2, &["--sandbox", "drift"]);
-        assert!(drift.stdout.contains(address), "`{tampering}` was not found: {}", drift.stdout);
-        lab.expect(0, &["--sandbox", "apply", "--yes"]);
-        let healed = lab.run(&["--sandbox", "plan"]);
-        assert_eq!(healed.code, 0, "`{tampering}` was not healed: {}", healed.stdout);
+    for round in rounds(&[&ACCESS, &VIEWS, &POOL]) {
+        lab.tampered(&round);
     }
     who_gets_in(&lab);
 }

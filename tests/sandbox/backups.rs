@@ -4,31 +4,14 @@ use serde_json::{Value, json};
 
 use crate::support::rehearsal::{Ended, Rehearsal};
 
-/// What is added to the server of the worked example.
-const SECTIONS: &str = "
-    postgres: { version: 15 }
-    backup:
-      bucket: backups
-      stanza: chronos
-      cipher_pass: { env: SEAWALL_CIPHER_PASS, escrow: confirmed }
-";
 /// The bucket of the worked example.
 const BUCKET: &str = "project-chronos-backups";
 /// Where the repository lies in it.
 const REPOSITORY: &str = "chronos/pgbackrest/";
-const PASSPHRASE: &str = "a passphrase of the tests";
 
 #[test]
 fn what_pgbackrest_does_not_notice_is_found() {
-    let Some(lab) = Rehearsal::begin("what_pgbackrest_does_not_notice_is_found") else { return };
-    let inventory = lab.inventory();
-    if !inventory.contains("    backup:") {
-        lab.edit_inventory("\nbuckets:\n", &format!("{SECTIONS}\nbuckets:\n"));
-    }
-    lab.expect(0, &["sandbox", "up"]);
-    let applied = seawall(&lab, &["apply", "--yes"]);
-    assert_eq!(applied.code, 0, "{}{}", applied.stdout, applied.stderr);
-
+    let Some(lab) = Rehearsal::database("what_pgbackrest_does_not_notice_is_found") else { return };
     well(&lab);
     one_at_a_time(&lab);
     a_lost_bundle(&lab);
@@ -38,10 +21,8 @@ fn what_pgbackrest_does_not_notice_is_found() {
     no_repository(&lab);
 }
 
-/// With the passphrase in the environment, where the inventory looks for it.
 fn seawall(lab: &Rehearsal, args: &[&str]) -> Ended {
-    let args: Vec<&str> = ["--sandbox"].iter().chain(args).copied().collect();
-    Ended::from(lab.command(&args).env("SEAWALL_CIPHER_PASS", PASSPHRASE).output().expect("the binary runs"))
+    lab.run(&[&["--sandbox"], args].concat())
 }
 
 /// Runs a command that must end with a code, and gives its JSON.

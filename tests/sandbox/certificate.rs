@@ -1,6 +1,6 @@
-//! Certificates on a real host: a private CA, and Let's Encrypt's stand-in; tampered with, renewed, and refused.
+//! Certificates on a real host: a private CA, and Let's Encrypt's stand-in; renewed, and refused.
 
-use crate::support::rehearsal::Rehearsal;
+use crate::support::rehearsal::{Rehearsal, Tampering, tampering};
 
 const SECTION: &str = "    swap: { size_mib: 1024 }";
 const DUE: &str = "\
@@ -27,29 +27,33 @@ fn as_wanted(lab: &Rehearsal) {
     assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
 }
 
-/// What is done on the server, and what a drift then says.
-const TAMPERINGS: [(&str, &str); 6] = [
-    (
+/// What is done to the certificate and what renews it, and what a drift then says; `tamper.rs` does it.
+pub(super) const TAMPERINGS: [Tampering; 6] = [
+    of_certificate(
         "cd /etc/seawall/tls && openssl req -x509 -newkey rsa:2048 -nodes -keyout server.key -out server.crt -subj /CN=evil \
          -addext subjectAltName=DNS:db.automatonicai.com",
         "CN=evil",
     ),
-    ("chmod 644 /etc/seawall/tls/server.key", "644 root:ssl-cert → 640 root:ssl-cert"),
-    ("systemctl stop seawall-certificate.timer", "\"enabled, inactive\" → \"enabled, active\""),
-    ("systemctl disable seawall-certificate.timer", "\"disabled, active\" → \"enabled, active\""),
-    ("echo exit 0 >>/usr/local/lib/seawall/certificate", "- exit 0"),
-    ("rm -r /etc/seawall/tls", "/etc/seawall/tls/server.key"),
+    of_certificate("chmod 644 /etc/seawall/tls/server.key", "644 root:ssl-cert → 640 root:ssl-cert"),
+    of_certificate("systemctl stop seawall-certificate.timer", "\"enabled, inactive\" → \"enabled, active\""),
+    of_certificate("systemctl disable seawall-certificate.timer", "\"disabled, active\" → \"enabled, active\""),
+    of_certificate("echo exit 0 >>/usr/local/lib/seawall/certificate", "- exit 0"),
+    of_certificate("rm -r /etc/seawall/tls", "/etc/seawall/tls/server.key"),
 ];
 
-#[test]
-fn a_private_certificate_is_kept_and_its_ca_stays() {
-    let Some(lab) = Rehearsal::begin("a_private_certificate_is_kept_and_its_ca_stays") else { return };
-    with_certificate(&lab, "{ name: db.automatonicai.com, issuer: private }");
-    lab.expect(0, &["sandbox", "up"]);
-    lab.expect(0, &["--sandbox", "apply", "--yes"]);
-    as_wanted(&lab);
-    // A client that pins the CA and insists on the name.
-    let verified = [
+const fn of_certificate(command: &'static str, says: &'static str) -> Tampering {
+    Tampering { says, ..tampering("host.certificate/db", command) }
+}
+
+/// Puts a certificate of a private CA into the inventory.
+pub(super) fn private_declared(lab: &Rehearsal) {
+    with_certificate(lab, "{ name: db.automatonicai.com, issuer: private }");
+}
+
+/// Verifies as a client that pins the CA and insists on the name; gives back the CA's digest.
+#[track_caller]
+pub(super) fn verified(lab: &Rehearsal) -> String {
+    lab.on_server(&[
         "openssl",
         "verify",
         "-no-CApath",
@@ -58,21 +62,17 @@ fn a_private_certificate_is_kept_and_its_ca_stays() {
         "-verify_hostname",
         "db.automatonicai.com",
         "/etc/seawall/tls/server.crt",
-    ];
-    lab.on_server(&verified);
-    let authority = digest(&lab, "/etc/seawall/tls/ca.crt");
-    for (tampering, said) in TAMPERINGS {
-        lab.on_server(&["bash", "-c", tampering]);
-        let drift = lab.expect(2, &["--sandbox", "drift"]);
-        assert!(
-            drift.stdout.contains(said) && drift.stdout.contains("host.certificate/db"),
-            "{tampering}: {}",
-            drift.stdout
-        );
-        lab.expect(0, &["--sandbox", "apply", "--yes"]);
-        as_wanted(&lab);
-    }
-    lab.on_server(&verified);
+    ]);
+    digest(lab, "/etc/seawall/tls/ca.crt")
+}
+
+#[test]
+fn a_private_certificate_is_kept_and_its_ca_stays() {
+    let Some(lab) = Rehearsal::base("a_private_certificate_is_kept_and_its_ca_stays") else { return };
+    private_declared(&lab);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    as_wanted(&lab);
+    let authority = verified(&lab);
 
     // The timer's own run, as systemd confines it: a further name by an apply, a renewal without one.
     lab.edit_inventory("{ name: db.automatonicai.com,", "{ name: db.automatonicai.com, also: [pg.automatonicai.com],");
@@ -105,10 +105,9 @@ fn a_private_certificate_is_kept_and_its_ca_stays() {
 
 #[test]
 fn lets_encrypt_issues_renews_and_is_not_asked_too_often() {
-    let Some(lab) = Rehearsal::begin("lets_encrypt_issues_renews_and_is_not_asked_too_often") else { return };
+    let Some(lab) = Rehearsal::base("lets_encrypt_issues_renews_and_is_not_asked_too_often") else { return };
     // A server whose firewall is up before 443 is declared: an order must not wait for what an apply does last.
     lab.edit_inventory("      - { port: 443, from: anywhere, why: certificate validation }\n", "");
-    lab.expect(0, &["sandbox", "up"]);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     lab.edit_inventory(
         "why: application }\n",

@@ -1,6 +1,6 @@
 //! A real PostgreSQL and a real pgBackRest: restored to a moment, changed under load, and with a repository that is down.
 
-use crate::support::rehearsal::Rehearsal;
+use crate::support::rehearsal::{Rehearsal, Tampering, rounds, tampering};
 
 /// The text of a script that `scripts/` has.
 const SCRATCH_RESTORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/scratch-restore");
@@ -55,9 +55,7 @@ fn archived(lab: &Rehearsal) {
 
 #[test]
 fn a_restore_to_a_moment_brings_exactly_the_rows_before_it() {
-    let Some(lab) = Rehearsal::begin_with_database("a_restore_to_a_moment") else { return };
-    lab.expect(0, &["sandbox", "up"]);
-    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let Some(lab) = Rehearsal::database("a_restore_to_a_moment") else { return };
     let second = lab.expect(0, &["--sandbox", "plan"]);
     assert!(second.stdout.contains("No changes"), "{}", second.stdout);
     the_backup_is_encrypted(&lab);
@@ -147,9 +145,7 @@ fn a_new_key_is_taken_up_at_once(lab: &Rehearsal) {
 
 #[test]
 fn settings_change_under_load_and_no_committed_row_is_lost() {
-    let Some(lab) = Rehearsal::begin_with_database("settings_change_under_load") else { return };
-    lab.expect(0, &["sandbox", "up"]);
-    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let Some(lab) = Rehearsal::database("settings_change_under_load") else { return };
     sql(&lab, "create table load (client integer, n integer, primary key (client, n))");
     let started = sql(&lab, "select pg_postmaster_start_time()");
 
@@ -226,9 +222,7 @@ const FILL: &str = "n=0; while [ $n -lt 400 ]; do \
 
 #[test]
 fn a_full_disk_stops_the_server_and_loses_no_row() {
-    let Some(lab) = Rehearsal::begin_with_database("a_full_disk_stops_the_server") else { return };
-    lab.expect(0, &["sandbox", "up"]);
-    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let Some(lab) = Rehearsal::database("a_full_disk_stops_the_server") else { return };
     sql(&lab, "create table filled (n integer primary key, what text)");
     sql(&lab, "alter table filled alter what set storage external");
     lab.on_server(&["sh", "-c", SMALL_DISK, "sh", "160m"]);
@@ -251,34 +245,42 @@ fn a_full_disk_stops_the_server_and_loses_no_row() {
     assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
 }
 
-/// What an intruder, a colleague or a package may do to a database server, each with the address that must say so.
-const TAMPERINGS: [(&str, &str); 9] = [
-    (
+/// What an intruder, a colleague or a package may do to a database server.
+const CLUSTER: [Tampering; 3] = [
+    tampering(
+        "postgres.cluster/db",
         "runuser -u postgres -- psql -Xqd postgres -c \"alter system set work_mem = '64MB'\" -c 'select pg_reload_conf()'",
-        "postgres.cluster/db",
     ),
-    (
+    tampering(
+        "postgres.cluster/db",
         "echo \"log_statement = 'none'\" >/etc/postgresql/15/main/conf.d/99-x.conf; systemctl reload postgresql@15-main",
-        "postgres.cluster/db",
     ),
-    (
+    tampering(
+        "postgres.cluster/db",
         "sed -i s/include_dir/#include_dir/ /etc/postgresql/15/main/postgresql.conf; systemctl reload postgresql@15-main",
-        "postgres.cluster/db",
     ),
+];
+
+const REPOSITORY: [Tampering; 3] = [
+    tampering("pgbackrest.repo/db", "systemctl disable --now seawall-backup-full.timer"),
+    tampering("pgbackrest.repo/db", "sed -i s/retention-full=14/retention-full=1/ /etc/pgbackrest/pgbackrest.conf"),
+    tampering("pgbackrest.repo/db", "chmod 644 /etc/pgbackrest/conf.d/cipher.conf"),
+];
+
+/// What touches more than its own resource, so each is alone. What is not to be seen in a server that is down is no drift.
+const ALONE: [(&str, &str); 3] = [
     ("systemctl stop postgresql@15-main", "postgres.cluster/db"),
-    ("systemctl disable --now seawall-backup-full.timer", "pgbackrest.repo/db"),
-    ("sed -i s/retention-full=14/retention-full=1/ /etc/pgbackrest/pgbackrest.conf", "pgbackrest.repo/db"),
-    ("chmod 644 /etc/pgbackrest/conf.d/cipher.conf", "pgbackrest.repo/db"),
     ("printf '[global]\\nrepo1-s3-key=X\\n' >/etc/pgbackrest/conf.d/key.conf", "pgbackrest.repo/db"),
     ("runuser -u postgres -- psql -Xqd postgres -c 'drop table seawall.heartbeat'", "pgbackrest.repo/db"),
 ];
 
 #[test]
 fn every_tampering_with_the_database_is_found_and_healed() {
-    let Some(lab) = Rehearsal::begin_with_database("every_tampering_with_the_database") else { return };
-    lab.expect(0, &["sandbox", "up"]);
-    lab.expect(0, &["--sandbox", "apply", "--yes"]);
-    for (tampering, address) in TAMPERINGS {
+    let Some(lab) = Rehearsal::database("every_tampering_with_the_database") else { return };
+    for round in rounds(&[&CLUSTER, &REPOSITORY]) {
+        lab.tampered(&round);
+    }
+    for (tampering, address) in ALONE {
         lab.on_server(&["bash", "-c", tampering]);
         let drift = lab.expect(2, &["--sandbox", "drift"]);
         assert!(drift.stdout.contains(address), "{tampering}: {}", drift.stdout);

@@ -40,10 +40,9 @@ fn attempt(lab: &Rehearsal, words: &[&str]) -> Ended {
 
 #[test]
 fn a_dump_is_made_encrypted_proven_restored_and_healed() {
-    let Some(lab) = Rehearsal::begin_with_database("a_dump_is_made") else { return };
+    let Some(lab) = Rehearsal::database("a_dump_is_made") else { return };
     let pass = "      cipher_pass: { env: SEAWALL_CIPHER_PASS, escrow: confirmed }\n";
     lab.edit_inventory(pass, &format!("{pass}      dumps: {{}}\n"));
-    lab.expect(0, &["sandbox", "up"]);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     let second = lab.expect(0, &["--sandbox", "plan"]);
     assert!(second.stdout.contains("No changes"), "{}", second.stdout);

@@ -1,8 +1,8 @@
-//! Scheduled commands on a real Debian server: they run, a failure is recorded and shown, and tampering is healed.
+//! Scheduled commands on a real Debian server: they run, and a failure is recorded and shown.
 
 use std::time::{Duration, Instant};
 
-use crate::support::rehearsal::Rehearsal;
+use crate::support::rehearsal::{Rehearsal, Tampering, tampering};
 
 /// How long systemd may take to run a job and what records its failure; the machine is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,33 +25,61 @@ printf '%s|' "$MODE" "$TOKEN" "$@" >~/arrived
 "#;
 const ARRIVED: &str = r#"fast "x" 100% $Y \z|s3cr"et $x \y %n|a b|$HOME %n %%|q"uote|--x=50%|;|\n||"#;
 
-/// What is done on the server. Every one is a difference of `host.jobs/db`, and nothing else is.
-const TAMPERINGS: [&str; 13] = [
-    "systemctl stop seawall-job-ingest.timer",
-    "systemctl disable seawall-job-ingest.timer",
-    "ln -sf /dev/null /etc/systemd/system/seawall-job-ingest.timer; systemctl daemon-reload",
-    "ln -sf /dev/null /etc/systemd/system/seawall-job-ingest.service",
-    "sed -i s/^User=.*/User=root/ /etc/systemd/system/seawall-job-ingest.service; systemctl daemon-reload",
+/// What is done to the jobs of the server; `tamper.rs` does it.
+pub(super) const TAMPERINGS: [Tampering; 13] = [
+    of_jobs(
+        "systemctl stop seawall-job-ingest.timer",
+    ),
+    of_jobs(
+        "systemctl disable seawall-job-ingest.timer",
+    ),
+    of_jobs(
+        "ln -sf /dev/null /etc/systemd/system/seawall-job-ingest.timer; systemctl daemon-reload",
+    ),
+    of_jobs(
+        "ln -sf /dev/null /etc/systemd/system/seawall-job-ingest.service",
+    ),
+    of_jobs(
+        "sed -i s/^User=.*/User=root/ /etc/systemd/system/seawall-job-ingest.service; systemctl daemon-reload",
+    ),
     // The file is as it was, and what is loaded is not.
-    "cd /etc/systemd/system; cp -p seawall-job-ingest.service /root/kept; sed -i s/^User=.*/User=root/ seawall-job-ingest.service;
+    of_jobs(
+        "cd /etc/systemd/system; cp -p seawall-job-ingest.service /root/kept; sed -i s/^User=.*/User=root/ seawall-job-ingest.service;
      systemctl daemon-reload; cp -p /root/kept seawall-job-ingest.service; touch -d @1 seawall-job-ingest.service",
-    "mkdir -p /etc/systemd/system/seawall-job-ingest.service.d;
+    ),
+    of_jobs(
+        "mkdir -p /etc/systemd/system/seawall-job-ingest.service.d;
      printf '[Service]\\nUser=root\\n' >/etc/systemd/system/seawall-job-ingest.service.d/x.conf; systemctl daemon-reload",
-    "mkdir -p /run/systemd/system/seawall-job-ingest.timer.d;
+    ),
+    of_jobs(
+        "mkdir -p /run/systemd/system/seawall-job-ingest.timer.d;
      printf '[Timer]\\nOnCalendar=*:0/1\\n' >/run/systemd/system/seawall-job-ingest.timer.d/x.conf",
-    "rm /etc/systemd/system/seawall-job-report.*",
-    "chmod 644 /etc/seawall/jobs/ingest.env",
-    "echo \"EXTRA='1'\" >>/etc/seawall/jobs/ingest.env",
-    "echo exit 0 >/usr/local/lib/seawall/alert",
-    "printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/seawall-job-old.service",
+    ),
+    of_jobs(
+        "rm /etc/systemd/system/seawall-job-report.*",
+    ),
+    of_jobs(
+        "chmod 644 /etc/seawall/jobs/ingest.env",
+    ),
+    of_jobs(
+        "echo \"EXTRA='1'\" >>/etc/seawall/jobs/ingest.env",
+    ),
+    of_jobs(
+        "echo exit 0 >/usr/local/lib/seawall/alert",
+    ),
+    of_jobs(
+        "printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/seawall-job-old.service",
+    ),
 ];
+
+const fn of_jobs(command: &'static str) -> Tampering {
+    tampering("host.jobs/db", command)
+}
 
 #[test]
 fn jobs_run_and_their_failures_are_shown() {
-    let Some(lab) = Rehearsal::begin("jobs_run_and_their_failures_are_shown") else { return };
-    lab.edit_inventory("    swap: { size_mib: 1024 }", &format!("    {JOBS}\n    swap: {{ size_mib: 1024 }}"));
-    lab.write_secret("token", TOKEN);
-    lab.expect(0, &["sandbox", "up"]);
+    let Some(lab) = Rehearsal::base("jobs_run_and_their_failures_are_shown") else { return };
+    declared(&lab);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     let plan = lab.expect(0, &["--sandbox", "plan"]);
     assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
@@ -68,17 +96,14 @@ fn jobs_run_and_their_failures_are_shown() {
 
     a_failure_is_shown_until_a_run_succeeds(&lab);
     the_timer_runs_a_job_that_was_missed(&lab);
-    for tampering in TAMPERINGS {
-        lab.on_server(&["bash", "-c", tampering]);
-        let drift = lab.expect(2, &["--sandbox", "drift"]);
-        assert!(drift.stdout.contains("host.jobs/db"), "{tampering}: {}", drift.stdout);
-        assert!(drift.stdout.contains("1 changed behind us"), "{tampering}: {}", drift.stdout);
-        lab.expect(0, &["--sandbox", "apply", "--yes"]);
-        let healed = lab.expect(0, &["--sandbox", "plan"]);
-        assert!(healed.stdout.contains("No changes"), "{tampering}: {}", healed.stdout);
-    }
     somebody_elses_drop_in_is_named_and_kept(&lab);
     what_is_not_declared_any_more_goes(&lab);
+}
+
+/// Puts the jobs into the inventory.
+pub(super) fn declared(lab: &Rehearsal) {
+    lab.edit_inventory("    swap: { size_mib: 1024 }", &format!("    {JOBS}\n    swap: {{ size_mib: 1024 }}"));
+    lab.write_secret("token", TOKEN);
 }
 
 fn shown(lab: &Rehearsal) -> String {

@@ -21,13 +21,8 @@ const LIMIT: &str = "sshd: { revert_after: 45s }";
 
 /// A host that is up and has nothing of ours that may lock out: what follows is its first run.
 fn fresh(test: &str) -> Option<Rehearsal> {
-    let lab = Rehearsal::begin(test)?;
+    let lab = Rehearsal::open(test)?;
     lab.edit_inventory("sshd: {}", LIMIT);
-    lab.expect(0, &["sandbox", "up"]);
-    let cloud = ["lightsail.instance/db", "lightsail.key_pair/db", "lightsail.ports/db"];
-    let mut args = vec!["--sandbox", "apply", "--yes"];
-    args.extend(cloud.iter().flat_map(|address| ["--only", address]));
-    lab.expect(0, &args);
     Some(lab)
 }
 
@@ -151,7 +146,8 @@ fn what_would_lock_out_is_put_back() {
 
 #[test]
 fn ports_of_the_cloud_that_shut_out_are_put_back() {
-    let Some(lab) = fresh("ports_of_the_cloud_that_shut_out_are_put_back") else { return };
+    let Some(lab) = Rehearsal::base("ports_of_the_cloud_that_shut_out_are_put_back") else { return };
+    lab.edit_inventory("sshd: {}", LIMIT);
     then_works(&lab);
     lab.edit_inventory("      - { port: 443, from: anywhere, why: certificate validation }\n", "");
     let bad = bad_plan(&lab, "ports", PORTS, |change| {
@@ -259,7 +255,8 @@ fn a_seawall_that_is_killed_after_the_change_leaves_a_host_that_comes_back() {
 #[test]
 fn sshd_moves_to_another_port_and_back() {
     let test = "sshd_moves_to_another_port_and_back";
-    let Some(lab) = fresh(test) else { return };
+    let Some(lab) = Rehearsal::base(test) else { return };
+    lab.edit_inventory("sshd: {}", LIMIT);
     then_works(&lab);
     let listens =
         |port: &str| lab.on_server(&["sh", "-c", &format!("ss -Hltn sport = :{port} | wc -l")]).stdout.trim() != "0";

@@ -13,3 +13,4 @@ mod judges;
 mod lockout;
 mod roles;
 mod tamper;
+mod templates;

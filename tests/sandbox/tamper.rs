@@ -1,43 +1,79 @@
-//! What somebody changes by hand is found by drift and healed by apply, one thing at a time.
+//! What somebody changes by hand is found by drift and healed by apply. Each round has at most one change of each
+//! resource, so that none hides another, and drift must name them all.
 
-use crate::support::rehearsal::Rehearsal;
+use crate::sandbox::{bans, certificate, firewall, jobs};
+use crate::support::rehearsal::{Rehearsal, Tampering, rounds, tampering};
 
-/// What is done on the server, and the resource that must notice.
-const TAMPERINGS: [(&str, &str); 16] = [
-    ("sed -i s/^MaxAuthTries.*/MaxAuthTries\\ 20/ /etc/ssh/sshd_config.d/00-seawall.conf", "host.sshd/db"),
-    ("rm /etc/ssh/sshd_config.d/00-seawall.conf", "host.sshd/db"),
-    ("echo PasswordAuthentication yes >/etc/ssh/sshd_config.d/00-a.conf", "host.sshd/db"),
-    ("sed -i /^Include/d /etc/ssh/sshd_config", "host.sshd/db"),
-    ("printf 'Match Address 10.0.0.0/8\\n  PermitRootLogin yes\\n' >>/etc/ssh/sshd_config", "host.sshd/db"),
-    ("echo 'DenyUsers admin' >/etc/ssh/sshd_config.d/99-z.conf", "host.sshd/db"),
-    ("systemctl disable ssh.service", "host.sshd/db"),
-    ("ufw allow 8080/tcp", "host.ufw/db"),
-    ("ufw delete allow 443/tcp; ufw --force delete 2", "host.ufw/db"),
-    ("sed -i s/ENABLED=yes/ENABLED=no/ /etc/ufw/ufw.conf", "host.ufw/db"),
-    ("iptables -I INPUT -j ACCEPT", "host.ufw/db"),
-    ("ssh-keygen -q -t ed25519 -N '' -f /tmp/k && cat /tmp/k.pub >>/home/admin/.ssh/authorized_keys", "host.users/db"),
-    ("cp /home/admin/.ssh/authorized_keys /home/admin/.ssh/authorized_keys2", "host.users/db"),
-    ("chmod 644 /etc/sudoers.d/90-seawall-admin", "host.users/db"),
-    ("sysctl -w net.ipv4.conf.all.accept_redirects=1", "host.sysctl/db"),
-    ("sysctl -w net.ipv4.tcp_syncookies=0", "host.sysctl/db"),
+const SSHD: [Tampering; 7] = [
+    of_sshd("sed -i s/^MaxAuthTries.*/MaxAuthTries\\ 20/ /etc/ssh/sshd_config.d/00-seawall.conf"),
+    of_sshd("rm /etc/ssh/sshd_config.d/00-seawall.conf"),
+    of_sshd("echo PasswordAuthentication yes >/etc/ssh/sshd_config.d/00-a.conf"),
+    of_sshd("sed -i /^Include/d /etc/ssh/sshd_config"),
+    of_sshd("printf 'Match Address 10.0.0.0/8\\n  PermitRootLogin yes\\n' >>/etc/ssh/sshd_config"),
+    of_sshd("echo 'DenyUsers admin' >/etc/ssh/sshd_config.d/99-z.conf"),
+    of_sshd("systemctl disable ssh.service"),
 ];
 
-#[test]
-fn every_tampering_is_found_and_healed() {
-    let Some(lab) = Rehearsal::begin("every_tampering_is_found_and_healed") else { return };
-    lab.expect(0, &["sandbox", "up"]);
+const fn of_sshd(command: &'static str) -> Tampering {
+    tampering("host.sshd/db", command)
+}
+
+const USERS: [Tampering; 4] = [
+    of_users("ssh-keygen -q -t ed25519 -N '' -f /tmp/k && cat /tmp/k.pub >>/home/admin/.ssh/authorized_keys"),
+    of_users("cp /home/admin/.ssh/authorized_keys /home/admin/.ssh/authorized_keys2"),
+    of_users("chmod 644 /etc/sudoers.d/90-seawall-admin"),
+    of_users("rm /etc/sudoers.d/90-seawall-admin"),
+];
+
+const fn of_users(command: &'static str) -> Tampering {
+    tampering("host.users/db", command)
+}
+
+const SYSCTL: [Tampering; 3] = [
+    tampering("host.sysctl/db", "sysctl -w net.ipv4.conf.all.accept_redirects=1"),
+    tampering("host.sysctl/db", "sysctl -w net.ipv4.tcp_syncookies=0"),
+    tampering("host.sysctl/db", "rm /etc/sysctl.d/60-seawall.conf"),
+];
+
+const CREDENTIALS: [Tampering; 2] = [
+    tampering("iam.user/repository", "rm /etc/seawall/credentials"),
+    tampering("iam.user/repository", "chmod 644 /etc/seawall/credentials"),
+];
+
+const UPDATES: [Tampering; 1] = [tampering("host.updates/db", "systemctl disable --now apt-daily-upgrade.timer")];
+const PACKAGES: [Tampering; 1] = [tampering("host.packages/db", "dpkg --remove --force-depends jq")];
+const TIME: [Tampering; 1] = [tampering("host.time/db", "ln -sf /usr/share/zoneinfo/Europe/Paris /etc/localtime")];
+
+/// A server that also has jobs and a certificate of its own.
+fn server(test: &str) -> Option<Rehearsal> {
+    let lab = Rehearsal::base(test)?;
+    jobs::declared(&lab);
+    certificate::private_declared(&lab);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     lab.expect(0, &["--sandbox", "drift"]);
-    for (tampering, address) in TAMPERINGS {
-        lab.on_server(&["bash", "-c", tampering]);
-        let drift = lab.expect(2, &["--sandbox", "drift"]);
-        assert!(drift.stdout.contains(address), "{tampering}: {}", drift.stdout);
-        assert!(drift.stdout.contains("1 changed behind us"), "{tampering}: {}", drift.stdout);
-        lab.expect(0, &["--sandbox", "apply", "--yes"]);
-        let healed = lab.expect(0, &["--sandbox", "plan"]);
-        assert!(healed.stdout.contains("No changes"), "{tampering}: {}", healed.stdout);
+    Some(lab)
+}
+
+/// Two tests of one half each, which run beside each other: the firewall alone has two dozen.
+#[test]
+fn every_tampering_is_found_and_healed() {
+    let Some(lab) = server("every_tampering_is_found_and_healed") else { return };
+    let (ufw, _) = firewall::TAMPERINGS.split_at(firewall::TAMPERINGS.len() / 2);
+    for round in rounds(&[ufw, &jobs::TAMPERINGS, &SYSCTL, &UPDATES, &PACKAGES]) {
+        lab.tampered(&round);
     }
     what_nobody_declared_is_shown(&lab);
+}
+
+#[test]
+fn every_other_tampering_is_found_and_healed() {
+    let Some(lab) = server("every_other_tampering_is_found_and_healed") else { return };
+    let authority = certificate::verified(&lab);
+    let (_, ufw) = firewall::TAMPERINGS.split_at(firewall::TAMPERINGS.len() / 2);
+    for round in rounds(&[ufw, &bans::TAMPERINGS, &SSHD, &USERS, &certificate::TAMPERINGS, &CREDENTIALS, &TIME]) {
+        lab.tampered(&round);
+    }
+    assert_eq!(certificate::verified(&lab), authority, "clients pinned the CA");
 }
 
 /// A program that answers behind two firewalls that somebody opened.

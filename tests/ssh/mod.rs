@@ -1,6 +1,5 @@
 //! Questions and transactions against a real host with systemd and sshd, one of the sandbox for each test.
 //!
-//! Needs root; without it every test here says so and counts as skipped.
 
 mod acting;
 mod asking;
@@ -17,13 +16,10 @@ use seawall::plan::probe::{Answers, HostProbe};
 use seawall::plan::step::{Content, HostStep};
 use seawall::reach::ssh::session::Ssh;
 use seawall::reach::{Transaction, TransactionStep};
-use seawall::sandbox::machines::{
-    HostState, MachineError, Machines, Options, PortRule, Release, Spec, doctor, ensure_image,
-};
-use tokio::sync::{Mutex, MutexGuard};
+use seawall::sandbox::machines::{HostState, Machines, Options, PortRule, Release, Spec, ensure_image};
 
-/// One host at a time: a test measures what it waits for.
-static TURN: Mutex<()> = Mutex::const_new(());
+use crate::support::turn::{Turn, cache, hosts_can_run};
+
 const NAME: &str = "db";
 /// A port that the firewall lets through and nobody listens on.
 const CLOSED: u16 = 1;
@@ -34,28 +30,23 @@ struct Host {
     endpoint: Endpoint,
     machines: Machines,
     folder: tempfile::TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Host {
-    /// A new host, or `None` after saying why there is none.
+    /// A new host, or `None` where there shall be none.
     async fn begin(test: &str) -> Option<Self> {
-        let turn = TURN.lock().await;
+        if !hosts_can_run(test) {
+            return None;
+        }
+        let turn = Turn::beside_others();
         let exe = Path::new(env!("CARGO_BIN_EXE_seawall"));
         let folder = tempfile::tempdir().expect("a folder");
-        match doctor(Some(exe), folder.path()).await {
-            Ok(()) => {}
-            Err(MachineError::CannotRun { missing }) => {
-                say(&format!("skipped: {test}: local hosts need {}", missing.join("; ")));
-                return None;
-            }
-            Err(other) => panic!("{other}"),
-        }
         let key = folder.path().join("key");
         let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
         assert!(made.expect("ssh-keygen runs").success());
         let public = std::fs::read_to_string(key.with_extension("pub")).expect("a public key").trim().to_owned();
-        let images = Path::new(env!("CARGO_MANIFEST_DIR")).join(".seawall/cache/image");
+        let images = cache().join("image");
         ensure_image(&images, Release::Debian12, say).await.expect("an image");
         let options = Options { exe: Some(exe.to_owned()), ..Options::default() };
         let machines = Machines::new(&folder.path().join("lab"), &images, options).await.expect("a lab");

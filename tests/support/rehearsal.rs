@@ -1,17 +1,19 @@
 //! A folder with an inventory and a sandbox of its own, driven by the real binary; ended when dropped, also by a panic.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
-#![allow(clippy::print_stderr, reason = "a skip, and a lab that does not end, are said aloud")]
+#![allow(clippy::print_stderr, reason = "a lab that does not end is said aloud")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One lab at a time: two cores, and every lab brings an emulator and servers.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+use crate::support::template::{self, Held, Kind};
+use crate::support::turn::{Turn, cache, hosts_can_run};
 
-/// The project's own folder for images and emulators, shared by all rehearsals.
+/// The project's own folder for images and emulators, as it is linked in each rehearsal.
 const CACHE: &str = ".seawall/cache";
+
+/// The home of whoever runs commands in a rehearsal.
+const HOME: &str = "home";
 
 /// The secrets that the worked example names.
 const SECRETS: [(&str, &str); 4] = [
@@ -22,7 +24,7 @@ const SECRETS: [(&str, &str); 4] = [
 ];
 
 /// The worked example.
-fn example() -> String {
+pub(crate) fn example() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("inventories/chronos-prod.yaml");
     std::fs::read_to_string(path).expect("the worked example")
 }
@@ -39,8 +41,10 @@ const DATABASE_ENDS: &str = "    # --- End of the database. ---\n";
 
 pub(crate) struct Rehearsal {
     folder: tempfile::TempDir,
+    /// The template that its servers stand on.
+    template: Option<Held>,
     /// Held by the first of a test's rehearsals.
-    _turn: Option<MutexGuard<'static, ()>>,
+    turn: Option<Turn>,
 }
 
 /// How a command ended.
@@ -49,6 +53,27 @@ pub(crate) struct Ended {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
+}
+
+/// Something that is done to a server behind our back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tampering {
+    pub command: &'static str,
+    /// The resource that must notice. Those of one round are different ones.
+    pub address: &'static str,
+    /// What drift must say besides.
+    pub says: &'static str,
+}
+
+/// One that drift has no words of its own for.
+pub(crate) const fn tampering(address: &'static str, command: &'static str) -> Tampering {
+    Tampering { command, address, says: "" }
+}
+
+/// The rounds of lists whose members are all of one resource: the first of each, then the second of each, and so on.
+pub(crate) fn rounds(lists: &[&[Tampering]]) -> Vec<Vec<Tampering>> {
+    let longest = lists.iter().map(|list| list.len()).max().unwrap_or_default();
+    (0..longest).map(|index| lists.iter().filter_map(|list| list.get(index)).copied().collect()).collect()
 }
 
 impl From<Output> for Ended {
@@ -62,37 +87,75 @@ impl From<Output> for Ended {
 }
 
 impl Rehearsal {
-    /// A folder with the worked example as its inventory, or `None` with the reason on stderr where hosts cannot run.
-    pub(crate) fn begin(test: &str) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("{test}: skipped: real machines need root");
-            return None;
-        }
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Self::set_up(Some(turn)))
+    /// A server with everything of the worked example but the database and its backups, ready to log in. `None` where
+    /// hosts cannot run and somebody said that such tests shall be skipped; so are the other ways to begin.
+    pub(crate) fn base(test: &str) -> Option<Self> {
+        Self::clone_of(test, Kind::Base)
     }
 
-    /// The same with the example's database and backups, which the others leave out: they cost each apply some 20 s.
+    /// A server with everything of the worked example, ready to log in.
+    pub(crate) fn database(test: &str) -> Option<Self> {
+        Self::clone_of(test, Kind::Database)
+    }
+
+    /// A server with everything of the worked example but its database and what may lock out: sshd, firewall, users, bans.
+    pub(crate) fn open(test: &str) -> Option<Self> {
+        Self::clone_of(test, Kind::Open)
+    }
+
+    /// Nothing but a folder with the worked example, without its database, as the inventory. For tests whose subject is
+    /// the first apply, and for those that need no server.
+    pub(crate) fn begin(test: &str) -> Option<Self> {
+        hosts_can_run(test).then(|| Self::with(Turn::beside_others(), Self::within_turn))
+    }
+
+    /// The same with the whole worked example as the inventory.
     pub(crate) fn begin_with_database(test: &str) -> Option<Self> {
         let rehearsal = Self::begin(test)?;
         rehearsal.write_inventory(&example());
         Some(rehearsal)
     }
 
-    /// One more folder beside a first one, for tests of two labs at once.
-    pub(crate) fn another() -> Self {
-        Self::set_up(None)
+    /// The same, with no lab beside it.
+    pub(crate) fn begin_alone(test: &str) -> Option<Self> {
+        hosts_can_run(test).then(|| Self::with(Turn::alone(), Self::within_turn))
     }
 
-    fn set_up(turn: Option<MutexGuard<'static, ()>>) -> Self {
+    fn clone_of(test: &str, kind: Kind) -> Option<Self> {
+        hosts_can_run(test).then(|| Self::with(Turn::beside_others(), || Self::clone_within_turn(kind)))
+    }
+
+    fn with(turn: Turn, begin: impl FnOnce() -> Self) -> Self {
+        let mut rehearsal = begin();
+        rehearsal.turn = Some(turn);
+        rehearsal
+    }
+
+    /// A clone for somebody who has a turn.
+    pub(crate) fn clone_within_turn(kind: Kind) -> Self {
+        let mut rehearsal = Self::within_turn();
+        if kind == Kind::Database {
+            rehearsal.write_inventory(&example());
+        }
+        let held = kind.hold(&rehearsal.inventory());
+        rehearsal.expect(0, &["sandbox", "up", "--from", &held.name]);
+        rehearsal.template = Some(held);
+        rehearsal
+    }
+
+    /// One more folder with the worked example, without its database, for somebody who has a turn.
+    pub(crate) fn within_turn() -> Self {
         let folder = tempfile::Builder::new().prefix("seawall-rehearsal-").tempdir().expect("a temporary folder");
-        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let cache = project.join(CACHE);
-        std::fs::create_dir_all(&cache).expect("the project's cache folder");
-        std::fs::create_dir_all(folder.path().join(".seawall")).expect("a folder for the sandbox");
-        std::os::unix::fs::symlink(&cache, folder.path().join(CACHE)).expect("a link to the cache");
-        std::fs::create_dir_all(folder.path().join("inventories")).expect("a folder for the inventory");
-        let rehearsal = Self { folder, _turn: turn };
+        let link = |to: &Path, name: &str| {
+            std::fs::create_dir_all(to).expect("a folder of the project's cache");
+            std::os::unix::fs::symlink(to, folder.path().join(name)).expect("a link into the cache");
+        };
+        for name in [".seawall", "inventories", HOME] {
+            std::fs::create_dir_all(folder.path().join(name)).expect("a folder of this rehearsal");
+        }
+        link(&cache(), CACHE);
+        link(&template::folder(), ".seawall/templates");
+        let rehearsal = Self { folder, template: None, turn: None };
         rehearsal.write_inventory(&without_database(&example()));
         rehearsal
     }
@@ -128,15 +191,16 @@ impl Rehearsal {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("only we may read it");
     }
 
+    /// The program, with nothing of the environment that tests were started in but where programs are, and how this
+    /// computer's own tools reach packages.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let passed =
+            |name: &str| name == "PATH" || name.starts_with("PIP_") || name.to_ascii_lowercase().ends_with("_proxy");
         let mut command = Command::new(env!("CARGO_BIN_EXE_seawall"));
-        command.args(args).current_dir(self.path()).stdin(Stdio::null()).env("NO_COLOR", "1").env("USER", "tester");
-        for (variable, secret) in SECRETS {
-            command.env(variable, secret);
-        }
-        for variable in ["AWS_PROFILE", "AWS_ENDPOINT_URL", "SEAWALL_INVENTORY", "CLICOLOR_FORCE"] {
-            command.env_remove(variable);
-        }
+        command.args(args).current_dir(self.path()).stdin(Stdio::null()).env_clear();
+        command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passed)));
+        command.env("HOME", self.path().join(HOME)).env("LANG", "C.UTF-8");
+        command.envs([("NO_COLOR", "1"), ("USER", "tester")]).envs(SECRETS);
         command
     }
 
@@ -151,6 +215,32 @@ impl Rehearsal {
         let ended = self.run(args);
         assert_eq!(ended.code, code, "{args:?}\n--- stdout\n{}\n--- stderr\n{}", ended.stdout, ended.stderr);
         ended
+    }
+
+    /// Tampers with the server in ways that do not touch each other, each with the resource that must notice and what
+    /// drift says of it. Drift names each, one apply heals all, and the next plan is empty.
+    #[track_caller]
+    pub(crate) fn tampered(&self, round: &[Tampering]) {
+        // In one session: a tampering may be a limit of sessions.
+        let each = ["bash", "-ec", "for command; do bash -c \"$command\"; done", "round"];
+        let commands = round.iter().map(|tampering| tampering.command);
+        self.on_server(&each.into_iter().chain(commands).collect::<Vec<_>>());
+        self.healed(round);
+    }
+
+    /// The same after the tamperings were done.
+    #[track_caller]
+    pub(crate) fn healed(&self, round: &[Tampering]) {
+        let drift = self.expect(2, &["--sandbox", "drift"]).stdout;
+        for Tampering { command, address, says } in round {
+            assert!(drift.contains(address), "`{command}` was not found: {drift}");
+            assert!(drift.contains(says), "`{command}`: drift does not say {says:?}: {drift}");
+        }
+        let count = format!("{} changed behind us", round.len());
+        assert!(drift.contains(&count), "{round:?}, and not {count}: {drift}");
+        self.expect(0, &["--sandbox", "apply", "--yes"]);
+        let plan = self.run(&["--sandbox", "plan"]);
+        assert!(plan.code == 0 && plan.stdout.contains("No changes"), "{round:?} was not healed: {}", plan.stdout);
     }
 
     /// Starts a command and leaves it running.
