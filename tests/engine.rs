@@ -14,6 +14,7 @@ use seawall::engine::store::Applied;
 use seawall::inventory::load;
 use seawall::kinds::table::Wanted;
 use seawall::plan::change::{Action, Reason};
+use seawall::plan::check::check;
 use seawall::plan::cloud::{Census, CensusEntry, Topic};
 use seawall::plan::observed::{Observed, Unseen};
 use seawall::plan::probe::{Answers, CloudProbe, Probe};
@@ -61,7 +62,9 @@ fn probes(wanted: &Wanted) -> Vec<Probe> {
 }
 
 fn planned(resolved: &Resolved, snapshot: &Snapshot) -> Proposal {
-    propose(resolved, snapshot, &Intent::default(), &|_| None)
+    let proposal = propose(resolved, snapshot, &Intent::default(), &|_| None);
+    check(proposal.plan.clone()).unwrap_or_else(|breaches| panic!("{breaches:?}"));
+    proposal
 }
 
 fn address(text: &str) -> Address {

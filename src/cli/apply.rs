@@ -11,18 +11,20 @@ use crate::base::digest::Digest;
 use crate::cli::args::{ApplyArgs, DestroyArgs, Format};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::{Session, refuses};
-use crate::cli::work::{Work, holder, nonce, store_failed, store_failed_after};
+use crate::cli::work::{Work, holder, nonce, store_failed, store_failed_after, unsound};
+use crate::engine::Planned;
 use crate::engine::apply::{Applied, Run, check_guards};
 use crate::engine::drift;
 use crate::engine::file::PlanFile;
 use crate::engine::journal::Journal;
 use crate::engine::lock;
-use crate::engine::propose::Proposal;
 use crate::engine::refresh::Snapshot;
 use crate::engine::store::{Claim, Store, StoreFailure, applied, remember};
-use crate::plan::Plan;
 use crate::plan::change::Action;
+use crate::plan::check::{CheckedPlan, check};
 use crate::plan::record::{Record, Verdict};
+use crate::reach::look::Look;
+use crate::reach::world::World;
 use crate::view::progress::Progress;
 
 /// Where journals go.
@@ -44,24 +46,23 @@ pub async fn apply(session: &mut Session, args: &ApplyArgs) -> Result<Exit, Stop
         (only.only, data.lose_data) = (file.header.only.clone(), file.header.lose_data.clone());
     }
     let destroy = saved.as_ref().is_some_and(|file| file.header.destroy);
-    let mut work = Work::begin(session, &only, &data, destroy).await?;
+    let (mut work, world) = Work::to_act(session, &only, &data, destroy).await?;
     if let Some(file) = &saved {
         work.intent.keep_protected = file.header.keep_protected;
         fits(file, &work)?;
     }
-    locked(session, &work, saved, args.yes, "apply").await
+    locked(session, &work, &world, saved, args.yes, "apply").await
 }
 
 /// `seawall destroy`.
 pub async fn destroy(session: &mut Session, args: &DestroyArgs) -> Result<Exit, Stop> {
-    let mut work = Work::begin(session, &args.only, &args.data, true).await?;
+    let (mut work, world) = Work::to_act(session, &args.only, &args.data, true).await?;
     work.intent.keep_protected = args.keep_protected;
     if let Some(path) = &args.out {
-        let snapshot = work.look(&work.world.look()).await;
-        let proposal = work.propose(&snapshot);
-        return crate::cli::plan::finish(session, &work, &proposal, Some(path));
+        let planned = work.plan(&work.look(&Look::of(&world)).await)?;
+        return crate::cli::plan::finish(session, &work, &planned, Some(path));
     }
-    locked(session, &work, None, args.yes, "destroy").await
+    locked(session, &work, &world, None, args.yes, "destroy").await
 }
 
 /// Whether a saved plan belongs to this inventory and this world.
@@ -93,11 +94,12 @@ fn fits(file: &PlanFile, work: &Work) -> Result<(), Stop> {
 async fn locked(
     session: &mut Session,
     work: &Work,
+    world: &World,
     saved: Option<PlanFile>,
     yes: bool,
     what: &str,
 ) -> Result<Exit, Stop> {
-    let stores = work.stores().await.map_err(|failure| store_failed(&failure))?;
+    let stores = work.stores(world).await.map_err(|failure| store_failed(&failure))?;
     let lock = lock::take(&stores.all(), &holder(what)).await.map_err(Stop::failed)?;
     if let Some(note) = &lock.took_over {
         session.say(format!("note: {note}"));
@@ -106,7 +108,7 @@ async fn locked(
         session.say(format!("note: {why}"));
     }
     let result = tokio::select! {
-        result = decide(session, work, stores.widest(), saved, yes) => result,
+        result = decide(session, work, world, stores.widest(), saved, yes) => result,
         _ = tokio::signal::ctrl_c() => Err(Stop::new(
             Exit::Interrupted,
             Diagnostic::error("interrupted", "this run was interrupted")
@@ -125,25 +127,25 @@ async fn locked(
 async fn decide(
     session: &mut Session,
     work: &Work,
+    world: &World,
     store: &Store,
     saved: Option<PlanFile>,
     yes: bool,
 ) -> Result<Exit, Stop> {
-    let snapshot = work.look(&work.world.look()).await;
-    let proposal = work.propose(&snapshot);
+    let snapshot = work.look(&Look::of(world)).await;
+    let fresh = work.plan(&snapshot)?;
     let (plan, already) = match &saved {
         Some(file) => {
-            let already =
-                check_guards(&file.plan, &proposal.plan).map_err(|problems| Stop::new(Exit::Stale, problems))?;
-            (file.plan.clone(), already)
+            let already = check_guards(&file.plan, &fresh.plan).map_err(|problems| Stop::new(Exit::Stale, problems))?;
+            (check(file.plan.clone()).map_err(unsound)?, already)
         }
-        None => (proposal.plan.clone(), BTreeSet::new()),
+        None => (fresh.plan.clone(), BTreeSet::new()),
     };
     // In JSON the product is the result of the apply; one document on stdout, not two.
     if session.global.format == Format::Text {
-        session.show_plan(work, &Proposal { plan: plan.clone(), remarks: proposal.remarks.clone() })?;
+        session.show_plan(work, &Planned { plan: plan.clone(), remarks: fresh.remarks.clone() })?;
     }
-    if refuses(&proposal.plan.findings) {
+    if refuses(&fresh.plan.findings) {
         return Ok(Exit::Refused);
     }
     if !plan.is_complete() {
@@ -151,7 +153,7 @@ async fn decide(
         return Ok(Exit::Failed);
     }
     if plan.is_empty() {
-        remember_all(work, store, &proposal.plan.unchanged, &[]).await.map_err(|failure| store_failed(&failure))?;
+        remember_all(work, store, &fresh.plan.unchanged, &[]).await.map_err(|failure| store_failed(&failure))?;
         session.show_applied(&Applied::default())?;
         return Ok(Exit::Done);
     }
@@ -160,13 +162,13 @@ async fn decide(
     }
     if saved.is_none() && !yes {
         // The world may have moved while a person read.
-        let again = work.propose(&work.look(&work.world.look()).await);
+        let again = work.plan(&work.look(&Look::of(world)).await)?;
         check_guards(&plan, &again.plan).map_err(|problems| Stop::new(Exit::Stale, problems))?;
     }
     let used = saved.as_ref().map_or_else(nonce, |file| file.header.nonce.clone());
     use_once(store, &used, saved.is_some()).await?;
-    let approved = Approved { plan, already, unchanged: proposal.plan.unchanged, snapshot, nonce: used };
-    act(session, work, store, &approved).await
+    let approved = Approved { plan, already, unchanged: fresh.plan.unchanged.clone(), snapshot, nonce: used };
+    act(session, work, world, store, &approved).await
 }
 
 /// A person says yes, or nothing happens.
@@ -213,7 +215,7 @@ async fn use_once(store: &Store, nonce: &str, saved: bool) -> Result<(), Stop> {
 
 /// What somebody said yes to.
 struct Approved {
-    plan: Plan,
+    plan: CheckedPlan,
     already: BTreeSet<Address>,
     unchanged: Vec<Address>,
     snapshot: Snapshot,
@@ -221,7 +223,13 @@ struct Approved {
 }
 
 /// Does it, tells about it, and remembers what is as wanted now.
-async fn act(session: &mut Session, work: &Work, store: &Store, approved: &Approved) -> Result<Exit, Stop> {
+async fn act(
+    session: &mut Session,
+    work: &Work,
+    world: &World,
+    store: &Store,
+    approved: &Approved,
+) -> Result<Exit, Stop> {
     let Approved { plan, already, unchanged, snapshot, nonce } = approved;
     let folder = journal_folder(&work.resolved.environment, nonce);
     let mut progress = Progress::new(session.progress_mode());
@@ -238,7 +246,7 @@ async fn act(session: &mut Session, work: &Work, store: &Store, approved: &Appro
         plan: Digest::of(plan).to_string(),
         environment: work.resolved.environment.clone(),
     });
-    let run = Run::new(&work.resolved, &work.intent, &work.world, &journal, nonce);
+    let run = Run::new(&work.resolved, &work.intent, world, &journal, nonce);
     run.learn(snapshot);
     let ended = run.apply(plan, already).await;
     journal.record(&Record::Finished { verdict: ended.verdict() });
@@ -252,7 +260,7 @@ async fn act(session: &mut Session, work: &Work, store: &Store, approved: &Appro
     as_wanted.extend(ended.done.iter().chain(&ended.already).filter(|a| !gone.contains(a)).cloned());
     // The state bucket may have come into being, or gone, just now.
     let after = |failure: StoreFailure| store_failed_after(&failure, AFTER_CHANGES);
-    let now = work.stores().await.map_err(after)?;
+    let now = work.stores(world).await.map_err(after)?;
     remember_all(work, now.widest(), &as_wanted, &gone).await.map_err(after)?;
     if let Some(shared) = &now.shared {
         keep_journal(session, shared, &folder).await;

@@ -7,6 +7,7 @@ use crate::cli::session::Session;
 use crate::cli::work::{Work, holder, nonce, store_failed};
 use crate::engine::lock;
 use crate::plan::backups::{Backups, Made, Verified};
+use crate::reach::world::World;
 use crate::recovery::look::{Target, targets};
 use crate::recovery::now::Type;
 use crate::view::working::Working;
@@ -27,10 +28,11 @@ pub async fn backup(session: &mut Session, command: BackupCommand) -> Result<Exi
 }
 
 async fn list(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> {
-    let (work, targets) = begin(session, server).await?;
+    let targets = declared(session, server)?;
+    let (work, look) = Work::to_look(session, &OnlyArgs::default(), &DataArgs::default()).await?;
     let mut all: Vec<Backups> = Vec::new();
     for target in &targets {
-        let seen = target.look(&work.world, &mut |_| ()).await;
+        let seen = target.look(&look, &mut |_| ()).await;
         all.push(crate::recovery::judge::judge(&seen, &target.section));
     }
     session.show_backups(&work, &all)?;
@@ -44,11 +46,11 @@ async fn list(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> 
 }
 
 async fn verify(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> {
-    let (work, targets) = begin(session, server).await?;
+    let (work, world, targets) = begin(session, server).await?;
     let mut all: Vec<Verified> = Vec::new();
     for target in &targets {
         let working = Working::new(session.progress_mode());
-        all.push(target.prove(&work.world, &|what| working.say(what)).await);
+        all.push(target.prove(&world, &|what| working.say(what)).await);
     }
     session.show_verified(&work, &all)?;
     let is_error = |finding: &Diagnostic| finding.severity == Severity::Error;
@@ -62,7 +64,7 @@ async fn verify(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop
 }
 
 async fn now(session: &mut Session, server: &ServerArgs, kind: Type, follow: bool) -> Result<Exit, Stop> {
-    let (work, targets) = begin(session, server).await?;
+    let (work, world, targets) = begin(session, server).await?;
     let [target] = targets.as_slice() else {
         let names: Vec<&str> = targets.iter().map(|target| target.server.as_str()).collect();
         let problem =
@@ -71,9 +73,9 @@ async fn now(session: &mut Session, server: &ServerArgs, kind: Type, follow: boo
         return Err(Stop::new(Exit::Usage, problem));
     };
     let made = if follow {
-        followed(session, &work, target).await?
+        followed(session, &world, target).await?
     } else {
-        Some(locked(session, &work, target, kind).await?)
+        Some(locked(session, &work, &world, target, kind).await?)
     };
     match made {
         Some(made) => session.show_made(&work, target.server.as_str(), &made)?,
@@ -82,19 +84,19 @@ async fn now(session: &mut Session, server: &ServerArgs, kind: Type, follow: boo
     Ok(Exit::Done)
 }
 
-async fn followed(session: &mut Session, work: &Work, target: &Target) -> Result<Option<Made>, Stop> {
+async fn followed(session: &mut Session, world: &World, target: &Target) -> Result<Option<Made>, Stop> {
     let working = Working::new(session.progress_mode());
     let say = |what: &str| working.say(what);
     let made = tokio::select! {
-        made = target.follow(&work.world, &say) => made,
+        made = target.follow(world, &say) => made,
         _ = tokio::signal::ctrl_c() => Err(left(target)),
     };
     made.map_err(stopped)
 }
 
 /// The environment's lock is held to the end: an apply that restarted PostgreSQL would end the backup.
-async fn locked(session: &mut Session, work: &Work, target: &Target, kind: Type) -> Result<Made, Stop> {
-    let stores = work.stores().await.map_err(|failure| store_failed(&failure))?;
+async fn locked(session: &mut Session, work: &Work, world: &World, target: &Target, kind: Type) -> Result<Made, Stop> {
+    let stores = work.stores(world).await.map_err(|failure| store_failed(&failure))?;
     let lock = lock::take(&stores.all(), &holder("backup now")).await.map_err(Stop::failed)?;
     if let Some(note) = &lock.took_over {
         session.say(format!("note: {note}"));
@@ -103,7 +105,7 @@ async fn locked(session: &mut Session, work: &Work, target: &Target, kind: Type)
     let id = format!("backup-{}", nonce());
     let say = |what: &str| working.say(what);
     let made = tokio::select! {
-        made = target.backup_now(&work.world, kind, &id, &say) => made,
+        made = target.backup_now(world, kind, &id, &say) => made,
         _ = tokio::signal::ctrl_c() => Err(left(target)),
     };
     drop(working);
@@ -125,12 +127,16 @@ fn stopped(problem: Diagnostic) -> Stop {
 }
 
 /// Connects, and finds the servers with backups.
-async fn begin(session: &mut Session, args: &ServerArgs) -> Result<(Work, Vec<Target>), Stop> {
-    // A mistake is told before anything is connected.
+async fn begin(session: &mut Session, args: &ServerArgs) -> Result<(Work, World, Vec<Target>), Stop> {
+    let all = declared(session, args)?;
+    let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
+    Ok((work, world, all))
+}
+
+/// The servers with backups that were asked for. Before anything is connected, so that a mistake is told at once.
+fn declared(session: &mut Session, args: &ServerArgs) -> Result<Vec<Target>, Stop> {
     let (loaded, resolved) = session.resolve()?;
-    let all = chosen(targets(&loaded.inventory, &resolved.servers), args)?;
-    let work = Work::begin(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
-    Ok((work, all))
+    chosen(targets(&loaded.inventory, &resolved.servers), args)
 }
 
 fn chosen(mut all: Vec<Target>, args: &ServerArgs) -> Result<Vec<Target>, Stop> {

@@ -16,6 +16,7 @@ use crate::inventory;
 use crate::plan::observed::Unseen;
 use crate::plan::probe::CloudProbe;
 use crate::reach::Ask as _;
+use crate::reach::world::World;
 use crate::view::json;
 use crate::view::json_backup;
 
@@ -58,8 +59,8 @@ pub async fn unlock(session: &mut Session, reason: &str) -> Result<Exit, Stop> {
             .hint("say in a few words why that run is certainly dead, for whoever reads the record later");
         return Err(Stop::new(Exit::Usage, problem));
     }
-    let work = Work::begin(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
-    let stores = work.stores().await.map_err(|failure| store_failed(&failure))?;
+    let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
+    let stores = work.stores(&world).await.map_err(|failure| store_failed(&failure))?;
     for store in stores.all() {
         let place = store.describe();
         let Some(held) = break_lock(store).await.map_err(|failure| store_failed(&failure))? else {
@@ -74,16 +75,16 @@ pub async fn unlock(session: &mut Session, reason: &str) -> Result<Exit, Stop> {
             .map_err(|failure| store_failed_after(&failure, "the lock was removed, and the reason is not recorded"))?;
         session.say(format!("removed the lock in {place} that was held by {held}"));
     }
-    unlock_hosts(session, &work).await
+    unlock_hosts(session, &work, &world).await
 }
 
 /// A host has a lock of its own while a transaction runs on it; it outlives whoever started that.
-async fn unlock_hosts(session: &mut Session, work: &Work) -> Result<Exit, Stop> {
+async fn unlock_hosts(session: &mut Session, work: &Work, world: &World) -> Result<Exit, Stop> {
     let mut exit = Exit::Done;
     for (name, server) in &work.resolved.servers {
-        let answer = work.world.cloud(&CloudProbe::Instance { name: server.instance.clone() }).await;
+        let answer = world.cloud(&CloudProbe::Instance { name: server.instance.clone() }).await;
         let unlocked = match endpoint(name, server, &answer) {
-            Ok(at) => work.world.ssh.unlock(&at).await.map_err(|failure| failure.to_string()),
+            Ok(at) => world.ssh.unlock(&at).await.map_err(|failure| failure.to_string()),
             Err(Unseen::NotYetCreated(_)) => continue,
             Err(why) => Err(why.to_string()),
         };

@@ -9,10 +9,10 @@ use crate::cli::args::Color;
 use crate::cli::exit::Stop;
 use crate::cli::session::{Loaded, Session, refuses};
 use crate::cli::work::Work;
+use crate::engine::Planned;
 use crate::engine::apply::Applied;
 use crate::engine::drift::Drift;
 use crate::engine::file::PlanFile;
-use crate::engine::propose::Proposal;
 use crate::engine::resolve::Resolved;
 use crate::inventory::scalar::Money;
 use crate::plan::backups::{Backups, Made, Verified};
@@ -64,7 +64,7 @@ impl Session {
         };
     }
 
-    fn context(&self, work: &Work, proposal: &Proposal) -> PlanContext {
+    fn context(&self, work: &Work, planned: &Planned) -> PlanContext {
         PlanContext {
             environment: work.resolved.environment.clone(),
             account: work.resolved.account.clone(),
@@ -72,7 +72,7 @@ impl Session {
             sandbox: work.sandbox,
             inventory_file: work.loaded.file.clone(),
             verbose: self.global.verbose > 0,
-            remarks: proposal.remarks.clone(),
+            remarks: planned.remarks.clone(),
             budget_cents: work.loaded.inventory.objectives.monthly_budget.map(Money::cents),
             sources: self.sources.clone(),
             style: self.style(),
@@ -83,19 +83,19 @@ impl Session {
     }
 
     /// A plan that this command applies, or that another message tells how to apply.
-    pub fn show_plan(&mut self, work: &Work, proposal: &Proposal) -> Result<(), Stop> {
-        let context = self.context(work, proposal);
-        self.show_plan_in(proposal, &context)
+    pub fn show_plan(&mut self, work: &Work, planned: &Planned) -> Result<(), Stop> {
+        let context = self.context(work, planned);
+        self.show_plan_in(planned, &context)
     }
 
     /// A plan that was only asked for: it ends with the command that applies it.
-    pub fn show_plan_and_next(&mut self, work: &Work, proposal: &Proposal) -> Result<(), Stop> {
-        let context = PlanContext { next: self.apply_command(work), ..self.context(work, proposal) };
-        self.show_plan_in(proposal, &context)
+    pub fn show_plan_and_next(&mut self, work: &Work, planned: &Planned) -> Result<(), Stop> {
+        let context = PlanContext { next: self.apply_command(work), ..self.context(work, planned) };
+        self.show_plan_in(planned, &context)
     }
 
-    fn show_plan_in(&mut self, proposal: &Proposal, context: &PlanContext) -> Result<(), Stop> {
-        self.product(&plan::render(&proposal.plan, context), || json::plan(&proposal.plan, context))
+    fn show_plan_in(&mut self, planned: &Planned, context: &PlanContext) -> Result<(), Stop> {
+        self.product(&plan::render(&planned.plan, context), || json::plan(&planned.plan, context))
     }
 
     /// The command that makes and applies what this one showed.
@@ -128,17 +128,17 @@ impl Session {
         words
     }
 
-    pub fn show_drift(&mut self, work: &Work, proposal: &Proposal, split: &Drift) -> Result<(), Stop> {
-        let context = PlanContext { next: self.apply_command(work), ..self.context(work, proposal) };
+    pub fn show_drift(&mut self, work: &Work, planned: &Planned, split: &Drift) -> Result<(), Stop> {
+        let context = PlanContext { next: self.apply_command(work), ..self.context(work, planned) };
         let (behind, later) = (&split.behind_us, &split.not_applied);
-        self.product(&drift::render(behind, later, &proposal.plan, &context), || {
-            json::drift(behind, later, &proposal.plan, &context)
+        self.product(&drift::render(behind, later, &planned.plan, &context), || {
+            json::drift(behind, later, &planned.plan, &context)
         })
     }
 
-    pub fn show_status(&mut self, work: &Work, proposal: &Proposal) -> Result<(), Stop> {
-        let context = self.context(work, proposal);
-        self.product(&status::render(&proposal.plan, &context), || json::plan(&proposal.plan, &context))
+    pub fn show_status(&mut self, work: &Work, planned: &Planned) -> Result<(), Stop> {
+        let context = self.context(work, planned);
+        self.product(&status::render(&planned.plan, &context), || json::plan(&planned.plan, &context))
     }
 
     /// A saved plan, as it was made.

@@ -7,30 +7,29 @@ use crate::cli::args::{DataArgs, OnlyArgs, PlanArgs};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::{Session, refuses};
 use crate::cli::work::{Work, exit_of, store_failed};
+use crate::engine::Planned;
 use crate::engine::drift::split;
 use crate::engine::file::PlanFile;
-use crate::engine::propose::Proposal;
-use crate::engine::store::applied;
+use crate::plan::Plan;
 
 /// `seawall plan`.
 pub async fn plan(session: &mut Session, args: &PlanArgs) -> Result<Exit, Stop> {
-    let work = Work::begin(session, &args.only, &args.data, false).await?;
-    let snapshot = work.look(&work.world.look()).await;
-    let proposal = work.propose(&snapshot);
-    finish(session, &work, &proposal, args.out.as_deref())
+    let (work, look) = Work::to_look(session, &args.only, &args.data).await?;
+    let planned = work.plan(&work.look(&look).await)?;
+    finish(session, &work, &planned, args.out.as_deref())
 }
 
 /// Shows a plan, saves it if asked to, and says with the exit code what it holds.
-pub fn finish(session: &mut Session, work: &Work, proposal: &Proposal, out: Option<&Path>) -> Result<Exit, Stop> {
+pub fn finish(session: &mut Session, work: &Work, planned: &Planned, out: Option<&Path>) -> Result<Exit, Stop> {
     if out.is_some() || work.intent.destroy {
-        session.show_plan(work, proposal)?;
+        session.show_plan(work, planned)?;
     } else {
-        session.show_plan_and_next(work, proposal)?;
+        session.show_plan_and_next(work, planned)?;
     }
-    let exit = exit_of(&proposal.plan);
+    let exit = exit_of(&planned.plan);
     if let Some(path) = out {
         if matches!(exit, Exit::Done | Exit::Differences) {
-            PlanFile::new(work.header(), proposal.plan.clone()).save(path).map_err(Stop::failed)?;
+            PlanFile::new(work.header(), Plan::clone(&planned.plan)).save(path).map_err(Stop::failed)?;
             let command = session.apply_saved(work.sandbox, path);
             session.say(format!("saved to {}; apply exactly this with: {command}", path.display()));
         } else {
@@ -42,19 +41,17 @@ pub fn finish(session: &mut Session, work: &Work, proposal: &Proposal, out: Opti
 
 /// `seawall drift`.
 pub async fn drift(session: &mut Session, only: &OnlyArgs) -> Result<Exit, Stop> {
-    let work = Work::begin(session, only, &DataArgs::default(), false).await?;
-    let stores = work.stores().await.map_err(|failure| store_failed(&failure))?;
-    let look = work.world.look();
-    let (snapshot, applied) = futures::join!(work.look(&look), applied(stores.widest()));
+    let (work, look) = Work::to_look(session, only, &DataArgs::default()).await?;
+    let (snapshot, applied) = futures::join!(work.look(&look), work.applied(&look));
     let applied = applied.map_err(|failure| store_failed(&failure))?;
-    let proposal = work.propose(&snapshot);
-    let split = split(&proposal.plan, &work.resolved, &applied);
-    session.show_drift(&work, &proposal, &split)?;
-    Ok(if !proposal.plan.is_complete() {
+    let planned = work.plan(&snapshot)?;
+    let split = split(&planned.plan, &work.resolved, &applied);
+    session.show_drift(&work, &planned, &split)?;
+    Ok(if !planned.plan.is_complete() {
         Exit::Failed
     } else if !split.behind_us.is_empty() || !split.not_applied.is_empty() {
         Exit::Differences
-    } else if refuses(&proposal.plan.findings) {
+    } else if refuses(&planned.plan.findings) {
         // What is ours and lost its tags is neither a difference nor as wanted.
         Exit::Refused
     } else {
@@ -64,11 +61,10 @@ pub async fn drift(session: &mut Session, only: &OnlyArgs) -> Result<Exit, Stop>
 
 /// `seawall status`.
 pub async fn status(session: &mut Session) -> Result<Exit, Stop> {
-    let work = Work::begin(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
-    let snapshot = work.look(&work.world.look()).await;
-    let proposal = work.propose(&snapshot);
-    session.show_status(&work, &proposal)?;
-    Ok(if proposal.plan.is_complete() { Exit::Done } else { Exit::Failed })
+    let (work, look) = Work::to_look(session, &OnlyArgs::default(), &DataArgs::default()).await?;
+    let planned = work.plan(&work.look(&look).await)?;
+    session.show_status(&work, &planned)?;
+    Ok(if planned.plan.is_complete() { Exit::Done } else { Exit::Failed })
 }
 
 /// `seawall show PLAN`.

@@ -1,6 +1,9 @@
-//! What plan, apply, drift and destroy share: connect, look, propose, add the rules.
+//! What plan, apply, drift and destroy share: an inventory that is resolved, what was asked for, and a way to its world.
+//!
+//! Commands that only look get a [`Look`] and never hold anything that can act.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -12,31 +15,42 @@ use crate::cli::session::{LOCAL_FOLDER, Loaded, Session, refuses};
 use crate::cli::world;
 use crate::engine::file::Header;
 use crate::engine::lock::Holder;
-use crate::engine::propose::{Intent, Proposal, propose};
-use crate::engine::reachability::reachability;
+use crate::engine::propose::Intent;
 use crate::engine::refresh::{Scope, Snapshot, refresh};
 use crate::engine::resolve::Resolved;
-use crate::engine::store::{Store, StoreFailure};
+use crate::engine::store::{self, Applied, Store, StoreFailure};
+use crate::engine::{self, Declared, Planned};
 use crate::plan::Plan;
-use crate::policy;
+use crate::plan::check::{self, Breach};
 use crate::reach::Ask;
+use crate::reach::look::Look;
 use crate::reach::world::World;
 
-/// An inventory, resolved, and a connection to its world.
+/// An inventory, resolved, and what the operator asked for.
 pub struct Work {
     pub loaded: Loaded,
+    /// The resources that `--only` left.
     pub resolved: Resolved,
-    /// The whole inventory's resources, also where `--only` left fewer.
     pub intent: Intent,
     pub only: Vec<Address>,
-    pub world: World,
     /// The world is the local cloud.
     pub sandbox: bool,
 }
 
 impl Work {
+    /// Reads, resolves, connects, and proves whose account it is, for a command that changes nothing.
+    pub async fn to_look(session: &mut Session, only: &OnlyArgs, data: &DataArgs) -> Result<(Self, Look), Stop> {
+        let (work, world) = Self::to_act(session, only, data, false).await?;
+        Ok((work, Look::of(&world)))
+    }
+
     /// Reads, resolves, connects, and proves whose account it is. Nothing else was asked before.
-    pub async fn begin(session: &mut Session, only: &OnlyArgs, data: &DataArgs, destroy: bool) -> Result<Self, Stop> {
+    pub async fn to_act(
+        session: &mut Session,
+        only: &OnlyArgs,
+        data: &DataArgs,
+        destroy: bool,
+    ) -> Result<(Self, World), Stop> {
         let (mut loaded, resolved) = session.resolve()?;
         // A mistyped address is told before anything is connected or started.
         resolved.only(&only.only).map_err(|problems| Stop::new(Exit::Usage, problems))?;
@@ -51,7 +65,7 @@ impl Work {
             only: !only.only.is_empty(),
         };
         let sandbox = session.global.sandbox;
-        Ok(Self { loaded, resolved, intent, only: only.only.clone(), world, sandbox })
+        Ok((Self { loaded, resolved, intent, only: only.only.clone(), sandbox }, world))
     }
 
     /// Looks at everything.
@@ -59,39 +73,49 @@ impl Work {
         refresh(&self.resolved, &self.resolved.wanted, Scope::Whole, ask).await
     }
 
-    /// Plans against what was seen, and adds what the rules say.
-    pub fn propose(&self, snapshot: &Snapshot) -> Proposal {
-        let locate = |path: &str| self.loaded.locate(path);
-        let mut proposal = propose(&self.resolved, snapshot, &self.intent, &locate);
-        if !self.intent.destroy {
-            let inventory = &self.loaded.inventory;
-            proposal.plan.findings.extend(policy::check(inventory, &self.loaded.places));
-            proposal.plan.objectives = policy::objectives(inventory);
-            proposal.plan.cost = policy::cost(inventory);
-            proposal.plan.reachability = reachability(inventory, &self.resolved, snapshot);
-        }
-        proposal
+    /// Plans against what was seen. A plan that breaks a promise of plans is our bug, and is neither shown nor applied.
+    pub fn plan(&self, snapshot: &Snapshot) -> Result<Planned, Stop> {
+        let declared = Declared { inventory: &self.loaded.inventory, places: &self.loaded.places };
+        engine::plan(declared, &self.resolved, snapshot, &self.intent).map_err(unsound)
     }
 
     /// Where this environment's lock, used plans and journals are, as of now: a bucket may come into being or go.
-    pub async fn stores(&self) -> Result<Stores, StoreFailure> {
-        let environment = &self.resolved.environment;
-        let kind = if self.sandbox { "sandbox-state" } else { "state" };
-        let local = Store::Local(std::path::Path::new(LOCAL_FOLDER).join(kind).join(environment));
-        let inventory = &self.loaded.inventory;
-        let named = inventory.state.as_ref().and_then(|state| Some((state, inventory.buckets.get(&state.bucket)?)));
-        let Some((state, bucket)) = named else {
+    pub async fn stores(&self, world: &World) -> Result<Stores, StoreFailure> {
+        let local = Store::Local(self.local_state());
+        let Some((name, prefix)) = self.shared_state() else {
             let why = "the inventory names no `state` bucket: the lock guards this machine only".to_owned();
             return Ok(Stores { local, shared: None, why_not_shared: Some(why) });
         };
-        let name = &bucket.name;
-        if !self.world.aws.bucket_exists(name).await? {
+        if !world.aws.bucket_exists(&name).await? {
             let why = format!("bucket `{name}` does not exist yet: until it does, the lock guards this machine only");
             return Ok(Stores { local, shared: None, why_not_shared: Some(why) });
         }
-        let prefix = format!("{}/{environment}", state.prefix);
-        let shared = Store::S3 { aws: self.world.aws.clone(), bucket: name.clone(), prefix };
+        let shared = Store::S3 { aws: world.aws.clone(), bucket: name, prefix };
         Ok(Stores { local, shared: Some(shared), why_not_shared: None })
+    }
+
+    /// What was last applied, for those who only look.
+    pub async fn applied(&self, look: &Look) -> Result<Applied, StoreFailure> {
+        match self.shared_state() {
+            Some((bucket, prefix)) if look.bucket_exists(&bucket).await? => {
+                let bytes = look.object(&bucket, &format!("{prefix}/{}", store::APPLIED)).await?;
+                Ok(store::read_applied(bytes))
+            }
+            _ => store::applied(&Store::Local(self.local_state())).await,
+        }
+    }
+
+    fn local_state(&self) -> PathBuf {
+        let folder = if self.sandbox { "sandbox-state" } else { "state" };
+        Path::new(LOCAL_FOLDER).join(folder).join(&self.resolved.environment)
+    }
+
+    /// Bucket and prefix of what all operators share, where the inventory names them.
+    fn shared_state(&self) -> Option<(String, String)> {
+        let inventory = &self.loaded.inventory;
+        let state = inventory.state.as_ref()?;
+        let bucket = inventory.buckets.get(&state.bucket)?;
+        Some((bucket.name.clone(), format!("{}/{}", state.prefix, self.resolved.environment)))
     }
 
     /// The header of a plan file made now.
@@ -131,6 +155,11 @@ impl Stores {
     pub fn all(&self) -> Vec<&Store> {
         std::iter::once(&self.local).chain(&self.shared).collect()
     }
+}
+
+/// A plan that breaks a promise of plans, as a message.
+pub fn unsound(breaches: Vec<Breach>) -> Stop {
+    Stop::new(Exit::Bug, check::report(&breaches))
 }
 
 /// The exit code of a plan that was only shown.

@@ -18,6 +18,7 @@ use crate::kinds::Kind as _;
 use crate::kinds::host_sshd::HostSshd;
 use crate::kinds::table::Wanted;
 use crate::plan::change::{Action, Change, Risk};
+use crate::plan::check::{CheckedPlan, check};
 use crate::plan::host::Endpoint;
 use crate::plan::probe::CloudProbe;
 use crate::plan::record::{Record, Verdict};
@@ -179,7 +180,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
     }
 
     /// Applies an approved plan whose guards were checked just now.
-    pub async fn apply(&self, approved: &Plan, already: &BTreeSet<Address>) -> Applied {
+    pub async fn apply(&self, approved: &CheckedPlan, already: &BTreeSet<Address>) -> Applied {
         let mut applied = Applied { already: already.iter().cloned().collect(), ..Applied::default() };
         for address in already {
             self.journal.record(&Record::AlreadyDone { address: address.clone() });
@@ -394,14 +395,18 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         let first = deferred.first().cloned().expect("called only while something waits");
         self.wait_for_servers(deferred).await?;
         let snapshot = self.look(&self.resolved.wanted, Scope::Whole).await;
-        let again = propose(self.resolved, &snapshot, self.intent, &|_| None).plan;
+        let again = check(propose(self.resolved, &snapshot, self.intent, &|_| None).plan).map_err(|breaches| {
+            let broken: Vec<String> = breaches.iter().map(ToString::to_string).collect();
+            let why = format!("planned again, it breaks a promise of plans: {}", broken.join("; "));
+            (first.clone(), Failure::new(why).hint("this is a bug in seawall"))
+        })?;
         if let Some(unseen) = again.unknown.first() {
             return Err((unseen.address.clone(), Failure::new(format!("it cannot be seen: {}", unseen.why))));
         }
         let mut stages = Vec::new();
-        for stage in again.stages {
+        for stage in &again.stages {
             let mut changes = Vec::new();
-            for change in stage.changes {
+            for change in &stage.changes {
                 let Some(approved) = shown.get(&change.address) else {
                     return Err((change.address.clone(), Failure::new("it needs a change that the plan did not show")));
                 };
@@ -410,13 +415,13 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
                     continue;
                 }
                 let rest = again.deferred.iter().find(|deferred| deferred.change.address == change.address);
-                if !same_end(approved, rest.map_or(&change, |deferred| &deferred.change)) {
+                if !same_end(approved, rest.map_or(change, |deferred| &deferred.change)) {
                     return Err((
                         change.address.clone(),
                         Failure::new("it would come out differently than the plan showed"),
                     ));
                 }
-                changes.push(change);
+                changes.push(change.clone());
             }
             if !changes.is_empty() {
                 stages.push(Stage { changes });

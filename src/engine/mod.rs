@@ -1,6 +1,7 @@
-//! From an inventory to a converged environment: resolve, refresh, propose, apply.
+//! From an inventory to a converged environment: resolve, refresh, plan, apply.
 //!
-//! Read in this order: [`resolve`] (offline), [`refresh`] (asks), [`propose`] and [`stages`] (pure), [`apply`] (acts). Beside them:
+//! Read in this order: [`resolve`] (offline), [`refresh`] (asks), [`propose`] and [`stages`] (pure), [`apply`] (acts);
+//! [`plan`] below is the one way to a plan that may be shown. Beside them:
 //! [`file`] (saved plans), [`store`] (what operators share), [`lock`], [`journal`], [`drift`], [`guarded`] (what may lock out).
 //! Deliberately absent: a state file. What is there is asked; what is ours is marked on the thing itself.
 
@@ -18,3 +19,51 @@ pub mod refresh;
 pub mod resolve;
 pub mod stages;
 pub mod store;
+
+use crate::base::address::Address;
+use crate::engine::propose::{Intent, Locate, Proposal, propose};
+use crate::engine::reachability::reachability;
+use crate::engine::refresh::Snapshot;
+use crate::engine::resolve::Resolved;
+use crate::inventory::places::Places;
+use crate::inventory::sections::Inventory;
+use crate::plan::check::{Breach, CheckedPlan, check};
+use crate::policy;
+
+/// What the user wrote, and where each line of it stands.
+#[derive(Clone, Copy)]
+pub struct Declared<'a> {
+    pub inventory: &'a Inventory,
+    pub places: &'a Places,
+}
+
+/// A plan that may be shown and applied, and what is worth saying about resources that are as wanted.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub plan: CheckedPlan,
+    pub remarks: Vec<(Address, String)>,
+}
+
+/// Plans against what was seen: the changes, and with them everything that the inventory alone says about them (broken
+/// rules, objectives, cost) and who can reach what. Pure.
+///
+/// # Errors
+/// The promises of plans that this one breaks, which is a bug of ours.
+pub fn plan(
+    declared: Declared<'_>,
+    resolved: &Resolved,
+    snapshot: &Snapshot,
+    intent: &Intent,
+) -> Result<Planned, Vec<Breach>> {
+    let Declared { inventory, places } = declared;
+    let locate: Locate<'_> = &|path| Some(places.span(path));
+    let Proposal { mut plan, remarks } = propose(resolved, snapshot, intent, locate);
+    // What goes has neither rules nor a price.
+    if !intent.destroy {
+        plan.findings.extend(policy::check(inventory, places));
+        plan.objectives = policy::objectives(inventory);
+        plan.cost = policy::cost(inventory);
+        plan.reachability = reachability(inventory, resolved, snapshot);
+    }
+    Ok(Planned { plan: check(plan)?, remarks })
+}

@@ -278,6 +278,8 @@ impl Draft<'_> {
     }
 
     fn defer(&mut self, wanted: &Wanted, after: Address) {
+        // The rest of a change in two parts is in this creation, too.
+        self.deferred.retain(|deferred| deferred.change.address != wanted.address);
         let guard = Digest::of(&Observed::<()>::Unknown(Unseen::NotYetCreated(after.clone())));
         let change = creation(wanted, guard);
         self.deferred.push(Deferred { after, change });
@@ -330,6 +332,10 @@ impl Draft<'_> {
                 .find(|after| waiting.contains_key(*after))
                 .cloned()
                 .expect("the position was found by this very condition");
+            // A first part that waits is no part of its own: the whole waits already.
+            if waiting.contains_key(&change.address) {
+                continue;
+            }
             self.deferred.push(Deferred { after, change });
         }
     }

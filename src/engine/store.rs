@@ -155,12 +155,16 @@ fn claim_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 pub type Applied = BTreeMap<Address, Digest>;
 
 /// Key of the applied digests.
-const APPLIED: &str = "applied.json";
+pub const APPLIED: &str = "applied.json";
 
 /// What was last applied. Unreadable content counts as nothing applied: it only words a message.
 pub async fn applied(store: &Store) -> Result<Applied, StoreFailure> {
-    let bytes = store.get(APPLIED).await?;
-    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+    Ok(read_applied(store.get(APPLIED).await?))
+}
+
+/// Reads the bytes of what was last applied.
+pub fn read_applied(bytes: Option<Vec<u8>>) -> Applied {
+    bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// Remembers what was applied.

@@ -5,6 +5,7 @@
 
 pub mod backups;
 pub mod change;
+pub mod check;
 pub mod cloud;
 pub mod host;
 pub mod observed;

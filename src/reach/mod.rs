@@ -3,6 +3,7 @@
 //! [`Ask`] looks and cannot change anything; `plan` and `drift` hold nothing else. [`Act`] adds the effects.
 
 pub mod aws;
+pub mod look;
 mod scram;
 pub mod ssh;
 pub mod world;

@@ -1,4 +1,4 @@
-//! AWS and hosts together: the one implementation of [`Ask`] and [`Act`]. [`Look`] is the half that cannot write.
+//! AWS and hosts together: the one implementation of [`Ask`] and [`Act`]. `look` holds the half that cannot write.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +16,11 @@ use crate::reach::ssh::session::Ssh;
 use crate::reach::{Act, Ask, Failure, Guarded, HostEvent, Transaction};
 
 /// A way to AWS and a way to hosts.
+#[derive(Clone)]
 pub struct World {
     pub aws: Aws,
     /// Shared with whoever closes the connections at the end.
     pub ssh: Arc<Ssh>,
-}
-
-/// The world for those who only look: `plan` and `drift` hold nothing else.
-pub struct Look<'a>(&'a World);
-
-impl World {
-    pub fn look(&self) -> Look<'_> {
-        Look(self)
-    }
 }
 
 impl Ask for World {
@@ -42,20 +34,6 @@ impl Ask for World {
 
     async fn fingerprint(&self, secret: &SecretUse) -> Result<String, String> {
         self.ssh.vault.fingerprint(secret).await
-    }
-}
-
-impl Ask for Look<'_> {
-    async fn cloud(&self, probe: &CloudProbe) -> Observed<Value> {
-        self.0.cloud(probe).await
-    }
-
-    async fn host(&self, at: &Endpoint, probes: &[HostProbe]) -> Answers {
-        self.0.host(at, probes).await
-    }
-
-    async fn fingerprint(&self, secret: &SecretUse) -> Result<String, String> {
-        self.0.fingerprint(secret).await
     }
 }
 

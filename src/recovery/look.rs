@@ -1,8 +1,6 @@
 //! Asks about a server's backups: pgBackRest and PostgreSQL on the server, and the bucket with the operator's own
 //! credentials. Changes nothing.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use crate::engine::refresh::endpoint;
@@ -13,7 +11,8 @@ use crate::kinds::postgres::{self, Cluster};
 use crate::plan::backups::Archiving;
 use crate::plan::host::Endpoint;
 use crate::plan::probe::{CloudProbe, HostProbe, Probe};
-use crate::reach::Ask as _;
+use crate::reach::Ask;
+use crate::reach::look::{LongQuestion, Look, pgbackrest, with_margin};
 use crate::reach::ssh::command::CommandEnd;
 use crate::reach::world::World;
 use crate::recovery::dumps;
@@ -23,8 +22,6 @@ use crate::recovery::judge::{Seen, prefix};
 /// For `pgbackrest info`: a second usually. With a repository that does not answer it tries for minutes, which nobody
 /// waits for.
 const INFO_LIMIT_S: u32 = 60;
-/// For a program to be killed on the server after its limit, and for the way there.
-const MARGIN: Duration = Duration::from_secs(30);
 /// What `timeout` exits with.
 const TIMED_OUT: i32 = 124;
 /// What a shell exits with where there is no such program.
@@ -66,20 +63,9 @@ impl Target {
     }
 
     /// Where the server is logged in to.
-    pub async fn endpoint(&self, world: &World) -> Result<Endpoint, String> {
-        let answer = world.cloud(&CloudProbe::Instance { name: self.reference.instance.clone() }).await;
+    pub async fn endpoint(&self, ask: &impl Ask) -> Result<Endpoint, String> {
+        let answer = ask.cloud(&CloudProbe::Instance { name: self.reference.instance.clone() }).await;
         endpoint(&self.server, &self.reference, &answer).map_err(|why| why.to_string())
-    }
-
-    /// A command of pgBackRest's as the user who may read its secrets, with its limit on the server: a lost connection
-    /// leaves nothing behind.
-    pub fn pgbackrest(&self, limit_s: u32, words: &[&str]) -> Vec<String> {
-        let limit = limit_s.to_string();
-        let stanza = format!("--stanza={}", self.stanza());
-        let mut argv =
-            vec!["runuser", "-u", "postgres", "--", "timeout", "--kill-after=10", &limit, "pgbackrest", &stanza];
-        argv.extend(words);
-        argv.into_iter().map(str::to_owned).collect()
     }
 
     /// Runs a command of pgBackRest's and gives its lines.
@@ -91,10 +77,14 @@ impl Target {
         words: &[&str],
         on_line: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<CommandEnd, String> {
-        let argv = self.pgbackrest(limit_s, words);
+        let argv = pgbackrest(self.stanza(), limit_s, words);
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
-        let limit = Duration::from_secs(u64::from(limit_s)) + MARGIN;
-        let end = world.ssh.command(at, &argv, limit, on_line).await.map_err(|error| error.to_string())?;
+        let end = world.ssh.command(at, &argv, with_margin(limit_s), on_line).await;
+        self.ended(end.map_err(|error| error.to_string())?, limit_s)
+    }
+
+    /// What two statuses that are not pgBackRest's own mean.
+    fn ended(&self, end: CommandEnd, limit_s: u32) -> Result<CommandEnd, String> {
         match end.status {
             TIMED_OUT => Err(format!(
                 "pgBackRest did not end within {limit_s} s: the repository does not answer `{}`",
@@ -106,16 +96,16 @@ impl Target {
     }
 
     /// Everything that can be seen without changing anything, at the same time.
-    pub async fn look(&self, world: &World, on_objects: &mut (dyn FnMut(usize) + Send)) -> Seen {
-        let (at, prefix) = (self.endpoint(world).await, prefix(self.stanza()));
-        let info = async { self.info(world, at.as_ref().map_err(Clone::clone)?).await };
-        let archiving = async { self.archiving(world, at.as_ref().map_err(Clone::clone)?).await };
-        let objects = world.aws.list_objects(&self.bucket, &prefix, on_objects);
+    pub async fn look(&self, look: &Look, on_objects: &mut (dyn FnMut(usize) + Send)) -> Seen {
+        let (at, prefix) = (self.endpoint(look).await, prefix(self.stanza()));
+        let info = async { self.info(look, at.as_ref().map_err(Clone::clone)?).await };
+        let archiving = async { self.archiving(look, at.as_ref().map_err(Clone::clone)?).await };
+        let objects = look.objects(&self.bucket, &prefix, on_objects);
         let dumps = async {
             if self.section.dumps.is_none() {
                 return Ok(None);
             }
-            world.aws.list_objects(&self.bucket, &dumps::prefix(self.stanza()), &mut |_| {}).await
+            look.objects(&self.bucket, &dumps::prefix(self.stanza()), &mut |_| {}).await
         };
         let (info, archiving, objects, dumps) = futures::join!(info, archiving, objects, dumps);
         Seen {
@@ -131,21 +121,22 @@ impl Target {
     }
 
     /// What pgBackRest says of the stanza.
-    pub async fn info(&self, world: &World, at: &Endpoint) -> Result<Stanza, String> {
+    pub async fn info(&self, look: &Look, at: &Endpoint) -> Result<Stanza, String> {
         let mut said = Vec::new();
-        let words = ["info", "--output=json", "--log-level-stderr=off", "--log-level-console=off"];
-        let end = self.run(world, at, INFO_LIMIT_S, &words, &mut |line| said.extend_from_slice(line)).await?;
+        let question = LongQuestion::BackupInfo { stanza: self.stanza() };
+        let end = look.long(at, question, INFO_LIMIT_S, &mut |line| said.extend_from_slice(line)).await?;
+        let end = self.ended(end, INFO_LIMIT_S)?;
         info::read(&said, self.stanza()).map_err(|why| match end.stderr.lines().next() {
             Some(line) if said.is_empty() => line.to_owned(),
             _ => why,
         })
     }
 
-    async fn archiving(&self, world: &World, at: &Endpoint) -> Result<Option<Archiving>, String> {
+    async fn archiving(&self, look: &Look, at: &Endpoint) -> Result<Option<Archiving>, String> {
         let cluster = Cluster { version: self.version };
         let query = postgres::query(postgres::MAINTENANCE, ARCHIVING);
         let probes: Vec<HostProbe> = [cluster.probe(), postgres::ask(&query)].into_iter().filter_map(host).collect();
-        let answers = world.host(at, &probes).await;
+        let answers = look.host(at, &probes).await;
         let told = cluster.answer::<Archiving>(&self.server, &answers, &query).map_err(|why| why.to_string())?;
         Ok(told.said())
     }

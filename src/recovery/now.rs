@@ -14,6 +14,7 @@ use crate::plan::backups::{BackupSet, Made};
 use crate::plan::host::Endpoint;
 use crate::plan::probe::{CommandState, HostProbe};
 use crate::plan::step::HostStep;
+use crate::reach::look::Look;
 use crate::reach::world::World;
 use crate::reach::{Act as _, Ask as _, Failure, HostEvent, Transaction, TransactionStep};
 use crate::recovery::judge::judge;
@@ -104,7 +105,7 @@ impl Target {
                 .note("nothing was started")
                 .hint("`seawall plan` shows what is missing, `seawall apply` makes it"));
         }
-        let before = self.info(world, &at).await.map_err(|why| self.unseen(&why))?;
+        let before = self.info(&Look::of(world), &at).await.map_err(|why| self.unseen(&why))?;
         if before.status.lock.backup.held {
             return Err(self.running("pgBackRest holds the lock; it was not started by a service of Seawall"));
         }
@@ -129,7 +130,7 @@ impl Target {
         let begun = Instant::now();
         let at = self.endpoint(world).await.map_err(|why| self.unseen(&why))?;
         // In this order: a backup that ends between the two looks is seen not to run, and not taken for an old one.
-        let before = self.info(world, &at).await.map_err(|why| self.unseen(&why))?;
+        let before = self.info(&Look::of(world), &at).await.map_err(|why| self.unseen(&why))?;
         let before: BTreeSet<String> = before.backup.into_iter().map(|backup| backup.label).collect();
         let units = self.units(world, &at).await.map_err(|why| self.unseen(&why))?;
         let Some(unit) = units.into_iter().find(Unit::runs) else { return Ok(None) };
@@ -171,10 +172,11 @@ impl Target {
     ) -> std::convert::Infallible {
         let journal = words(&["journalctl", "-u", unit, "-n", "1", "-o", "cat", "--no-pager"]);
         on_progress("started");
+        let look = Look::of(world);
         loop {
             sleep(LOOK_EVERY).await;
             let probes = [HostProbe::Command { argv: journal.clone() }];
-            let (answers, info) = futures::join!(world.host(at, &probes), self.info(world, at));
+            let (answers, info) = futures::join!(world.host(at, &probes), self.info(&look, at));
             let done = info.ok().map(|stanza| stanza.status.lock.backup);
             let share = done.and_then(|lock| lock.size.zip(lock.size_complete));
             let line = answers.commands.get(&journal).map(|state| state.stdout.trim().to_owned()).unwrap_or_default();
@@ -203,7 +205,7 @@ impl Target {
 
     /// The backup that is there now and was not before.
     async fn made(&self, world: &World, before: &BTreeSet<String>, begun: Instant) -> Result<Made, Diagnostic> {
-        let seen = self.look(world, &mut |_| ()).await;
+        let seen = self.look(&Look::of(world), &mut |_| ()).await;
         let known = judge(&seen, &self.section);
         let new: Option<BackupSet> = known.backups.iter().rev().find(|backup| !before.contains(&backup.label)).cloned();
         let Some(backup) = new else {

@@ -10,6 +10,7 @@ use crate::base::diag::Diagnostic;
 use crate::plan::backups::{Checked, RepositoryVerdict, Verified};
 use crate::plan::host::Endpoint;
 use crate::reach::aws::objects::Listed;
+use crate::reach::look::Look;
 use crate::reach::world::World;
 use crate::recovery::info::Health;
 use crate::recovery::judge::{judge, prefix};
@@ -30,8 +31,9 @@ impl Target {
     pub async fn prove(&self, world: &World, on_progress: &(dyn Fn(&str) + Sync)) -> Verified {
         let begun = Instant::now();
         on_progress("listing the repository's objects");
-        let seen =
-            self.look(world, &mut |count| on_progress(&format!("listing the repository's objects: {count}"))).await;
+        let seen = self
+            .look(&Look::of(world), &mut |count| on_progress(&format!("listing the repository's objects: {count}")))
+            .await;
         let mut proof = Verified { backups: judge(&seen, &self.section), ..Verified::default() };
         let objects = seen.objects.as_ref().ok().and_then(Option::as_deref).unwrap_or_default();
         proof.objects = storage::classes(objects);
