@@ -1,5 +1,7 @@
 //! Tidiness that review should not have to watch: which room may import which, sizes, words, complete kinds,
-//! documents in step. The checks are functions over text, so that they can be checked themselves (at the end).
+//! documents in step, no circle of files. The checks are functions over text, so that they can be checked themselves.
+
+mod circles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -8,12 +8,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::base::address::Address;
-use crate::base::diag::{Diagnostic, Diagnostics};
 use crate::engine::execute::{self, Guarding};
 use crate::engine::journal::Journal;
 use crate::engine::propose::{Intent, Outcome, change_for, propose};
-use crate::engine::refresh::{SSH_PORT, Scope, Snapshot, refresh, way};
+use crate::engine::refresh::{SSH_PORT, refresh, way};
 use crate::engine::resolve::Resolved;
+use crate::engine::snapshot::{Scope, Snapshot};
 use crate::kinds::Kind as _;
 use crate::kinds::host_sshd::HostSshd;
 use crate::kinds::table::Wanted;
@@ -23,7 +23,7 @@ use crate::plan::host::Endpoint;
 use crate::plan::probe::CloudProbe;
 use crate::plan::record::{Record, Verdict};
 use crate::plan::step::{CloudStep, KeyDelivery};
-use crate::plan::{Place, Plan, Stage};
+use crate::plan::{Place, Stage};
 use crate::reach::{Act, Failure};
 
 /// How often deferred changes are planned anew. Each round brings up what the next one stands on: cloud, hosts, what
@@ -79,75 +79,6 @@ pub struct Run<'a, 'j, R: Act> {
     undo: Mutex<BTreeMap<String, Vec<CloudStep>>>,
     /// By server, the port at which sshd was found last.
     ways: Mutex<BTreeMap<String, u16>>,
-}
-
-/// Compares a plan with the world as it is now: every change must still start from what it was planned from, or be done
-/// already. Returns the changes that are done already; an error names each attribute that moved.
-pub fn check_guards(approved: &Plan, fresh: &Plan) -> Result<BTreeSet<Address>, Diagnostics> {
-    let now: BTreeMap<&Address, &Change> =
-        fresh.changes().chain(fresh.deferred.iter().map(|d| &d.change)).map(|c| (&c.address, c)).collect();
-    let unseen: BTreeMap<&Address, String> = fresh.unknown.iter().map(|u| (&u.address, u.why.to_string())).collect();
-    let mut already = BTreeSet::new();
-    let mut stale = Diagnostics::default();
-    let planned: Vec<&Change> = approved.changes().chain(approved.deferred.iter().map(|d| &d.change)).collect();
-    for change in &planned {
-        match now.get(&change.address) {
-            Some(found) if found.guard == change.guard && found.action == change.action => {}
-            Some(found) => stale.push(moved(change, found)),
-            None => match unseen.get(&change.address) {
-                Some(why) => stale.push(stale_plan(&change.address).note(format!("it cannot be seen now: {why}"))),
-                None => {
-                    already.insert(change.address.clone());
-                }
-            },
-        }
-    }
-    let planned: BTreeSet<&Address> = planned.iter().map(|change| &change.address).collect();
-    for change in now.values().filter(|change| !planned.contains(&change.address)) {
-        stale.push(stale_plan(&change.address).note(format!(
-            "the plan leaves it alone, and now it would be {}",
-            match change.action {
-                Action::Create => "created",
-                Action::Destroy => "destroyed",
-                Action::Replace => "replaced",
-                Action::Update | Action::NoOp => "updated",
-            }
-        )));
-    }
-    if stale.is_empty() { Ok(already) } else { Err(stale) }
-}
-
-fn stale_plan(address: &Address) -> Diagnostic {
-    Diagnostic::error("stale-plan", format!("`{address}` is no longer as it was when this plan was made"))
-        .hint("nothing was changed by this run; make a new plan")
-}
-
-/// Three sides for each attribute: planned from, now, wanted.
-fn moved(planned: &Change, found: &Change) -> Diagnostic {
-    let mut problem = stale_plan(&planned.address);
-    if planned.action != found.action {
-        problem = problem.note(format!("planned {:?}, now {:?}", planned.action, found.action).to_lowercase());
-    }
-    let text = |value: &Option<serde_json::Value>| value.as_ref().map_or("(absent)".to_owned(), ToString::to_string);
-    let old: BTreeMap<&str, _> = planned.fields.iter().map(|field| (field.path.as_str(), field)).collect();
-    let new: BTreeMap<&str, _> = found.fields.iter().map(|field| (field.path.as_str(), field)).collect();
-    for path in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
-        let note = match (old.get(path), new.get(path)) {
-            (Some(a), Some(b)) if a.before == b.before => continue,
-            (Some(a), Some(b)) => {
-                format!("{path}: planned from {}, now {}, wanted {}", text(&a.before), text(&b.before), text(&a.after))
-            }
-            (Some(a), None) => {
-                format!("{path}: planned from {}, now as wanted, {}", text(&a.before), text(&a.after))
-            }
-            (None, Some(b)) => {
-                format!("{path}: planned from as wanted, now {}, wanted {}", text(&b.before), text(&b.after))
-            }
-            (None, None) => continue,
-        };
-        problem = problem.note(note);
-    }
-    problem
 }
 
 impl<'a, 'j, R: Act> Run<'a, 'j, R> {

@@ -1,8 +1,9 @@
 //! From an inventory to a converged environment: resolve, refresh, plan, apply.
 //!
-//! Read in this order: [`resolve`] (offline), [`refresh`] (asks), [`propose`] and [`stages`] (pure), [`apply`] (acts);
+//! Read in this order: [`resolve`] (offline), [`refresh`] (asks, gives a [`snapshot`]), [`propose`] and [`stages`] (pure), [`apply`] (acts);
 //! [`plan`] below is the one way to a plan that may be shown. Beside them:
-//! [`file`] (saved plans), [`store`] (what operators share), [`lock`], [`journal`], [`drift`], [`guarded`] (what may lock out).
+//! [`file`] (saved plans), [`store`] (what operators share), [`lock`], [`journal`], [`drift`], [`guarded`] (what may lock out),
+//! [`guards`] (whether a plan still fits).
 //! Deliberately absent: a state file. What is there is asked; what is ours is marked on the thing itself.
 
 pub mod apply;
@@ -10,6 +11,7 @@ pub mod drift;
 pub mod execute;
 pub mod file;
 pub mod guarded;
+pub mod guards;
 pub mod journal;
 pub mod lock;
 pub mod owned;
@@ -17,13 +19,14 @@ pub mod propose;
 pub mod reachability;
 pub mod refresh;
 pub mod resolve;
+pub mod snapshot;
 pub mod stages;
 pub mod store;
 
 use crate::base::address::Address;
 use crate::engine::propose::{Intent, Locate, Proposal, propose};
 use crate::engine::reachability::reachability;
-use crate::engine::refresh::Snapshot;
+use crate::engine::snapshot::Snapshot;
 use crate::engine::resolve::Resolved;
 use crate::inventory::places::Places;
 use crate::inventory::sections::Inventory;

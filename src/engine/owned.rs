@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::base::address::Address;
-use crate::engine::refresh::Snapshot;
 use crate::engine::resolve::Resolved;
+use crate::engine::snapshot::Snapshot;
 use crate::kinds::{Owned, physical_name, protected_by_tags};
 use crate::plan::cloud::{CensusEntry, TAG_ADDRESS, TAG_ENVIRONMENT};
 use crate::plan::observed::{Observed, Unseen};

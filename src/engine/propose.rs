@@ -7,8 +7,8 @@ use crate::base::diag::Diagnostic;
 use crate::base::digest::Digest;
 use crate::base::span::Span;
 use crate::engine::owned::{Found, MANIFEST, sort};
-use crate::engine::refresh::Snapshot;
 use crate::engine::resolve::Resolved;
+use crate::engine::snapshot::Snapshot;
 use crate::engine::stages::stages;
 use crate::kinds::table::{Data, Judged, Wanted};
 use crate::kinds::{Opening, Owned, Owner, kind};
@@ -96,14 +96,6 @@ pub fn propose(resolved: &Resolved, snapshot: &Snapshot, intent: &Intent, locate
         reachability: Vec::new(),
     };
     Proposal { plan, remarks: draft.remarks }
-}
-
-/// What was seen of one wanted resource.
-pub fn observed(resolved: &Resolved, snapshot: &Snapshot, wanted: &Wanted) -> Observed<serde_json::Value> {
-    match snapshot.answers(&wanted.place) {
-        Some(answers) => (wanted.kind.judge)(wanted, &resolved.environment, answers).observed,
-        None => Observed::Unknown(Unseen::Misread("this place was not asked".to_owned())),
-    }
 }
 
 /// Judges one wanted resource against a snapshot: the change to make, if any. Used again during an apply.

@@ -9,9 +9,8 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use crate::base::address::Address;
-use crate::engine::propose::observed;
-use crate::engine::refresh::Snapshot;
 use crate::engine::resolve::Resolved;
+use crate::engine::snapshot::{Snapshot, observed};
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::Kind as _;
 use crate::kinds::firewall::openings;

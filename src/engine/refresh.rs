@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::base::secret::SecretUse;
 use crate::engine::reachability;
 use crate::engine::resolve::{Resolved, ServerRef, at};
+use crate::engine::snapshot::{HostView, Scope, Snapshot};
 use crate::kinds::table::Wanted;
 use crate::plan::Place;
 use crate::plan::cloud::{Census, Instance};
@@ -28,46 +29,6 @@ const HOSTS_AT_ONCE: usize = 32;
 pub const SSH_PORT: u16 = 22;
 /// How many ports are tried to find sshd: the wanted one, its own, and what else is open and not declared.
 const MOST_WAYS: usize = 4;
-
-/// What the world looked like.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    pub cloud: Answers,
-    /// Everything of ours in the account. `Unknown` when not asked for (a partial refresh).
-    pub census: Option<Observed<Census>>,
-    pub hosts: BTreeMap<String, HostView>,
-}
-
-/// What one host looked like.
-#[derive(Clone, Debug)]
-pub struct HostView {
-    pub endpoint: Option<Endpoint>,
-    pub answers: Answers,
-}
-
-impl Snapshot {
-    /// The answers of a place.
-    pub fn answers(&self, place: &Place) -> Option<&Answers> {
-        match place {
-            Place::Cloud => Some(&self.cloud),
-            Place::Host(server) => self.hosts.get(server).map(|view| &view.answers),
-        }
-    }
-
-    /// The hosts that can be logged in to.
-    pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.hosts.values().filter_map(|view| view.endpoint.clone()).collect()
-    }
-}
-
-/// How much to ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// The given resources, and what else is there.
-    Whole,
-    /// Only the given resources: for looking again during an apply.
-    Only,
-}
 
 /// Asks about the given resources. One connection and one program per host; everything else concurrently.
 pub async fn refresh(resolved: &Resolved, wanted: &[Wanted], scope: Scope, ask: &impl Ask) -> Snapshot {

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::inventory::scalar::{Cidr, HourOfDay, Money, Name, PublicKey, Span};
+use crate::inventory::public_key::PublicKey;
+use crate::inventory::scalar::{Cidr, HourOfDay, Money, Name, Span};
 use crate::inventory::sections::database::{Backup, PgBouncer, Postgres};
 use crate::inventory::sections::host::{Certificate, Compose, Fail2ban, Job, Metrics, Sshd};
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::address::Address;
-use crate::inventory::scalar::PublicKey;
+use crate::inventory::public_key::PublicKey;
 use crate::inventory::sections::Inventory;
 use crate::kinds::host::{self, QUICK_S, Wanted};
 use crate::kinds::{Declared, Kind, Owned};
