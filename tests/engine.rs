@@ -10,7 +10,7 @@ use seawall::engine::drift;
 use seawall::engine::propose::{Intent, Proposal, propose};
 use seawall::engine::resolve::{Resolved, resolve};
 use seawall::engine::snapshot::{HostView, Snapshot};
-use seawall::engine::store::Applied;
+use seawall::engine::store::LastApplied;
 use seawall::inventory::load;
 use seawall::kinds::table::Wanted;
 use seawall::plan::change::{Action, Reason};
@@ -100,7 +100,7 @@ fn what_waits_for_our_own_replacement_did_not_change_behind_us() {
     let before = resolved(&[]);
     let after = resolved(&[LARGER, ("monthly_budget: 25 USD", "monthly_budget: 50 USD")]);
     let everything: Vec<Address> = before.wanted.iter().map(|wanted| wanted.address.clone()).collect();
-    let applied = drift::remember(Applied::new(), &before, &everything, &[]);
+    let applied = drift::remember(LastApplied::new(), &before, &everything, &[]);
     let plan = planned(&after, &world_of(&before, &after)).plan;
     let split = drift::split(&plan, &after, &applied);
     assert!(split.behind_us.is_empty(), "{:?}", split.behind_us);

@@ -14,13 +14,13 @@ use crate::cli::session::{Session, refuses};
 use crate::cli::work::{Work, holder, nonce, store_failed, store_failed_after, unsound};
 use crate::engine::Planned;
 use crate::engine::apply::{Applied, Run};
-use crate::engine::guards::check_guards;
 use crate::engine::drift;
 use crate::engine::file::PlanFile;
+use crate::engine::guards::check_guards;
 use crate::engine::journal::Journal;
 use crate::engine::lock;
 use crate::engine::snapshot::Snapshot;
-use crate::engine::store::{Claim, Store, StoreFailure, applied, remember};
+use crate::engine::store::{Claim, Store, StoreFailure, last_applied, remember};
 use crate::plan::change::Action;
 use crate::plan::check::{CheckedPlan, check};
 use crate::plan::record::{Record, Verdict};
@@ -280,7 +280,7 @@ async fn act(
 }
 
 async fn remember_all(work: &Work, store: &Store, as_wanted: &[Address], gone: &[Address]) -> Result<(), StoreFailure> {
-    let before = applied(store).await?;
+    let before = last_applied(store).await?;
     let after = drift::remember(before.clone(), &work.resolved, as_wanted, gone);
     if after == before {
         return Ok(());

@@ -269,7 +269,7 @@ fn quoted(word: &str) -> String {
 
 /// An apply's end in the words of the view.
 fn ended(applied: &Applied) -> progress::Ended {
-    let Applied { done, already, failed, not_started, put_back, what } = applied.clone();
+    let Applied { done, already, failed, not_started, put_back, unchanged_after_revert } = applied.clone();
     let reasons = |all: Vec<(Address, Failure)>| {
         let reason = |(address, failure): (Address, Failure)| progress::Reason {
             address,
@@ -278,5 +278,12 @@ fn ended(applied: &Applied) -> progress::Ended {
         };
         all.into_iter().map(reason).collect()
     };
-    progress::Ended { done, already, failed: reasons(failed), not_started, put_back: reasons(put_back), what }
+    progress::Ended {
+        done,
+        already,
+        failed: reasons(failed),
+        not_started,
+        put_back: reasons(put_back),
+        unchanged_after_revert,
+    }
 }

@@ -42,7 +42,7 @@ pub fn finish(session: &mut Session, work: &Work, planned: &Planned, out: Option
 /// `seawall drift`.
 pub async fn drift(session: &mut Session, only: &OnlyArgs) -> Result<Exit, Stop> {
     let (work, look) = Work::to_look(session, only, &DataArgs::default()).await?;
-    let (snapshot, applied) = futures::join!(work.look(&look), work.applied(&look));
+    let (snapshot, applied) = futures::join!(work.look(&look), work.last_applied(&look));
     let applied = applied.map_err(|failure| store_failed(&failure))?;
     let planned = work.plan(&snapshot)?;
     let split = split(&planned.plan, &work.resolved, &applied);

@@ -19,7 +19,7 @@ use crate::engine::propose::Intent;
 use crate::engine::refresh::refresh;
 use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::{Scope, Snapshot};
-use crate::engine::store::{self, Applied, Store, StoreFailure};
+use crate::engine::store::{self, LastApplied, Store, StoreFailure};
 use crate::engine::{self, Declared, Planned};
 use crate::plan::Plan;
 use crate::plan::check::{self, Breach};
@@ -96,13 +96,13 @@ impl Work {
     }
 
     /// What was last applied, for those who only look.
-    pub async fn applied(&self, look: &Look) -> Result<Applied, StoreFailure> {
+    pub async fn last_applied(&self, look: &Look) -> Result<LastApplied, StoreFailure> {
         match self.shared_state() {
             Some((bucket, prefix)) if look.bucket_exists(&bucket).await? => {
-                let bytes = look.object(&bucket, &format!("{prefix}/{}", store::APPLIED)).await?;
-                Ok(store::read_applied(bytes))
+                let bytes = look.object(&bucket, &format!("{prefix}/{}", store::LAST_APPLIED)).await?;
+                Ok(store::parse_last_applied(bytes))
             }
-            _ => store::applied(&Store::Local(self.local_state())).await,
+            _ => store::last_applied(&Store::Local(self.local_state())).await,
         }
     }
 

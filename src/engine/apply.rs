@@ -46,8 +46,8 @@ pub struct Applied {
     pub not_started: Vec<Address>,
     /// Changed and put back, because no new login proved that the change does not lock out.
     pub put_back: Vec<(Address, Failure)>,
-    /// By server, what is as it was.
-    pub what: Vec<(String, Vec<String>)>,
+    /// By server, what is unchanged because it was put back: a line for each file, program and port.
+    pub unchanged_after_revert: Vec<(String, Vec<String>)>,
 }
 
 impl Applied {
@@ -227,7 +227,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         applied.failed.extend(end.failed);
         applied.not_started.extend(end.not_started);
         applied.put_back.extend(end.put_back);
-        applied.what.extend(end.what);
+        applied.unchanged_after_revert.extend(end.what);
         self.remember_undo(&work, &end.acted);
         if let Some(after) = promised.filter(|_| !end.acted.is_empty()) {
             self.ways.lock().expect("no thread panics while it holds a list").insert(after.server, after.port);

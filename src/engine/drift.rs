@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::base::address::Address;
 use crate::base::digest::Digest;
 use crate::engine::resolve::Resolved;
-use crate::engine::store::Applied;
+use crate::engine::store::LastApplied;
 use crate::plan::Plan;
 use crate::plan::change::{Action, Change};
 
@@ -19,7 +19,7 @@ pub struct Drift {
 }
 
 /// Splits a plan's changes.
-pub fn split(plan: &Plan, resolved: &Resolved, applied: &Applied) -> Drift {
+pub fn split(plan: &Plan, resolved: &Resolved, applied: &LastApplied) -> Drift {
     let wanted: BTreeMap<&Address, Digest> =
         resolved.wanted.iter().map(|w| (&w.address, Digest::of(&w.desired))).collect();
     let mut drift = Drift::default();
@@ -41,7 +41,7 @@ pub fn split(plan: &Plan, resolved: &Resolved, applied: &Applied) -> Drift {
 }
 
 /// What to remember after an apply: the desired state of everything that is as wanted now.
-pub fn remember(mut applied: Applied, resolved: &Resolved, as_wanted: &[Address], gone: &[Address]) -> Applied {
+pub fn remember(mut applied: LastApplied, resolved: &Resolved, as_wanted: &[Address], gone: &[Address]) -> LastApplied {
     for wanted in resolved.wanted.iter().filter(|w| as_wanted.contains(&w.address)) {
         applied.insert(wanted.address.clone(), Digest::of(&wanted.desired));
     }

@@ -1,7 +1,7 @@
 //! Changes that may lock their operator out: kept when a new login proves them, put back when none does.
 //!
 //! A host has armed itself before its first step and puts the change back when its time is over; what is decided here
-//! is told to it once. The cloud cannot do that: if a host cannot be reached, the ports that this apply changed are put
+//! is said to it once. The cloud cannot do that: if a host cannot be reached, the ports that this apply changed are put
 //! back from here. See `docs/decisions/0012-the-deadman.md`.
 
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use crate::plan::record::Record;
 use crate::plan::step::CloudStep;
 use crate::reach::{Act, Failure, Guarded};
 
-/// Kept back from the host's limit for the word that the change stays: a login and a small program.
-const WORD: Duration = Duration::from_secs(20);
+/// Reserved at the end of the host's limit for telling the host that the change stays: a login and a small program.
+const CONFIRM_RESERVE: Duration = Duration::from_secs(20);
 /// Shortest time to try to log in, where the change itself took most of the host's limit.
 const PROVE_MIN: Duration = Duration::from_secs(10);
 /// How long a new login may take to work after the cloud's ports have changed. Lightsail says done when it is.
@@ -22,7 +22,7 @@ const PORTS_PROVE: Duration = Duration::from_secs(20);
 /// How much longer than its own limit a host is waited for: it may be rebooting.
 const SILENT: Duration = Duration::from_mins(2);
 
-/// How a guarded change ended that does not stay.
+/// How a guarded change ended that was not kept.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NotKept {
     /// Nothing was put back, because nothing had begun or nobody could see it.
@@ -31,7 +31,7 @@ pub enum NotKept {
     PutBack(Failure, Vec<String>),
 }
 
-/// What settles a host's guarded change.
+/// Decides whether a host's guarded change is kept or put back.
 pub struct Guard<'a> {
     /// The transaction's id.
     pub id: &'a str,
@@ -47,7 +47,7 @@ pub struct Guard<'a> {
 }
 
 impl Guard<'_> {
-    /// Decides whether a change stays whose steps ended like `acted`.
+    /// Decides what becomes of a change whose steps ended like `acted`: proven changes are kept, all others are put back.
     pub async fn settle(
         &self,
         acted: Result<(), Failure>,
@@ -68,9 +68,9 @@ impl Guard<'_> {
         self.put_back(why, limit, reach, journal).await
     }
 
-    /// A new login shows what it should, and the host is told so in time.
+    /// Logs in anew, checks the proofs, and tells the host before its limit that the change stays.
     async fn proven(&self, limit: Duration, reach: &impl Act) -> Result<(), Failure> {
-        let left = limit.saturating_sub(self.since.elapsed() + WORD).max(PROVE_MIN);
+        let left = limit.saturating_sub(self.since.elapsed() + CONFIRM_RESERVE).max(PROVE_MIN);
         reach.prove(self.after, &self.proofs, left).await?;
         match reach.keep(self.after, self.id).await? {
             Guarded::Kept => Ok(()),
@@ -108,7 +108,7 @@ impl Guard<'_> {
             }
             // It failed before it was armed: nothing was changed.
             Ok(Guarded::None | Guarded::Armed) => Err(NotKept::Failed(why)),
-            // Told that it stays, by a word of ours whose answer was lost.
+            // The host was told that the change stays; only its answer to that was lost.
             Ok(Guarded::Kept) => {
                 journal.record(&Record::Kept { server: self.before.server.clone() });
                 Ok(())
@@ -127,7 +127,7 @@ impl Guard<'_> {
     }
 }
 
-/// Whether a host can still be logged in to after its ports in the cloud have changed; puts them back where not.
+/// Checks that a host can still be logged in to after its ports in the cloud have changed, and puts the ports back if not.
 pub async fn settle_ports(
     change: &Change,
     at: &Endpoint,

@@ -14,9 +14,9 @@ use crate::reach::ssh::manifest::parse_manifest;
 /// How a host's manifest is called where it could not be read.
 pub const MANIFEST: &str = "host.manifest";
 
-/// What a look around found.
+/// What exists in the account and on the hosts, by whether it is ours.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
+pub struct Ownership {
     /// Ours, declared or not.
     pub owned: Vec<Owned>,
     pub unmanaged: Vec<Unmanaged>,
@@ -25,8 +25,8 @@ pub struct Found {
 }
 
 /// Sorts everything that the snapshot saw into ours and not ours.
-pub fn sort(resolved: &Resolved, snapshot: &Snapshot) -> Found {
-    let mut found = Found::default();
+pub fn sort(resolved: &Resolved, snapshot: &Snapshot) -> Ownership {
+    let mut found = Ownership::default();
     match &snapshot.census {
         Some(Observed::Present(census)) => {
             let ours: BTreeSet<&str> = census
@@ -70,7 +70,7 @@ fn is_ours(resolved: &Resolved, entry: &CensusEntry) -> bool {
     entry.tags.get(TAG_ENVIRONMENT).is_some_and(|environment| *environment == resolved.environment)
 }
 
-fn sort_entry(resolved: &Resolved, entry: &CensusEntry, our_instances: &BTreeSet<&str>, found: &mut Found) {
+fn sort_entry(resolved: &Resolved, entry: &CensusEntry, our_instances: &BTreeSet<&str>, found: &mut Ownership) {
     let address = if entry.kind == "lightsail.static_ip" {
         static_ip_address(resolved, entry, our_instances)
     } else if is_ours(resolved, entry) {

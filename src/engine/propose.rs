@@ -6,7 +6,7 @@ use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::Digest;
 use crate::base::span::Span;
-use crate::engine::owned::{Found, MANIFEST, sort};
+use crate::engine::owned::{MANIFEST, Ownership, sort};
 use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::stages::stages;
@@ -352,7 +352,7 @@ impl Draft<'_> {
     }
 
     /// What is ours and no longer declared.
-    fn remove_undeclared(&mut self, found: &Found) {
+    fn remove_undeclared(&mut self, found: &Ownership) {
         for owned in &found.owned {
             if self.resolved.wanted(&owned.address).is_none() {
                 self.removal(owned, Reason::NoLongerDeclared, &[]);
@@ -361,7 +361,7 @@ impl Draft<'_> {
     }
 
     /// Everything that is ours, in reverse. What lives on a server that goes goes with it.
-    fn destroy(&mut self, found: &Found) {
+    fn destroy(&mut self, found: &Ownership) {
         let mut owned: BTreeMap<Address, Owned> = BTreeMap::new();
         if !self.intent.only {
             owned.extend(found.owned.iter().map(|thing| (thing.address.clone(), thing.clone())));

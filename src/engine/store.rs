@@ -152,22 +152,22 @@ fn claim_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Digest of each resource's desired state when it was last applied: tells "changed behind us" from "not applied yet".
-pub type Applied = BTreeMap<Address, Digest>;
+pub type LastApplied = BTreeMap<Address, Digest>;
 
 /// Key of the applied digests.
-pub const APPLIED: &str = "applied.json";
+pub const LAST_APPLIED: &str = "applied.json";
 
 /// What was last applied. Unreadable content counts as nothing applied: it only words a message.
-pub async fn applied(store: &Store) -> Result<Applied, StoreFailure> {
-    Ok(read_applied(store.get(APPLIED).await?))
+pub async fn last_applied(store: &Store) -> Result<LastApplied, StoreFailure> {
+    Ok(parse_last_applied(store.get(LAST_APPLIED).await?))
 }
 
 /// Reads the bytes of what was last applied.
-pub fn read_applied(bytes: Option<Vec<u8>>) -> Applied {
+pub fn parse_last_applied(bytes: Option<Vec<u8>>) -> LastApplied {
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// Remembers what was applied.
-pub async fn remember(store: &Store, applied: &Applied) -> Result<(), StoreFailure> {
-    store.put(APPLIED, &serde_json::to_vec(applied).expect("plain data serialises")).await
+pub async fn remember(store: &Store, applied: &LastApplied) -> Result<(), StoreFailure> {
+    store.put(LAST_APPLIED, &serde_json::to_vec(applied).expect("plain data serialises")).await
 }

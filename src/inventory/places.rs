@@ -10,9 +10,9 @@ use crate::base::span::Span;
 /// Longer paths are not remembered; they fall back to their parents. Bounds the memory that a hostile file can take.
 const LONGEST_PATH: usize = 1_024;
 
-/// Where one value stands.
+/// Where one value stands in its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// Its key; list items have none.
     pub key: Option<Span>,
     /// The value; of a block of several lines, where it begins.
@@ -25,7 +25,7 @@ pub struct Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     file: String,
-    entries: BTreeMap<String, Place>,
+    entries: BTreeMap<String, Position>,
 }
 
 impl Places {
@@ -40,14 +40,14 @@ impl Places {
     }
 
     /// Remembers a place.
-    pub fn insert(&mut self, path: &str, place: Place) {
+    pub fn insert(&mut self, path: &str, place: Position) {
         if path.len() <= LONGEST_PATH {
             self.entries.insert(path.to_owned(), place);
         }
     }
 
     /// The place of exactly this path.
-    pub fn get(&self, path: &str) -> Option<&Place> {
+    pub fn get(&self, path: &str) -> Option<&Position> {
         self.entries.get(path)
     }
 
@@ -76,7 +76,7 @@ impl Places {
     }
 
     /// The place of the path or of its nearest parent, and whether it is the path's own.
-    fn nearest(&self, path: &str) -> Option<(bool, &Place)> {
+    fn nearest(&self, path: &str) -> Option<(bool, &Position)> {
         let mut rest = path;
         loop {
             if let Some(place) = self.entries.get(rest) {
@@ -112,8 +112,8 @@ mod tests {
     fn what_is_not_there_is_its_parent() {
         let mut places = Places::new("f");
         assert_eq!(places.span("servers.db"), places.start());
-        places.insert("servers", Place { key: Some(at(3)), value: at(4), collection: true });
-        places.insert("servers.ports[0]", Place { key: None, value: at(9), collection: false });
+        places.insert("servers", Position { key: Some(at(3)), value: at(4), collection: true });
+        places.insert("servers.ports[0]", Position { key: None, value: at(9), collection: false });
         assert_eq!(places.span("servers"), at(3));
         assert_eq!(places.span("servers.db.swap.size_mib"), at(3));
         assert_eq!(places.span("servers.ports[0].from[1]"), at(9));

@@ -7,7 +7,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-
 /// Why a scalar could not be read; one sentence for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -84,13 +83,13 @@ impl FromStr for Name {
 /// A whole number of seconds, written `90s`, `15m`, `1h` or `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Span {
+pub struct TimeSpan {
     seconds: u64,
 }
 
-text_scalar!(Span, "seawall-duration", "a whole number and a unit: 90s, 15m, 1h, 7d");
+text_scalar!(TimeSpan, "seawall-duration", "a whole number and a unit: 90s, 15m, 1h, 7d");
 
-impl Span {
+impl TimeSpan {
     pub const fn from_seconds(seconds: u64) -> Self {
         Self { seconds }
     }
@@ -100,7 +99,7 @@ impl Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, unit) = match self.seconds {
             0 => (0, 's'),
@@ -113,7 +112,7 @@ impl fmt::Display for Span {
     }
 }
 
-impl FromStr for Span {
+impl FromStr for TimeSpan {
     type Err = BadScalar;
 
     fn from_str(text: &str) -> Result<Self, BadScalar> {
@@ -263,11 +262,11 @@ mod tests {
     #[test]
     fn durations() {
         for (text, seconds) in [("90s", 90), ("15m", 900), ("1h", 3_600), ("7d", 604_800)] {
-            let span: Span = text.parse().expect(text);
+            let span: TimeSpan = text.parse().expect(text);
             assert_eq!((span.seconds(), span.to_string().as_str()), (seconds, text));
         }
         for bad in ["", "15", "m", "-1m", "1.5h", "15 m", "15min", "99999999999999999999d", "é"] {
-            assert!(bad.parse::<Span>().is_err(), "{bad}");
+            assert!(bad.parse::<TimeSpan>().is_err(), "{bad}");
         }
     }
 

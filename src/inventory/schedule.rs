@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::inventory::scalar::{BadScalar, Span, text_scalar};
+use crate::inventory::scalar::{BadScalar, TimeSpan, text_scalar};
 
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const HOUR: u64 = 3_600;
@@ -50,7 +50,7 @@ impl Schedule {
     }
 
     /// The longest time between two runs that are on time.
-    pub fn longest_gap(&self) -> Span {
+    pub fn longest_gap(&self) -> TimeSpan {
         let seconds = match &self.when {
             When::Hourly { .. } => HOUR,
             When::Weekly { days, .. } => {
@@ -61,7 +61,7 @@ impl Schedule {
             }
             When::Monthly { .. } => 31 * DAY,
         };
-        Span::from_seconds(seconds)
+        TimeSpan::from_seconds(seconds)
     }
 }
 
@@ -83,7 +83,7 @@ impl Schedule {
     }
 
     /// The longest time between two runs of either of two schedules, both on time.
-    pub fn longest_gap_with(&self, other: &Self) -> Span {
+    pub fn longest_gap_with(&self, other: &Self) -> TimeSpan {
         let (When::Weekly { days: a, hour: ah, minute: am }, When::Weekly { days: b, hour: bh, minute: bm }) =
             (&self.when, &other.when)
         else {
@@ -98,7 +98,7 @@ impl Schedule {
         runs.sort_unstable();
         let wrapped = runs.first().map_or(7 * DAY, |first| first + 7 * DAY);
         let next = runs.iter().skip(1).copied().chain([wrapped]);
-        Span::from_seconds(runs.iter().zip(next).map(|(a, b)| b - a).max().unwrap_or(7 * DAY))
+        TimeSpan::from_seconds(runs.iter().zip(next).map(|(a, b)| b - a).max().unwrap_or(7 * DAY))
     }
 
     /// How often it has a turn, as the words of generations know it.

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::public_key::PublicKey;
-use crate::inventory::scalar::{Cidr, HourOfDay, Money, Name, Span};
+use crate::inventory::scalar::{Cidr, HourOfDay, Money, Name, TimeSpan};
 use crate::inventory::sections::database::{Backup, PgBouncer, Postgres};
 use crate::inventory::sections::host::{Certificate, Compose, Fail2ban, Job, Metrics, Sshd};
 
@@ -64,13 +64,13 @@ pub struct Aws {
 #[serde(deny_unknown_fields)]
 pub struct Objectives {
     /// Recovery point objective: how much data may be lost at worst.
-    pub rpo: Option<Span>,
+    pub rpo: Option<TimeSpan>,
     /// Recovery time objective: how long until the database answers again.
-    pub rto: Option<Span>,
+    pub rto: Option<TimeSpan>,
     /// How long a rebuild from nothing may take.
-    pub rebuild: Option<Span>,
+    pub rebuild: Option<TimeSpan>,
     /// How often a restore drill must have passed.
-    pub drill_every: Option<Span>,
+    pub drill_every: Option<TimeSpan>,
     /// List price of everything in this file per month.
     pub monthly_budget: Option<Money>,
 }
@@ -411,7 +411,7 @@ pub struct Alarm {
     pub threshold: f64,
     /// Length of one period: 10s, 20s, 30s or whole minutes.
     #[serde(default = "five_minutes")]
-    pub period: Span,
+    pub period: TimeSpan,
     /// How many periods in a row.
     #[serde(default = "three")]
     pub periods: u32,
@@ -426,8 +426,8 @@ fn default_namespace() -> String {
     "Seawall".to_owned()
 }
 
-fn five_minutes() -> Span {
-    Span::from_seconds(300)
+fn five_minutes() -> TimeSpan {
+    TimeSpan::from_seconds(300)
 }
 
 fn three() -> u32 {

@@ -12,7 +12,7 @@ use crate::base::diag::Diagnostic;
 use crate::inventory::names::{GroupName, SqlName};
 use crate::inventory::places::{Places, child, item};
 use crate::inventory::public_key::PublicKey;
-use crate::inventory::scalar::{BadScalar, Cidr, HourOfDay, Money, Name, Span};
+use crate::inventory::scalar::{BadScalar, Cidr, HourOfDay, Money, Name, TimeSpan};
 use crate::inventory::schedule::Schedule;
 use crate::inventory::schema::schema;
 use crate::inventory::similar::{choices, similar};
@@ -23,7 +23,7 @@ type Complaint = fn(&str) -> Option<BadScalar>;
 /// The formats of the schema and the parsers behind them. A test holds this in step with the schema.
 const FORMATS: [(&str, Complaint); 9] = [
     ("seawall-name", |text| text.parse::<Name>().err()),
-    ("seawall-duration", |text| text.parse::<Span>().err()),
+    ("seawall-duration", |text| text.parse::<TimeSpan>().err()),
     ("seawall-money", |text| text.parse::<Money>().err()),
     ("seawall-hour", |text| text.parse::<HourOfDay>().err()),
     ("seawall-cidr", |text| text.parse::<Cidr>().err()),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::base::diag::Diagnostic;
 use crate::base::span::Span;
-use crate::inventory::places::{Place, Places, child, item};
+use crate::inventory::places::{Places, Position, child, item};
 
 /// Mappings and lists within each other. An inventory needs 8.
 const DEEPEST: usize = 64;
@@ -270,7 +270,7 @@ impl Reader<'_> {
             }
         }
         if !again {
-            self.places.insert(path, Place { key, value: span, collection });
+            self.places.insert(path, Position { key, value: span, collection });
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use crate::base::diag::{Diagnostic, Severity};
 use crate::inventory::places::Places;
-use crate::inventory::scalar::Span;
+use crate::inventory::scalar::TimeSpan;
 use crate::inventory::schedule::{Period, Schedule};
 use crate::inventory::sections::database::Backup;
 use crate::inventory::sections::{Access, Inventory, Keep, KeyPlace};
@@ -98,7 +98,7 @@ fn backups(inventory: &Inventory, places: &Places, base: &str, section: &Backup,
     if let Some(rpo) = inventory.objectives.rpo.filter(|rpo| rpo.seconds() < worst) {
         let finding = RPO_BEYOND_ARCHIVE
             .broken(
-                format!("`{base}` can lose {}, and at most {rpo} may be lost", Span::from_seconds(worst)),
+                format!("`{base}` can lose {}, and at most {rpo} may be lost", TimeSpan::from_seconds(worst)),
                 format!("`archive_timeout: {}` and {SHIP_S} s to ship a segment", section.archive_timeout),
             )
             .at(places.span(&format!("{base}.archive_timeout")), "shipped at the latest after this")

@@ -3,7 +3,7 @@
 //! What was not looked at or cannot be known yet says NOT EVALUATED and why; what is not set says NOT SET. Neither is
 //! ever reported as met.
 
-use crate::inventory::scalar::{Money, Span};
+use crate::inventory::scalar::{Money, TimeSpan};
 use crate::inventory::sections::Inventory;
 use crate::inventory::sections::database::Backup;
 use crate::plan::Objective;
@@ -28,8 +28,8 @@ pub(super) fn table(inventory: &Inventory) -> Vec<Objective> {
     let rpo = worst.map_or_else(
         || no_backup.clone(),
         |timeout| {
-            let bound = Span::from_seconds(timeout + SHIP_S);
-            format!("≤ {bound} (archive_timeout {} and {SHIP_S} s to ship)", Span::from_seconds(timeout))
+            let bound = TimeSpan::from_seconds(timeout + SHIP_S);
+            format!("≤ {bound} (archive_timeout {} and {SHIP_S} s to ship)", TimeSpan::from_seconds(timeout))
         },
     );
     let no_drill = never("no drill has run");
@@ -56,7 +56,7 @@ fn row(name: &str, wanted: String, by_configuration: String, last_proof: String)
     Objective { name: name.to_owned(), wanted, by_configuration, last_proof }
 }
 
-fn set(span: Option<Span>) -> String {
+fn set(span: Option<TimeSpan>) -> String {
     span.map_or(NOT_SET.to_owned(), |span| span.to_string())
 }
 

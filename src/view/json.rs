@@ -165,7 +165,7 @@ pub fn applied(ended: &Ended) -> Value {
     fn reasons(all: &[Reason]) -> Vec<FailedView<'_>> {
         all.iter().map(|reason| FailedView { address: &reason.address, why: &reason.why }).collect()
     }
-    let Ended { done, already, failed, not_started, put_back, what } = ended;
+    let Ended { done, already, failed, not_started, put_back, unchanged_after_revert } = ended;
     to_value(&AppliedView {
         format: APPLIED,
         done,
@@ -173,7 +173,7 @@ pub fn applied(ended: &Ended) -> Value {
         failed: reasons(failed),
         not_started,
         put_back: reasons(put_back),
-        restored: what.iter().map(|(server, lines)| (server.as_str(), lines.as_slice())).collect(),
+        restored: unchanged_after_revert.iter().map(|(server, lines)| (server.as_str(), lines.as_slice())).collect(),
     })
 }
 

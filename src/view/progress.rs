@@ -29,10 +29,10 @@ pub enum Mode {
 pub struct Progress {
     mode: Mode,
     live: Option<MultiProgress>,
-    running: BTreeMap<Address, Running>,
+    running: BTreeMap<Address, RunningChange>,
 }
 
-struct Running {
+struct RunningChange {
     since: Instant,
     bar: Option<ProgressBar>,
 }
@@ -56,7 +56,7 @@ impl Progress {
                     bar.enable_steady_tick(TICK);
                     bar
                 });
-                let running = Running { since: Instant::now(), bar };
+                let running = RunningChange { since: Instant::now(), bar };
                 self.running.insert(address.clone(), running);
             }
             Record::StepBegun { address, what, .. } => self.step(address, &clean_line(&without_arns(what))),
@@ -141,8 +141,8 @@ pub struct Ended {
     pub not_started: Vec<Address>,
     /// Put back, because nothing proved that they do not lock out.
     pub put_back: Vec<Reason>,
-    /// By server, what is as it was.
-    pub what: Vec<(String, Vec<String>)>,
+    /// By server, what is unchanged because it was put back.
+    pub unchanged_after_revert: Vec<(String, Vec<String>)>,
 }
 
 /// Why a resource is not as wanted, and something to do about it.
@@ -155,7 +155,7 @@ pub struct Reason {
 
 /// How an apply ended, as a few lines.
 pub fn summary(ended: &Ended) -> String {
-    let Ended { done, already, failed, not_started, put_back, what } = ended;
+    let Ended { done, already, failed, not_started, put_back, unchanged_after_revert } = ended;
     let mut text = String::new();
     if failed.is_empty() && not_started.is_empty() && put_back.is_empty() {
         let count = done.len();
@@ -174,7 +174,7 @@ pub fn summary(ended: &Ended) -> String {
     }
     let _ = writeln!(text, ", {} failed, {} not started", failed.len(), not_started.len());
     reasons(&mut text, "put back", put_back);
-    for (server, lines) in what {
+    for (server, lines) in unchanged_after_revert {
         let _ = writeln!(text, "  on server {server}:");
         for line in lines {
             let _ = writeln!(text, "               {}", clean_line(line));

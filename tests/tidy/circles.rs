@@ -94,7 +94,8 @@ fn circles(texts: &[(PathBuf, String)]) -> Vec<Circle> {
             if told.contains(start) || !reached.contains(start) {
                 continue;
             }
-            let names: BTreeSet<&String> = reached.into_iter().filter(|name| reach(&needs, name).contains(start)).collect();
+            let names: BTreeSet<&String> =
+                reached.into_iter().filter(|name| reach(&needs, name).contains(start)).collect();
             told.extend(&names);
             found.push(Circle { below: level.join("::"), names: names.into_iter().cloned().collect() });
         }

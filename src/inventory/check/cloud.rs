@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::base::diag::Diagnostic;
 use crate::inventory::check::{Report, text};
-use crate::inventory::scalar::Span;
+use crate::inventory::scalar::TimeSpan;
 use crate::inventory::sections::{Alarm, KeyPlace};
 
 /// CloudWatch: a day of periods, or a week where a period is at least an hour (PutMetricAlarm, EvaluationPeriods).
@@ -121,7 +121,7 @@ fn period(report: &mut Report<'_>, base: &str, alarm: &Alarm) {
             "`{base}` looks back further than CloudWatch does: {} periods of {} are longer than {}",
             alarm.periods,
             alarm.period,
-            Span::from_seconds(longest)
+            TimeSpan::from_seconds(longest)
         );
         report.error("bad-alarm-period", message, &path, "shorten this, or `periods`");
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::secret::SecretRef;
 use crate::inventory::names::{GroupName, SqlName};
-use crate::inventory::scalar::{Cidr, Name, Span};
+use crate::inventory::scalar::{Cidr, Name, TimeSpan};
 use crate::inventory::schedule::Schedule;
 
 /// PostgreSQL with settings tuned from the bundle's memory.
@@ -143,7 +143,7 @@ pub struct Backup {
     pub cipher_pass: CipherPass,
     /// A segment of WAL is shipped at the latest after this time; with the time to ship it, this is the RPO.
     #[serde(default = "five_minutes")]
-    pub archive_timeout: Span,
+    pub archive_timeout: TimeSpan,
     /// Logical dumps beside them: a second line that no damaged page and no other version of PostgreSQL can break.
     #[serde(default)]
     pub dumps: Option<Dumps>,
@@ -171,8 +171,8 @@ impl Default for Dumps {
     }
 }
 
-fn five_minutes() -> Span {
-    Span::from_seconds(300)
+fn five_minutes() -> TimeSpan {
+    TimeSpan::from_seconds(300)
 }
 
 /// When backups are made, in UTC.
@@ -189,7 +189,7 @@ pub struct BackupSchedule {
 
 impl BackupSchedule {
     /// The longest time between two backups of any kind that are on time.
-    pub fn longest_gap(&self) -> Span {
+    pub fn longest_gap(&self) -> TimeSpan {
         let others = [self.differential.as_ref(), self.incremental.as_ref()].into_iter().flatten();
         let with = others.clone().map(|other| self.full.longest_gap_with(other));
         let between = others.clone().flat_map(|a| others.clone().map(|b| a.longest_gap_with(b)));

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::secret::SecretRef;
-use crate::inventory::scalar::{Cidr, Name, Span};
+use crate::inventory::scalar::{Cidr, Name, TimeSpan};
 use crate::inventory::schedule::Schedule;
 
 /// The SSH daemon: public keys only, no root, no forwarding. A change is kept only if a fresh login succeeds.
@@ -23,13 +23,13 @@ pub struct Sshd {
     /// Failed attempts per connection.
     pub max_auth_tries: u32,
     /// How long a connection may take to log in.
-    pub login_grace: Span,
+    pub login_grace: TimeSpan,
     /// After how long without an answer a connection is closed.
-    pub idle: Span,
+    pub idle: TimeSpan,
     /// Allow port forwarding, for example to reach the database through SSH.
     pub forwarding: bool,
     /// The host puts the old configuration back by itself if no fresh login succeeds within this time.
-    pub revert_after: Span,
+    pub revert_after: TimeSpan,
 }
 
 impl Default for Sshd {
@@ -38,10 +38,10 @@ impl Default for Sshd {
             port: 22,
             allow_users: Vec::new(),
             max_auth_tries: 3,
-            login_grace: Span::from_seconds(30),
-            idle: Span::from_seconds(600),
+            login_grace: TimeSpan::from_seconds(30),
+            idle: TimeSpan::from_seconds(600),
             forwarding: false,
-            revert_after: Span::from_seconds(90),
+            revert_after: TimeSpan::from_seconds(90),
         }
     }
 }
@@ -53,11 +53,11 @@ pub struct Fail2ban {
     /// Failures until a ban.
     pub retries: u32,
     /// Within what time the failures count together.
-    pub within: Span,
+    pub within: TimeSpan,
     /// How long the first ban lasts; each further one lasts longer.
-    pub ban: Span,
+    pub ban: TimeSpan,
     /// The longest ban.
-    pub longest_ban: Span,
+    pub longest_ban: TimeSpan,
     /// Networks that are never banned.
     pub ignore: Vec<Cidr>,
 }
@@ -66,9 +66,9 @@ impl Default for Fail2ban {
     fn default() -> Self {
         Self {
             retries: 5,
-            within: Span::from_seconds(600),
-            ban: Span::from_seconds(3_600),
-            longest_ban: Span::from_seconds(604_800),
+            within: TimeSpan::from_seconds(600),
+            ban: TimeSpan::from_seconds(3_600),
+            longest_ban: TimeSpan::from_seconds(604_800),
             ignore: Vec::new(),
         }
     }
@@ -147,14 +147,14 @@ impl Challenge {
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
     /// How often it publishes.
-    pub every: Span,
+    pub every: TimeSpan,
     /// CloudWatch namespace.
     pub namespace: String,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { every: Span::from_seconds(60), namespace: "Seawall".to_owned() }
+        Self { every: TimeSpan::from_seconds(60), namespace: "Seawall".to_owned() }
     }
 }
 
@@ -189,7 +189,7 @@ pub struct Job {
     pub user: String,
     /// After how long it is ended.
     #[serde(default = "one_hour")]
-    pub timeout: Span,
+    pub timeout: TimeSpan,
     /// Directory that it starts in; the user's home if not set.
     pub directory: Option<String>,
     /// Environment variables.
@@ -200,6 +200,6 @@ pub struct Job {
     pub secrets: BTreeMap<String, SecretRef>,
 }
 
-fn one_hour() -> Span {
-    Span::from_seconds(3_600)
+fn one_hour() -> TimeSpan {
+    TimeSpan::from_seconds(3_600)
 }

@@ -137,11 +137,11 @@ fn what_was_put_back_is_told_once() {
         why: "`db` (203.0.113.7:22) did not answer within 10 s".to_owned(),
         hint: None,
     };
-    let what =
+    let unchanged_after_revert =
         vec![("db".to_owned(), vec!["/etc/ufw/user.rules is as it was".to_owned(), "ran `ufw reload`".to_owned()])];
     let put_back = vec![reason("host.sshd/db"), reason("host.ufw/db")];
     same(
-        &summary(&Ended { done: vec![address("host.time/db")], put_back, what, ..Ended::default() }),
+        &summary(&Ended { done: vec![address("host.time/db")], put_back, unchanged_after_revert, ..Ended::default() }),
         r"
 Rolled back: 1 done, 2 put back, 0 failed, 0 not started
   put back     host.sshd/db
