@@ -28,8 +28,6 @@ use crate::sandbox::machines::{self, Machines};
 use crate::sandbox::process::{Process, write_private};
 use crate::sandbox::tls;
 
-/// What hosts ask for an order. Both are the same pebble.
-pub const NAMES: [&str; 2] = ["acme-v02.api.letsencrypt.org", "acme-staging-v02.api.letsencrypt.org"];
 /// The program, in the Debian package of the same name.
 pub const PEBBLE: &str = "pebble";
 const DNS: &str = "pebble-challtestsrv";
@@ -78,7 +76,7 @@ impl Acme {
     /// Whether a request is for Let's Encrypt, by its Host header.
     pub fn is_asked<B>(request: &Request<B>) -> bool {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        host.is_some_and(|host| NAMES.contains(&host.split(':').next().unwrap_or_default()))
+        host.is_some_and(|host| tls::ACME_NAMES.contains(&host.split(':').next().unwrap_or_default()))
     }
 
     /// Learns which names lead to which instances: what the DNS of the world would say.

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use crate::sandbox::acme::{self, Acme};
+use crate::sandbox::acme::Acme;
 use crate::sandbox::lightsail::machine::{HostKey, Later, Machine, MachineFault, Machines as Behind, Order, PortRule};
 use crate::sandbox::machines::{HostState, Machines, Protocol, Release, Running, Spec};
 use crate::sandbox::machines::{Options, PortRule as Rule};
+use crate::sandbox::tls;
 
 /// Port of the packages proxy at the lab's gateway.
 const PACKAGES_PORT: u16 = 3142;
@@ -53,7 +54,7 @@ impl RealMachines {
         let services = ["s3", "lightsail", "iam", "sts", "sns", "monitoring"];
         let mut names: Vec<String> = services.iter().map(|s| format!("{s}.{}.amazonaws.com", lab.region)).collect();
         names.extend(["iam.amazonaws.com".to_owned(), "sts.amazonaws.com".to_owned()]);
-        names.extend(acme::NAMES.map(str::to_owned));
+        names.extend(tls::ACME_NAMES.map(str::to_owned));
         Ok(Self { machines, operator_key: lab.operator_key, ca_pem: lab.ca_pem, names, creating: Mutex::default() })
     }
 

@@ -16,24 +16,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         "kinds",
         &["host_certificate", "host_compose", "host_fail2ban", "host_packages", "pgbouncer_pool", "postgres_dumps"],
     ),
-    ("sandbox", &["acme", "tls"]),
     ("sandbox", &["daemon", "lab"]),
-    (
-        "sandbox::lightsail",
-        &[
-            "access",
-            "addons",
-            "addresses",
-            "alarms",
-            "catalog",
-            "check",
-            "instances",
-            "keys",
-            "operations",
-            "ports",
-            "snapshots",
-        ],
-    ),
     ("sandbox::machines", &["guest", "supervise"]),
 ];
 

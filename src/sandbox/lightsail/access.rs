@@ -5,9 +5,9 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::sandbox::lightsail::call::{Call, many, one};
 use crate::sandbox::lightsail::catalog::blueprint;
 use crate::sandbox::lightsail::error::ApiError;
-use crate::sandbox::lightsail::operations::{Call, many, one};
 use crate::sandbox::lightsail::state::now;
 
 /// `SHA256:…` as OpenSSH prints it, of a public key's base64 text.

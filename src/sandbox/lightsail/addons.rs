@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::sandbox::lightsail::call::{Call, many};
 use crate::sandbox::lightsail::error::ApiError;
-use crate::sandbox::lightsail::operations::{Call, many};
 
 /// The hour of an add-on request, `HH:00`; the service picks one where none is given.
 pub fn snapshot_time(request: &Value) -> Result<String, ApiError> {

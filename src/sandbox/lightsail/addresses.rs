@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::sandbox::lightsail::Deed;
+use crate::sandbox::lightsail::call::{Call, many};
 use crate::sandbox::lightsail::check;
 use crate::sandbox::lightsail::error::ApiError;
-use crate::sandbox::lightsail::operations::{Call, many};
 use crate::sandbox::lightsail::state::{StaticIp, key, with};
 
 /// Static IPs per region and account.

@@ -11,10 +11,11 @@ use http::{HeaderMap, Response};
 use serde_json::{Value, json};
 
 use crate::sandbox::faults::{FaultKind, Faults};
+use crate::sandbox::lightsail::call::Call;
 use crate::sandbox::lightsail::catalog::{REGIONS, blueprint};
 use crate::sandbox::lightsail::error::ApiError;
 use crate::sandbox::lightsail::machine::{Machine, MachineFault, Machines, Order, PortRule};
-use crate::sandbox::lightsail::operations::{Call, run};
+use crate::sandbox::lightsail::operations::run;
 use crate::sandbox::lightsail::state::{Delays, Instance, Operation, State, key, now};
 use crate::sandbox::lightsail::{Deed, Effect};
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::sandbox::lightsail::operations::Call;
+use crate::sandbox::lightsail::call::Call;
 
 /// Regions with the letters of their zones.
 pub const REGIONS: [(&str, &str, &str); 20] = [

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use crate::sandbox::lightsail::Deed;
 use crate::sandbox::lightsail::addons::snapshot_time;
+use crate::sandbox::lightsail::call::{Call, many};
 use crate::sandbox::lightsail::catalog::{blueprint, bundle};
 use crate::sandbox::lightsail::check;
 use crate::sandbox::lightsail::error::ApiError;
 use crate::sandbox::lightsail::machine::PortRule;
-use crate::sandbox::lightsail::operations::{Call, many};
 use crate::sandbox::lightsail::ports;
 use crate::sandbox::lightsail::state::{Instance, key, with};
 

@@ -7,9 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::sandbox::lightsail::access::fingerprint;
+use crate::sandbox::lightsail::call::{Call, one};
 use crate::sandbox::lightsail::check;
 use crate::sandbox::lightsail::error::ApiError;
-use crate::sandbox::lightsail::operations::{Call, one};
 use crate::sandbox::lightsail::state::{KeyPair, key, with};
 
 /// Reads an OpenSSH public key line, as it is or with one more layer of base64 (clients do both).

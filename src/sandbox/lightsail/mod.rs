@@ -9,6 +9,7 @@ pub mod addons;
 pub mod addresses;
 pub mod alarms;
 pub mod api;
+pub mod call;
 pub mod catalog;
 pub mod check;
 pub mod error;

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::sandbox::lightsail::Deed;
+use crate::sandbox::lightsail::call::{Call, one};
 use crate::sandbox::lightsail::check;
 use crate::sandbox::lightsail::error::ApiError;
 use crate::sandbox::lightsail::machine::PortRule;
-use crate::sandbox::lightsail::operations::{Call, one};
 
 /// A rule as `Instance.networking.ports` shows it.
 pub fn info(rule: &PortRule) -> Value {

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::sandbox::lightsail::call::{Call, many};
 use crate::sandbox::lightsail::catalog::bundle;
 use crate::sandbox::lightsail::check;
 use crate::sandbox::lightsail::error::ApiError;
-use crate::sandbox::lightsail::operations::{Call, many};
 use crate::sandbox::lightsail::state::{Snapshot, key, now, with};
 
 fn view(snapshot: &Snapshot) -> Value {
