@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::base::secret::Secret;
 use crate::sandbox::emulator::{Emulator, Launch};
 use crate::sandbox::faults::Faults;
+use crate::sandbox::files::{DAEMON, EMULATOR_FOLDER, GAPS_FILE, LIGHTSAIL_FILE};
 use crate::sandbox::front::{Door, Front};
 use crate::sandbox::gaps::Gaps;
 use crate::sandbox::joined::{self, RealMachines};
@@ -23,19 +24,10 @@ use crate::sandbox::lightsail::machine::{Machines, NoMachines};
 use crate::sandbox::process::{Process, write_private};
 use crate::sandbox::tls;
 
-/// The hidden argument: `seawall __lab FOLDER`.
-pub const HIDDEN: &str = "__lab";
-/// The saved state of Lightsail within the lab's folder.
-pub const LIGHTSAIL_FILE: &str = "lightsail.json";
-/// What the front corrects of the emulator, and remembers.
-pub const GAPS_FILE: &str = "gaps.json";
-/// The emulator's state, objects and log.
-pub const EMULATOR_FOLDER: &str = "emulator";
-
 /// Runs the daemon if the arguments (without the program's name) say so; to be asked before anything else.
 pub fn hidden_entry(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let mut args = args.into_iter();
-    if args.next()? != HIDDEN {
+    if args.next()? != DAEMON {
         return None;
     }
     let folder = PathBuf::from(args.next()?);

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::Digest;
-use crate::sandbox::daemon::{EMULATOR_FOLDER, GAPS_FILE, HIDDEN, LIGHTSAIL_FILE};
 use crate::sandbox::emulator::{self, EmulatorError};
+use crate::sandbox::files::{DAEMON, EMULATOR_FOLDER, GAPS_FILE, LIGHTSAIL_FILE};
 use crate::sandbox::lightsail::catalog::blueprint;
 use crate::sandbox::lightsail::state::{Delays, State};
 use crate::sandbox::process::{Process, write_private};
@@ -261,7 +261,7 @@ async fn start(program: &Path, folder: &Path) -> Result<Lab, LabError> {
     let log = folder.join("daemon.log");
     let file = fs_err::File::create(&log)?.into_parts().0;
     let mut child = Command::new(program)
-        .arg(HIDDEN)
+        .arg(DAEMON)
         .arg(folder)
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)

@@ -5,6 +5,7 @@ pub mod control;
 pub mod daemon;
 pub mod emulator;
 pub mod faults;
+pub mod files;
 pub mod front;
 pub mod gaps;
 pub mod joined;

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::daemon::EMULATOR_FOLDER;
 use crate::sandbox::emulator;
+use crate::sandbox::files::EMULATOR_FOLDER;
 use crate::sandbox::lab::{self, Lab, LabError};
 use crate::sandbox::machines::{self, MachineError};
 use crate::sandbox::process::write_private;

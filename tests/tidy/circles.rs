@@ -11,14 +11,10 @@ use std::path::{Path, PathBuf};
 use super::{read, root, rust_files};
 
 /// Circles that are being cut. Nothing may be added here.
-const KNOWN: &[(&str, &[&str])] = &[
-    (
-        "kinds",
-        &["host_certificate", "host_compose", "host_fail2ban", "host_packages", "pgbouncer_pool", "postgres_dumps"],
-    ),
-    ("sandbox", &["daemon", "lab"]),
-    ("sandbox::machines", &["guest", "supervise"]),
-];
+const KNOWN: &[(&str, &[&str])] = &[(
+    "kinds",
+    &["host_certificate", "host_compose", "host_fail2ban", "host_packages", "pgbouncer_pool", "postgres_dumps"],
+)];
 
 /// A module's path below the crate, for example `["engine", "apply"]`.
 type Module = Vec<String>;

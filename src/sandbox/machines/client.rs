@@ -20,8 +20,6 @@ use nix::sched::unshare;
 
 use crate::sandbox::machines::supervise::ended;
 
-pub(super) const CLIENT: &str = "__client";
-
 /// The kernel takes a dead client's link away a moment after its end; a new client at the same address waits this long.
 const SAME_ADDRESS_LIMIT: Duration = Duration::from_secs(5);
 const SAME_ADDRESS_POLL: Duration = Duration::from_millis(50);

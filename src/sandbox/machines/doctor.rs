@@ -17,9 +17,9 @@ use tokio::time::timeout;
 
 use crate::sandbox::machines::cgroup;
 use crate::sandbox::machines::error::MachineError;
+use crate::sandbox::machines::hidden::PROBE;
 use crate::sandbox::machines::supervise::ended;
 
-pub(super) const PROBE: &str = "__probe";
 /// The probe makes a few namespaces and one mount: milliseconds.
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
 /// Tools and the Debian package that each is in.

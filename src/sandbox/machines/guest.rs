@@ -33,8 +33,6 @@ use crate::sandbox::machines::cgroup;
 use crate::sandbox::machines::supervise::Orders;
 use crate::sandbox::machines::supervise::ended;
 
-pub(super) const INIT: &str = "__init";
-
 /// Capabilities that reach beyond the guest: modules, raw hardware, the clock, the kernel log, suspend.
 const DROPPED: &str =
     "-sys_module,-sys_rawio,-sys_time,-syslog,-mac_admin,-mac_override,-wake_alarm,-block_suspend,-audit_read";

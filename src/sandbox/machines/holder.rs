@@ -17,8 +17,10 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
-use crate::sandbox::machines::client::CLIENT;
 use crate::sandbox::machines::error::MachineError;
+use crate::sandbox::machines::hidden::CLIENT;
+use crate::sandbox::machines::hidden::HOLD;
+use crate::sandbox::machines::hidden::SWEEP;
 use crate::sandbox::machines::net::LabNet;
 use crate::sandbox::machines::net::Subnet;
 use crate::sandbox::machines::record::LabFile;
@@ -28,10 +30,7 @@ use crate::sandbox::machines::record::load;
 use crate::sandbox::machines::record::lock_folder;
 use crate::sandbox::machines::record::remove;
 use crate::sandbox::machines::record::started;
-use crate::sandbox::machines::supervise::HOLD;
 use crate::sandbox::machines::tool::run;
-
-pub(super) const SWEEP: &str = "__sweep";
 
 /// The holder of the network namespace stands in milliseconds, and ends when all hosts have.
 const HOLDER_LIMIT: Duration = Duration::from_secs(30);

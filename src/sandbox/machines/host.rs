@@ -21,10 +21,10 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 
 use crate::sandbox::machines::error::MachineError;
+use crate::sandbox::machines::hidden::SUPERVISE;
 use crate::sandbox::machines::net::LabNet;
 use crate::sandbox::machines::net::in_net;
 use crate::sandbox::machines::supervise::GO;
-use crate::sandbox::machines::supervise::SUPERVISE;
 use crate::sandbox::machines::supervise::Said;
 
 /// From the start of the supervisor to its namespaces, and from the wiring to the guest's first process: 50 ms each.

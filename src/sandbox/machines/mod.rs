@@ -11,6 +11,7 @@ mod doctor;
 mod error;
 mod firewall;
 mod guest;
+mod hidden;
 mod holder;
 mod host;
 mod image;
@@ -54,12 +55,12 @@ pub fn hidden_entry(args: &[OsString]) -> Option<ExitCode> {
     let word = args.get(1)?.to_str()?;
     let rest = args.get(2..).unwrap_or_default();
     let code = match (word, rest) {
-        (supervise::HOLD, [tree, group]) => supervise::hold(Path::new(tree), group.to_str()?),
-        (holder::SWEEP, [tree, group]) => supervise::sweep(Path::new(tree), group.to_str()?),
-        (supervise::SUPERVISE, [orders]) => supervise::supervise(Path::new(orders)),
-        (guest::INIT, [orders, payload]) => guest::init(Path::new(orders), Path::new(payload)),
-        (client::CLIENT, rest) => client::client(rest),
-        (doctor::PROBE, [folder]) => doctor::probe(Path::new(folder)),
+        (hidden::HOLD, [tree, group]) => supervise::hold(Path::new(tree), group.to_str()?),
+        (hidden::SWEEP, [tree, group]) => supervise::sweep(Path::new(tree), group.to_str()?),
+        (hidden::SUPERVISE, [orders]) => supervise::supervise(Path::new(orders)),
+        (hidden::INIT, [orders, payload]) => guest::init(Path::new(orders), Path::new(payload)),
+        (hidden::CLIENT, rest) => client::client(rest),
+        (hidden::PROBE, [folder]) => doctor::probe(Path::new(folder)),
         _ => return None,
     };
     Some(code)

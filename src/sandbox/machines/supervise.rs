@@ -32,10 +32,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::sandbox::machines::cgroup;
-use crate::sandbox::machines::guest::INIT;
-
-pub(super) const HOLD: &str = "__lab";
-pub(super) const SUPERVISE: &str = "__supervise";
+use crate::sandbox::machines::hidden::INIT;
 
 /// mount(2) takes a page of options and cuts off the rest without a word.
 const OPTIONS_LIMIT: usize = 4096;
