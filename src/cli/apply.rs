@@ -142,7 +142,7 @@ async fn decide(
         }
         None => (fresh.plan.clone(), BTreeSet::new()),
     };
-    // In JSON the product is the result of the apply; one document on stdout, not two.
+    // With --format json, stdout carries one document: the result of the apply.
     if session.global.format == Format::Text {
         session.show_plan(work, &Planned { plan: plan.clone(), remarks: fresh.remarks.clone() })?;
     }

@@ -61,7 +61,7 @@ impl Applied {
 }
 
 impl Applied {
-    /// What nothing may stand on now.
+    /// What did not come to be as wanted. Nothing that needs any of it is begun.
     fn broken(&self) -> BTreeSet<Address> {
         let ended = self.failed.iter().chain(&self.put_back).map(|(address, _)| address);
         ended.chain(&self.not_started).cloned().collect()
@@ -92,7 +92,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         Self { resolved, intent, reach, journal, nonce, undo: Mutex::default(), ways: Mutex::default() }
     }
 
-    /// Keeps in mind where servers were found.
+    /// Remembers at which port each server's sshd was found.
     pub fn learn(&self, snapshot: &Snapshot) {
         let mut ways = self.ways.lock().expect("no thread panics while it holds a list");
         let found = snapshot.hosts.iter().filter(|(_, view)| view.answers.unseen.is_none());
@@ -176,7 +176,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
     ) {
         loop {
             let broken = applied.broken();
-            // A first part that failed has been told; its rest is not a second failure.
+            // If the first part of a change failed, its rest is not reported as a second failure.
             deferred.retain(|address| !broken.contains(address));
             let next = deferred.iter().find(|address| {
                 shown.get(*address).is_some_and(|change| change.after.iter().any(|after| broken.contains(after)))
@@ -200,8 +200,8 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         let broken = applied.broken();
         let mut changes = Vec::new();
         for change in stage.changes.iter().filter(|change| !already.contains(&change.address)) {
-            // On the way down a failure of what stands on a thing keeps the thing; on the way up the other way round.
-            // What may lock out is not tried on a second host when it did on the first.
+            // Not begun: what needs something that failed; any removal after a failure, since what failed may still use
+            // it; and what may lock out, after it did so on another host.
             let stopped = change.after.iter().any(|after| broken.contains(after))
                 || (change.action == Action::Destroy && !broken.is_empty())
                 || (change.risk == Risk::MayLockOut && !applied.put_back.is_empty());
@@ -263,7 +263,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         Some(Guarding { limit_s: server.revert_after_s, after, undo: undo.unwrap_or_default() })
     }
 
-    /// Keeps in mind how the cloud in front of a server was before this apply changed it.
+    /// Remembers how the cloud in front of a server was before this apply changed it.
     fn remember_undo(&self, stage: &Stage, acted: &[Address]) {
         let mut undo = self.undo.lock().expect("no thread panics while it holds a list");
         for change in stage.changes.iter().filter(|change| !change.undo.is_empty() && acted.contains(&change.address)) {
@@ -277,7 +277,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         let mut results = Vec::new();
         let mut waiting: BTreeMap<Address, Action> =
             acted.iter().map(|change| (change.address.clone(), change.action)).collect();
-        // What is gone and no longer declared cannot be asked about by its kind: its steps waited until it was gone.
+        // What is no longer declared has no kind that could be asked. Its steps ended only when it was gone.
         waiting.retain(|address, _| {
             let declared = self.resolved.wanted(address).is_some();
             if !declared {
@@ -295,7 +295,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
             for wanted in &wanted {
                 let action = waiting[&wanted.address];
                 let verdict = judge_after(action, change_for(self.resolved, &snapshot, wanted));
-                // A host's answer is final: nothing on it changes by waiting.
+                // A host's first answer is final: its steps have ended, and waiting changes nothing there.
                 let last = out_of_time || matches!(wanted.place, Place::Host(_));
                 match verdict {
                     Ok(()) => {}
@@ -383,9 +383,8 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         endpoints
     }
 
-    /// Waits until every server that something waits for can be logged in to and has finished its first boot.
-    /// Waits for servers that keys are delivered to and that nobody has found yet: they were made a moment ago. One that
-    /// does not come up fails its delivery, which says so.
+    /// Waits for servers that get access keys and that nobody has logged in to yet: they were made a moment ago. If one
+    /// does not come up, the delivery fails and says so.
     async fn wait_to_deliver(&self, stage: &Stage) {
         for name in delivered_to(stage).into_iter().filter(|name| self.known_port(name).is_none()) {
             let Some(server) = self.resolved.servers.get(name) else { continue };
@@ -397,6 +396,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         }
     }
 
+    /// Waits until every server that deferred changes wait for can be logged in to and has finished its first boot.
     async fn wait_for_servers(&self, deferred: &BTreeSet<Address>) -> Result<(), (Address, Failure)> {
         for (name, server) in &self.resolved.servers {
             let place = Place::Host(name.clone());

@@ -1,4 +1,4 @@
-//! Tells what changed behind us from what was not applied yet, by what was last applied.
+//! Separates what somebody else changed from what was not applied yet, by the digests of the last apply.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,8 @@ pub fn split(plan: &Plan, resolved: &Resolved, applied: &LastApplied) -> Drift {
     let mut drift = Drift::default();
     let waiting = plan.deferred.iter().map(|deferred| (&deferred.change, Some(&deferred.after)));
     for (change, after) in plan.changes().map(|change| (change, None)).chain(waiting) {
-        // What waits for a resource waits for its reason: nobody touched the users of a server that we replace.
+        // A change that waits for another one has the other one's cause: nobody touched the users of a server that we
+        // replace.
         let ours = after.is_some_and(|after| drift.not_applied.iter().any(|change| change.address == *after));
         let same = match (wanted.get(&change.address), applied.get(&change.address)) {
             (Some(now), Some(then)) => now == then,

@@ -1,4 +1,4 @@
-//! Saved plans: a plan with who made it, from which inventory, and a digest that shows editing and cutting short.
+//! Saved plans: a plan with who made it, from which inventory, and a digest by which an edited or truncated file is noticed.
 //!
 //! The digest is no signature: it keeps accidents out, not somebody who can write to your plans folder.
 
@@ -91,7 +91,7 @@ impl PlanFile {
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&beside).map_err(failed)?;
         let written = file.write_all(&bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&beside, path));
         written.map_err(|error| {
-            // The original error is what matters; a leftover that cannot be removed either is named in it.
+            // The original error is what matters. Its message names the leftover, should removing that fail, too.
             let _ = fs::remove_file(&beside);
             failed(error)
         })
@@ -140,7 +140,7 @@ impl PlanFile {
     }
 }
 
-/// In the words of whoever named the file; the system's own for everything rarer.
+/// The common reasons in plain words; for rarer ones the system's own message.
 fn unopened(path: &Path, error: &std::io::Error) -> Diagnostic {
     let why = match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),

@@ -11,8 +11,8 @@ use crate::engine::store::{Claim, Store, StoreFailure};
 /// Key of the lock object.
 const LOCK: &str = "lock.json";
 
-/// How long a lock is good for. Longer than any apply (a rebuild has 30 minutes), short enough that a lock left by a
-/// machine that burnt does not stop the next morning's work.
+/// After this time a lock counts as abandoned. Longer than any apply (a rebuild has 30 minutes), and short enough that the
+/// lock of a machine that was lost does not stop the next morning's work.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(2);
 
 /// Who holds the lock.
@@ -21,7 +21,7 @@ pub struct Holder {
     pub who: String,
     pub machine: String,
     pub pid: u32,
-    /// Start time of the process in clock ticks since boot: a pid alone is used again.
+    /// Start time of the process in clock ticks since boot. The pid alone would not do: the kernel uses pids again.
     pub started: u64,
     pub what: String,
     pub since: Timestamp,
@@ -96,7 +96,7 @@ pub async fn take(stores: &[&Store], holder: &Holder) -> Result<Lock, Diagnostic
 }
 
 async fn take_one(store: &Store, holder: &Holder, lock: &mut Lock) -> Result<(), Diagnostic> {
-    // Twice: once, and once more after a dead holder's lock was removed. Losing the second time is losing to the living.
+    // Two tries: the second one follows the removal of a dead holder's lock. Who loses that one, too, lost to a living run.
     for _ in 0..2 {
         match store.claim(LOCK, &lock.bytes).await.map_err(|failure| unusable(store, &failure))? {
             Claim::Won => return Ok(()),
@@ -119,7 +119,7 @@ async fn take_one(store: &Store, holder: &Holder, lock: &mut Lock) -> Result<(),
 pub async fn release(stores: &[&Store], lock: Lock) -> Result<(), StoreFailure> {
     let mut result = Ok(());
     for store in stores.iter().rev() {
-        // The first failure is told; the other stores get their lock back all the same.
+        // The first failure is returned; the locks in the other stores are released all the same.
         result = result.and(store.delete_if(LOCK, &lock.bytes).await.map(|_| ()));
     }
     result

@@ -11,7 +11,7 @@ use crate::plan::observed::{Observed, Unseen};
 use crate::plan::{NotSeen, Place, Unmanaged};
 use crate::reach::ssh::manifest::parse_manifest;
 
-/// How a host's manifest is called where it could not be read.
+/// Kind of the address that stands for a host's manifest which could not be read.
 pub const MANIFEST: &str = "host.manifest";
 
 /// What exists in the account and on the hosts, by whether it is ours.
@@ -20,7 +20,7 @@ pub struct Ownership {
     /// Ours, declared or not.
     pub owned: Vec<Owned>,
     pub unmanaged: Vec<Unmanaged>,
-    /// Places whose belongings could not be listed.
+    /// Places where it could not be listed what is ours.
     pub unseen: Vec<NotSeen>,
 }
 
@@ -76,7 +76,7 @@ fn sort_entry(resolved: &Resolved, entry: &CensusEntry, our_instances: &BTreeSet
     } else if is_ours(resolved, entry) {
         entry.tags.get(TAG_ADDRESS).and_then(|text| text.parse().ok())
     } else if entry.kind == "lightsail.key_pair" && entry.tags.is_empty() {
-        // Its import was cut short before it had tags; see the kind.
+        // An import that was interrupted before the key pair got its tags; see the kind.
         let mut servers = resolved.servers.keys();
         let server = servers.find(|server| physical_name(&resolved.environment, server, "key") == entry.name);
         server.map(|server| Address::new(&entry.kind, server))

@@ -2,7 +2,7 @@
 //!
 //! Pure. A source reaches a port only if all of its network passes both firewalls and a program listens on an address of
 //! its family. Each firewall is judged as it filters (first match for the host's, any match for Lightsail's), not by what
-//! is declared. Deliberately absent: what a program does with whom it answers, but for sshd, which has a kind.
+//! is declared. Deliberately absent: which clients a listening program accepts. Only sshd's kind knows that.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, HostProbe};
 use crate::plan::reachability::{Exposure, Gate, Path, Reachability};
 
-/// Sockets that wait for somebody, with their programs.
+/// Listening sockets, with their programs.
 const ASK_LISTENERS: [&str; 2] = ["ss", "-HOltunp"];
 /// Where other resources of the account come from; Lightsail's firewall does not filter them (AWS Lightsail guide, VPC
 /// peering and private addresses).
@@ -86,7 +86,7 @@ fn look<T: serde::de::DeserializeOwned>(
     })
 }
 
-/// A socket that waits for somebody.
+/// A listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Listener {
     protocol: String,
@@ -128,8 +128,8 @@ fn declared(server: &Server, cloud: Option<&[PortRule]>, host: Option<&[Filter]>
     paths
 }
 
-/// What answers somebody who is not declared: from the internet through both firewalls, or from the account's private
-/// network through the host's alone.
+/// What answers sources that nobody declared: from the internet through both firewalls, or from the account's private
+/// network through the host's firewall alone.
 fn undeclared(
     server: &Server,
     cloud: Option<&[PortRule]>,
@@ -175,20 +175,20 @@ fn networks(rule: &PortRule) -> Vec<IpNet> {
     rule.cidrs.iter().chain(&rule.ipv6_cidrs).filter_map(|network| network.parse().ok()).collect()
 }
 
-/// Lightsail's rules only allow: one that holds all of the network is enough.
+/// Lightsail's rules only allow, so one rule that covers the whole network is enough.
 fn cloud_lets_in(rules: &[PortRule], protocol: &str, port: u16, from: &IpNet) -> bool {
     let mut about = rules.iter().filter(|rule| about(rule, protocol, port));
     about.any(|rule| networks(rule).iter().any(|network| network.contains(from)))
 }
 
-/// The first rule that is about all of the network decides. One that refuses a part of it is skipped: it is a remark of
-/// its kind.
+/// The first rule that covers the whole network decides. A rule that refuses only a part of it is skipped; the kind says
+/// so in a remark.
 fn host_lets_in(filters: &[Filter], protocol: &str, port: u16, from: &IpNet) -> bool {
     let mut about = filters.iter().filter(|filter| filter.is_about(protocol, port));
     about.find(|filter| filter.from.contains(from)).is_some_and(|filter| filter.allows)
 }
 
-/// What two networks have in common: one holds the other, or nothing.
+/// What two networks have in common: the smaller one if the other holds it, else nothing.
 fn narrower(a: IpNet, b: IpNet) -> Option<IpNet> {
     if a.contains(&b) {
         Some(b)

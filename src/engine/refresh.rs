@@ -27,7 +27,7 @@ const HOSTS_AT_ONCE: usize = 32;
 
 /// The port that sshd listens on when nobody has told it otherwise.
 pub const SSH_PORT: u16 = 22;
-/// How many ports are tried to find sshd: the wanted one, its own, and what else is open and not declared.
+/// How many ports are tried to find sshd: the wanted one, 22, and open ports that nobody declared.
 const MOST_WAYS: usize = 4;
 
 /// Asks about the given resources. One connection and one program per host; everything else concurrently.
@@ -149,7 +149,7 @@ async fn look_at_host(
                     break;
                 }
                 let answers = ask.host(&at, probes).await;
-                // What is said of a host that is nowhere is said of the port that was wanted.
+                // If no port answers, the message is the one about the port that the inventory wants.
                 if answers.unseen.is_none() {
                     view = HostView { endpoint: Some(at), answers };
                 }

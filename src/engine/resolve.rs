@@ -11,7 +11,7 @@ use crate::kinds::table::Wanted;
 use crate::plan::Place;
 use crate::plan::order::layers;
 
-/// Everything that the inventory asks for, and how its servers are called in the cloud.
+/// Everything that the inventory asks for, and the names of its servers' instances in the cloud.
 #[derive(Clone)]
 pub struct Resolved {
     pub environment: String,
@@ -73,7 +73,7 @@ impl Resolved {
     }
 }
 
-/// Asks every kind what it sees in the inventory.
+/// Asks every kind which resources the inventory declares.
 pub fn resolve(inventory: &Inventory) -> Result<Resolved, Diagnostics> {
     let mut wanted: Vec<Wanted> = KINDS.iter().flat_map(|kind| (kind.declare)(inventory)).collect();
     wanted.sort_by(|a, b| a.address.cmp(&b.address));

@@ -53,7 +53,7 @@ pub fn stages(changes: Vec<Change>, reverse: bool) -> Vec<Stage> {
         }
         stages.append(&mut hosts);
     }
-    // What left the inventory goes last: by then nothing that stays depends on it any more.
+    // What left the inventory is removed last: by then nothing that stays depends on it any more.
     for change in removals {
         match stages.last_mut() {
             Some(stage)
@@ -73,7 +73,7 @@ pub fn stages(changes: Vec<Change>, reverse: bool) -> Vec<Stage> {
 fn guarded_last(needs: &mut BTreeMap<Address, BTreeSet<Address>>) {
     let guarded: Vec<Address> = needs.keys().filter(|node| node.kind() == GUARDED).cloned().collect();
     for (index, node) in guarded.iter().enumerate() {
-        // What stands on a guarded change stands behind it, by any number of steps.
+        // Whatever needs the guarded change, directly or through others, has to come after it.
         let mut behind = BTreeSet::from([node.clone()]);
         while let Some(next) = needs.iter().find(|(n, on)| !behind.contains(*n) && !on.is_disjoint(&behind)) {
             behind.insert(next.0.clone());

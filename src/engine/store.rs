@@ -121,7 +121,7 @@ impl Store {
                     Ok(Some(object)) if object.bytes == expected => {
                         Ok(aws.delete_if_match(bucket, &key, &object.etag).await?)
                     }
-                    // A destroyed bucket took the object with it.
+                    // If the bucket was destroyed, the object is gone with it.
                     Ok(_) | Err(StoreError::NoSuchBucket(_)) => Ok(false),
                     Err(error) => Err(error.into()),
                 }
@@ -134,7 +134,7 @@ fn make_parent(path: &Path) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
-/// Holds the folder for one compare-and-act; the kernel lets go of it even when the process is killed.
+/// Locks the folder for one compare-and-act. The kernel releases the lock even if the process is killed.
 fn guard(folder: &Path, path: &Path) -> std::io::Result<std::fs::File> {
     make_parent(path)?;
     let file = File::options().write(true).create(true).truncate(false).open(folder.join(".guard"))?.into_parts().0;

@@ -60,9 +60,9 @@ pub struct BackupSet {
     pub started: i64,
     /// Nothing before this moment can be restored from it.
     pub finished: i64,
-    /// Of the database as it was.
+    /// Size of the database at that time.
     pub database_bytes: Option<u64>,
-    /// Of what it added to the repository.
+    /// How much the backup added to the repository.
     pub repository_bytes: Option<u64>,
     /// First and last segment of WAL that it needs to be consistent.
     pub wal: Option<(String, String)>,
@@ -82,7 +82,7 @@ pub struct Window {
     pub from: i64,
     /// When the last segment was archived.
     pub to: Option<i64>,
-    /// Who says `to`.
+    /// Where `to` comes from.
     pub to_by: ToBy,
     pub first_segment: String,
     pub last_segment: String,
@@ -90,13 +90,13 @@ pub struct Window {
     pub backups: Vec<String>,
 }
 
-/// Who says when the last segment of a window was archived.
+/// The source of the time at which a window's last segment was archived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ToBy {
     /// `pg_stat_archiver`, whose newest segment it is.
     Postgres,
-    /// The object's time in S3: an upper bound of what is in it.
+    /// The object's time in S3. What is in the segment is not newer than that.
     Object,
 }
 

@@ -53,8 +53,8 @@ pub struct Instance {
     pub hop_limit: i32,
     /// Host keys that Lightsail witnessed, as known_hosts has them. Empty right after boot.
     pub host_keys: Vec<String>,
-    /// TCP ports that Lightsail lets anybody in to, each alone: behind one of them is sshd. Not a property of the
-    /// instance, whose plan does not depend on it.
+    /// TCP ports that Lightsail opens, one by one. Used to find the port of sshd only: no plan of the instance depends
+    /// on them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open_tcp: Vec<u16>,
     #[serde(default)]

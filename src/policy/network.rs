@@ -77,7 +77,7 @@ pub(super) fn check(inventory: &Inventory, places: &Places, found: &mut Vec<Diag
             found.extend(world_open(&base, server, rule, &path, places));
         }
         let too_many = too_many_sources(&base, server, places);
-        // Every network is compared with every other: only lists that Lightsail takes are worth it.
+        // Every network is compared with every other, so this is done only for lists that are short enough for Lightsail.
         if too_many.is_none() {
             found.extend(broader(&base, server, places));
         }

@@ -60,7 +60,7 @@ fn set(span: Option<TimeSpan>) -> String {
     span.map_or(NOT_SET.to_owned(), |span| span.to_string())
 }
 
-/// The fixed price; a sum with an unknown part is no sum.
+/// The fixed price. If the price of any part is unknown, no sum is given.
 fn price(inventory: &Inventory) -> String {
     let unknown = inventory.servers.values().map(|server| &server.instance.bundle).find(|id| bundle_of(id).is_none());
     if let Some(bundle) = unknown {

@@ -45,7 +45,7 @@ fn logins(postgres: &Postgres) -> impl Iterator<Item = (&str, &Role)> {
     postgres.roles.iter().filter(|(_, role)| role.login).map(|(name, role)| (name.as_str(), role))
 }
 
-/// A whole number of `settings`. What is there and is none is not judged here.
+/// A whole number of `settings`. A value that is no whole number is reported elsewhere.
 fn setting(postgres: &Postgres, name: &str, default: u64) -> Option<u64> {
     match postgres.settings.get(name) {
         None => Some(default),
@@ -95,7 +95,7 @@ fn unlimited(base: &str, name: &str, role: &Role, places: &Places) -> Option<Dia
     Some(ROLE_WITHOUT_LIMIT.cite(finding))
 }
 
-/// Roles that a pool would open more connections for than they may hold. Who has no access rule does not come by the pool.
+/// Roles for which a pool would open more connections than their limit allows. Only roles with an access rule use the pool.
 fn pool_exceeds(base: &str, server: &Server, postgres: &Postgres, places: &Places) -> Vec<Diagnostic> {
     let Some(PgBouncer { pool, .. }) = server.pgbouncer.as_ref() else {
         return Vec::new();

@@ -1,6 +1,6 @@
 //! What pgBackRest's failures mean, in one table. Its exit status is the number of its error (`error.yaml` of its source).
 //!
-//! Number 39 is said of every answer of S3 that is none: the reason stands in the `<Code>` of that answer.
+//! Number 39 stands for every error that S3 answers with; the reason is in the `<Code>` of S3's answer.
 
 use crate::base::diag::Diagnostic;
 

@@ -35,7 +35,7 @@ pub fn render(plan: &Plan, context: &PlanContext) -> String {
     text
 }
 
-/// What rules and kinds say against the plan, or to its reader.
+/// Findings of rules and kinds: what keeps the plan from being applied, and what its reader should know.
 pub fn findings(text: &mut String, plan: &Plan, context: &PlanContext) {
     if !plan.findings.is_empty() {
         text.push_str(&diag::render(&Diagnostics(plan.findings.clone()), &context.sources, context.style));
@@ -55,7 +55,7 @@ pub fn refused(errors: usize) -> String {
     format!("This cannot be applied as long as {rules}")
 }
 
-/// The changes of consecutive stages at one place: how stages are cut is no concern of the reader's.
+/// The changes of consecutive stages at one place, together: readers need not know where one stage ends.
 fn by_place(plan: &Plan) -> Vec<(Place, Vec<&Change>)> {
     let mut places: Vec<(Place, Vec<&Change>)> = Vec::new();
     for stage in plan.stages.iter().filter(|stage| !stage.changes.is_empty()) {

@@ -93,7 +93,7 @@ impl Progress {
                     self.line(&format!("    {}", clean_line(line)));
                 }
             }
-            // A plan stands above where a person looks on.
+            // An empty line after the plan, which a person has on the screen above.
             Record::Begun { .. } => self.line(""),
             Record::StepDone { .. } | Record::Finished { .. } => {}
         }
@@ -119,7 +119,7 @@ impl Progress {
     }
 
     fn line(&mut self, line: &str) {
-        // Progress is talk: if nobody can hear it any more, the work goes on.
+        // If the output is closed, the work goes on without it.
         let _ = match (&mut self.mode, &self.live) {
             (Mode::Plain(out), _) => writeln!(out, "{line}"),
             (Mode::Live, Some(bars)) => bars.println(line),

@@ -1,6 +1,6 @@
-//! Text of other people's making: what must not reach a terminal, what is too long to be read, where a line breaks.
+//! Text that comes from hosts and AWS: control characters are replaced, long names shortened, lines broken.
 
-/// Least columns for the last column of a wrapped line. In less, breaking makes a ribbon that nobody can read.
+/// The last column of a wrapped line gets at least this many characters: narrower text is hard to read.
 const LEAST: usize = 24;
 
 /// Characters of a subscription's id that are shown; the whole is in the journal.
