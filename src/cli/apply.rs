@@ -23,7 +23,7 @@ use crate::engine::snapshot::Snapshot;
 use crate::engine::store::{Claim, Store, StoreFailure, last_applied, remember};
 use crate::plan::change::Action;
 use crate::plan::check::{CheckedPlan, check};
-use crate::plan::record::{Record, Verdict};
+use crate::plan::event::{ApplyVerdict, JournalEvent};
 use crate::reach::look::Look;
 use crate::reach::world::World;
 use crate::view::progress::Progress;
@@ -234,7 +234,7 @@ async fn act(
     let Approved { plan, already, unchanged, snapshot, nonce } = approved;
     let folder = journal_folder(&work.resolved.environment, nonce);
     let mut progress = Progress::new(session.progress_mode());
-    let mut watch = |record: &Record| progress.record(record);
+    let mut watch = |record: &JournalEvent| progress.record(record);
     let journal = Journal::create(&folder, &mut watch).map_err(|error| {
         Stop::failed(
             Diagnostic::error("journal-failed", format!("the journal `{}` could not be made", folder.display()))
@@ -242,7 +242,7 @@ async fn act(
                 .note("nothing was changed by this run"),
         )
     })?;
-    journal.record(&Record::Begun {
+    journal.record(&JournalEvent::Begun {
         changes: plan.changes().count() + plan.deferred.len(),
         plan: Digest::of(plan).to_string(),
         environment: work.resolved.environment.clone(),
@@ -250,7 +250,7 @@ async fn act(
     let run = Run::new(&work.resolved, &work.intent, world, &journal, nonce);
     run.learn(snapshot);
     let ended = run.apply(plan, already).await;
-    journal.record(&Record::Finished { verdict: ended.verdict() });
+    journal.record(&JournalEvent::Finished { verdict: ended.verdict() });
     drop(journal);
     drop(progress);
 
@@ -272,10 +272,10 @@ async fn act(
     session.show_applied(&ended)?;
     session.say(format!("journal: {}", folder.join("journal.jsonl").display()));
     Ok(match ended.verdict() {
-        Verdict::Done => Exit::Done,
-        Verdict::RolledBack => Exit::RolledBack,
-        Verdict::Interrupted => Exit::Interrupted,
-        Verdict::Failed => Exit::Failed,
+        ApplyVerdict::Done => Exit::Done,
+        ApplyVerdict::RolledBack => Exit::RolledBack,
+        ApplyVerdict::Interrupted => Exit::Interrupted,
+        ApplyVerdict::Failed => Exit::Failed,
     })
 }
 

@@ -19,9 +19,9 @@ use crate::kinds::host_sshd::HostSshd;
 use crate::kinds::table::Wanted;
 use crate::plan::change::{Action, Change, Risk};
 use crate::plan::check::{CheckedPlan, check};
+use crate::plan::event::{ApplyVerdict, JournalEvent};
 use crate::plan::host::Endpoint;
 use crate::plan::probe::CloudProbe;
-use crate::plan::record::{Record, Verdict};
 use crate::plan::step::{CloudStep, KeyDelivery};
 use crate::plan::{Place, Stage};
 use crate::reach::{Act, Failure};
@@ -52,11 +52,11 @@ pub struct Applied {
 
 impl Applied {
     /// The verdict for journal and exit code.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> ApplyVerdict {
         if !self.put_back.is_empty() {
-            return Verdict::RolledBack;
+            return ApplyVerdict::RolledBack;
         }
-        if self.failed.is_empty() && self.not_started.is_empty() { Verdict::Done } else { Verdict::Failed }
+        if self.failed.is_empty() && self.not_started.is_empty() { ApplyVerdict::Done } else { ApplyVerdict::Failed }
     }
 }
 
@@ -114,7 +114,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
     pub async fn apply(&self, approved: &CheckedPlan, already: &BTreeSet<Address>) -> Applied {
         let mut applied = Applied { already: already.iter().cloned().collect(), ..Applied::default() };
         for address in already {
-            self.journal.record(&Record::AlreadyDone { address: address.clone() });
+            self.journal.record(&JournalEvent::AlreadyDone { address: address.clone() });
         }
         let mut stages = approved.stages.clone();
         let mut deferred: BTreeSet<Address> = approved.deferred.iter().map(|d| d.change.address.clone()).collect();
@@ -148,7 +148,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
                     stages = next;
                 }
                 Err((address, failure)) => {
-                    self.journal.record(&Record::Failed { address: address.clone(), why: failure.to_string() });
+                    self.journal.record(&JournalEvent::Failed { address: address.clone(), why: failure.to_string() });
                     applied.failed.push((address, failure));
                     break;
                 }
@@ -163,7 +163,7 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
     }
 
     fn not_started(&self, address: Address, applied: &mut Applied) {
-        self.journal.record(&Record::NotStarted { address: address.clone() });
+        self.journal.record(&JournalEvent::NotStarted { address: address.clone() });
         applied.not_started.push(address);
     }
 
@@ -222,12 +222,12 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         let mut end = execute::stage(&work, id, &endpoints, guarding, self.reach, self.journal).await;
         if work.place() == Place::Cloud && work.changes.iter().any(|change| !change.undo.is_empty()) {
             let endpoints = self.endpoints_for(&work).await;
-            end.settle_ports(&work.changes, &endpoints, self.reach, self.journal).await;
+            end.keep_or_put_back_ports(&work.changes, &endpoints, self.reach, self.journal).await;
         }
         applied.failed.extend(end.failed);
         applied.not_started.extend(end.not_started);
         applied.put_back.extend(end.put_back);
-        applied.unchanged_after_revert.extend(end.what);
+        applied.unchanged_after_revert.extend(end.unchanged_after_revert);
         self.remember_undo(&work, &end.acted);
         if let Some(after) = promised.filter(|_| !end.acted.is_empty()) {
             self.ways.lock().expect("no thread panics while it holds a list").insert(after.server, after.port);
@@ -237,11 +237,11 @@ impl<'a, 'j, R: Act> Run<'a, 'j, R> {
         for (address, result) in self.verify(&acted).await {
             match result {
                 Ok(()) => {
-                    self.journal.record(&Record::Verified { address: address.clone() });
+                    self.journal.record(&JournalEvent::Verified { address: address.clone() });
                     applied.done.push(address);
                 }
                 Err(failure) => {
-                    self.journal.record(&Record::Failed { address: address.clone(), why: failure.to_string() });
+                    self.journal.record(&JournalEvent::Failed { address: address.clone(), why: failure.to_string() });
                     applied.failed.push((address, failure));
                 }
             }

@@ -12,8 +12,8 @@ use crate::engine::guarded::{self, Guard, NotKept};
 use crate::engine::journal::Journal;
 use crate::plan::Stage;
 use crate::plan::change::Change;
+use crate::plan::event::JournalEvent;
 use crate::plan::host::Endpoint;
-use crate::plan::record::Record;
 use crate::plan::step::{CloudStep, HostStep, Steps};
 use crate::reach::{Act, Failure, HostEvent, Transaction, TransactionStep};
 
@@ -28,8 +28,8 @@ pub struct StageEnd {
     pub not_started: Vec<Address>,
     /// Put back, because nothing proved that they do not lock out.
     pub put_back: Vec<(Address, Failure)>,
-    /// By server, what is as it was.
-    pub what: Vec<(String, Vec<String>)>,
+    /// By server, what is unchanged because it was put back: a line for each file, program and port.
+    pub unchanged_after_revert: Vec<(String, Vec<String>)>,
 }
 
 /// What a guarded change of a host needs to know beyond its steps.
@@ -74,10 +74,10 @@ fn no_way_in(server: &str, changes: &[(&Change, &[HostStep])], journal: &Journal
     let mut end = StageEnd::default();
     for (index, (change, _)) in changes.iter().enumerate() {
         if index == 0 {
-            journal.record(&Record::Failed { address: change.address.clone(), why: failure.to_string() });
+            journal.record(&JournalEvent::Failed { address: change.address.clone(), why: failure.to_string() });
             end.failed.push((change.address.clone(), failure.clone()));
         } else {
-            journal.record(&Record::NotStarted { address: change.address.clone() });
+            journal.record(&JournalEvent::NotStarted { address: change.address.clone() });
             end.not_started.push(change.address.clone());
         }
     }
@@ -120,7 +120,7 @@ impl StageEnd {
 
     /// Has the cloud's ports put back that shut everybody out. `endpoints` are those after the stage: a static IP may have
     /// moved within it.
-    pub async fn settle_ports(
+    pub async fn keep_or_put_back_ports(
         &mut self,
         changes: &[Change],
         endpoints: &[Endpoint],
@@ -130,14 +130,14 @@ impl StageEnd {
         for change in changes.iter().filter(|change| !change.undo.is_empty()) {
             let at = endpoints.iter().find(|at| at.server == change.address.name());
             let Some(at) = at.filter(|_| self.acted.contains(&change.address)) else { continue };
-            if let Err(not_kept) = guarded::settle_ports(change, at, reach, journal).await {
+            if let Err(not_kept) = guarded::keep_or_put_back_ports(change, at, reach, journal).await {
                 self.acted.retain(|address| *address != change.address);
                 self.take(&at.server, [&change.address], not_kept, journal);
             }
         }
     }
 
-    /// Takes in a guarded change that does not stay.
+    /// Notes how a guarded change ended that was not kept.
     fn take<'a>(
         &mut self,
         server: &str,
@@ -147,13 +147,13 @@ impl StageEnd {
     ) {
         let (failure, ended) = match not_kept {
             NotKept::Failed(failure) => (failure, &mut self.failed),
-            NotKept::PutBack(failure, what) => {
-                self.what.push((server.to_owned(), what));
+            NotKept::PutBack(failure, lines) => {
+                self.unchanged_after_revert.push((server.to_owned(), lines));
                 (failure, &mut self.put_back)
             }
         };
         for address in addresses {
-            journal.record(&Record::Failed { address: address.clone(), why: failure.to_string() });
+            journal.record(&JournalEvent::Failed { address: address.clone(), why: failure.to_string() });
             ended.push((address.clone(), failure.clone()));
         }
     }
@@ -166,18 +166,18 @@ async fn one(
     reach: &impl Act,
     journal: &Journal<'_>,
 ) -> Result<(), Failure> {
-    journal.record(&Record::ChangeBegun { address: address.clone() });
+    journal.record(&JournalEvent::ChangeBegun { address: address.clone() });
     for (index, step) in steps.iter().enumerate() {
-        journal.record(&Record::StepBegun { address: address.clone(), step: index, what: step.summary() });
+        journal.record(&JournalEvent::StepBegun { address: address.clone(), step: index, what: step.summary() });
         let done = match journal.check() {
             Err(why) => Err(Failure::new(why)),
             Ok(()) => reach.act_cloud(step, endpoints).await,
         };
         if let Err(failure) = done {
-            journal.record(&Record::Failed { address: address.clone(), why: failure.to_string() });
+            journal.record(&JournalEvent::Failed { address: address.clone(), why: failure.to_string() });
             return Err(failure);
         }
-        journal.record(&Record::StepDone { address: address.clone(), step: index });
+        journal.record(&JournalEvent::StepDone { address: address.clone(), step: index });
     }
     Ok(())
 }
@@ -213,7 +213,7 @@ async fn host(
             let proofs = changes.iter().flat_map(|(change, _)| &change.proofs).cloned().collect::<BTreeSet<_>>();
             let proofs = proofs.into_iter().collect();
             let guard = Guard { id, limit_s, since, before: at, after: &after, proofs, undo };
-            match guard.settle(result, reach, journal).await {
+            match guard.keep_or_put_back(result, reach, journal).await {
                 Ok(()) => Ok(()),
                 Err(NotKept::Failed(failure)) => Err(failure),
                 Err(put_back) => {
@@ -226,7 +226,7 @@ async fn host(
     match result {
         Ok(()) => end.acted = changes.iter().map(|(change, _)| change.address.clone()).collect(),
         Err(failure) => {
-            // The step that failed tells the resource; without one, the first resource that is not done is meant.
+            // The failed step says which resource failed. If none is known, it is the first one that is not done.
             let failed = failure.position.and_then(|p| transaction.steps.get(p)).map(|step| step.address.clone());
             for (change, _) in changes {
                 let all = transaction.steps.iter().filter(|step| step.address == change.address).count();
@@ -234,10 +234,10 @@ async fn host(
                 if done.get(&address).copied().unwrap_or(0) == all {
                     end.acted.push(address);
                 } else if end.failed.is_empty() && failed.as_ref().is_none_or(|failed| *failed == address) {
-                    journal.record(&Record::Failed { address: address.clone(), why: failure.to_string() });
+                    journal.record(&JournalEvent::Failed { address: address.clone(), why: failure.to_string() });
                     end.failed.push((address, failure.clone()));
                 } else {
-                    journal.record(&Record::NotStarted { address: address.clone() });
+                    journal.record(&JournalEvent::NotStarted { address: address.clone() });
                     end.not_started.push(address);
                 }
             }
@@ -246,7 +246,7 @@ async fn host(
     end
 }
 
-/// Turns what the host reports into records.
+/// Writes what the host reports into the journal.
 fn note(
     event: &HostEvent,
     at: &Endpoint,
@@ -259,26 +259,26 @@ fn note(
         HostEvent::Begun { position } => {
             let Some(step) = step(*position) else { return };
             if step.index == 0 {
-                journal.record(&Record::ChangeBegun { address: step.address.clone() });
+                journal.record(&JournalEvent::ChangeBegun { address: step.address.clone() });
             }
             let what = step.step.summary();
-            journal.record(&Record::StepBegun { address: step.address.clone(), step: step.index, what });
+            journal.record(&JournalEvent::StepBegun { address: step.address.clone(), step: step.index, what });
         }
         HostEvent::Done { position } => {
             let Some(step) = step(*position) else { return };
             *done.lock().expect("no thread panics while it counts steps").entry(step.address.clone()).or_default() += 1;
-            journal.record(&Record::StepDone { address: step.address.clone(), step: step.index });
+            journal.record(&JournalEvent::StepDone { address: step.address.clone(), step: step.index });
         }
         HostEvent::Failed { position, status, output } => {
             let Some(step) = step(*position) else { return };
             let text = format!("status {status}\n{output}");
-            journal.record(&Record::Output { address: step.address.clone(), text });
+            journal.record(&JournalEvent::Output { address: step.address.clone(), text });
         }
         HostEvent::Armed { seconds } => {
-            journal.record(&Record::Armed { server: at.server.clone(), seconds: *seconds });
+            journal.record(&JournalEvent::Armed { server: at.server.clone(), seconds: *seconds });
         }
         HostEvent::Reattached { after_ms } => {
-            journal.record(&Record::Reattached { server: at.server.clone(), after_ms: *after_ms });
+            journal.record(&JournalEvent::Reattached { server: at.server.clone(), after_ms: *after_ms });
         }
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::engine::journal::Journal;
 use crate::plan::change::{Change, Proof};
+use crate::plan::event::JournalEvent;
 use crate::plan::host::Endpoint;
-use crate::plan::record::Record;
 use crate::plan::step::CloudStep;
 use crate::reach::{Act, Failure, Guarded};
 
@@ -48,7 +48,7 @@ pub struct Guard<'a> {
 
 impl Guard<'_> {
     /// Decides what becomes of a change whose steps ended like `acted`: proven changes are kept, all others are put back.
-    pub async fn settle(
+    pub async fn keep_or_put_back(
         &self,
         acted: Result<(), Failure>,
         reach: &impl Act,
@@ -59,7 +59,7 @@ impl Guard<'_> {
             Err(why) => why,
             Ok(()) => match self.proven(limit, reach).await {
                 Ok(()) => {
-                    journal.record(&Record::Kept { server: self.after.server.clone() });
+                    journal.record(&JournalEvent::Kept { server: self.after.server.clone() });
                     return Ok(());
                 }
                 Err(why) => why,
@@ -103,14 +103,14 @@ impl Guard<'_> {
         match said {
             Ok(Guarded::PutBack(lines)) => {
                 what.extend(lines);
-                journal.record(&Record::PutBack { server: self.before.server.clone(), what: what.clone() });
+                journal.record(&JournalEvent::PutBack { server: self.before.server.clone(), what: what.clone() });
                 Err(NotKept::PutBack(why, what))
             }
             // It failed before it was armed: nothing was changed.
             Ok(Guarded::None | Guarded::Armed) => Err(NotKept::Failed(why)),
             // The host was told that the change stays; only its answer to that was lost.
             Ok(Guarded::Kept) => {
-                journal.record(&Record::Kept { server: self.before.server.clone() });
+                journal.record(&JournalEvent::Kept { server: self.before.server.clone() });
                 Ok(())
             }
             Err(silence) => Err(NotKept::Failed(
@@ -128,7 +128,7 @@ impl Guard<'_> {
 }
 
 /// Checks that a host can still be logged in to after its ports in the cloud have changed, and puts the ports back if not.
-pub async fn settle_ports(
+pub async fn keep_or_put_back_ports(
     change: &Change,
     at: &Endpoint,
     reach: &impl Act,
@@ -136,7 +136,7 @@ pub async fn settle_ports(
 ) -> Result<(), NotKept> {
     let Err(why) = reach.prove(at, &change.proofs, PORTS_PROVE).await else { return Ok(()) };
     let what = undo(&change.undo, reach).await;
-    journal.record(&Record::PutBack { server: at.server.clone(), what: what.clone() });
+    journal.record(&JournalEvent::PutBack { server: at.server.clone(), what: what.clone() });
     Err(NotKept::PutBack(why, what))
 }
 

@@ -9,7 +9,7 @@ use fs_err::File;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::plan::record::Record;
+use crate::plan::event::JournalEvent;
 
 /// Where records go: to the file first, then to whoever watches.
 pub struct Journal<'a> {
@@ -19,7 +19,7 @@ pub struct Journal<'a> {
 
 struct Inner<'a> {
     file: File,
-    watch: &'a mut (dyn FnMut(&Record) + Send),
+    watch: &'a mut (dyn FnMut(&JournalEvent) + Send),
     /// The first write that failed. Nothing more is begun after it.
     broken: Option<String>,
 }
@@ -28,12 +28,12 @@ struct Inner<'a> {
 struct Line<'a> {
     at: Timestamp,
     #[serde(flatten)]
-    record: &'a Record,
+    record: &'a JournalEvent,
 }
 
 impl<'a> Journal<'a> {
     /// Makes `folder` and opens its `journal.jsonl`; a folder of that name must not exist.
-    pub fn create(folder: &Path, watch: &'a mut (dyn FnMut(&Record) + Send)) -> std::io::Result<Self> {
+    pub fn create(folder: &Path, watch: &'a mut (dyn FnMut(&JournalEvent) + Send)) -> std::io::Result<Self> {
         if let Some(parent) = folder.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -49,7 +49,7 @@ impl<'a> Journal<'a> {
     }
 
     /// Writes a record. A failed write is remembered: see [`Journal::check`].
-    pub fn record(&self, record: &Record) {
+    pub fn record(&self, record: &JournalEvent) {
         let mut inner = self.inner.lock().expect("no thread panics while it holds the journal");
         let line = Line { at: Timestamp::now(), record };
         let written = serde_json::to_vec(&line).map_err(std::io::Error::from).and_then(|mut bytes| {

@@ -7,12 +7,12 @@ pub mod backups;
 pub mod change;
 pub mod check;
 pub mod cloud;
+pub mod event;
 pub mod host;
 pub mod observed;
 pub mod order;
 pub mod probe;
 pub mod reachability;
-pub mod record;
 pub mod step;
 
 use schemars::JsonSchema;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::base::address::Address;
-use crate::plan::record::Record;
+use crate::plan::event::JournalEvent;
 use crate::view::text::{clean_line, without_arns};
 
 /// How often the live lines are drawn. Fast enough to look alive, slow enough for a slow connection.
@@ -44,9 +44,9 @@ impl Progress {
     }
 
     /// Shows one record.
-    pub fn record(&mut self, record: &Record) {
+    pub fn record(&mut self, record: &JournalEvent) {
         match record {
-            Record::ChangeBegun { address } => {
+            JournalEvent::ChangeBegun { address } => {
                 let bar = self.live.as_ref().map(|live| {
                     let bar = live.add(ProgressBar::new_spinner());
                     // The elapsed time first: its column stays, and `wide_msg` cuts what would break the line.
@@ -59,17 +59,17 @@ impl Progress {
                 let running = RunningChange { since: Instant::now(), bar };
                 self.running.insert(address.clone(), running);
             }
-            Record::StepBegun { address, what, .. } => self.step(address, &clean_line(&without_arns(what))),
-            Record::Verified { address } => self.end(address, "done"),
-            Record::AlreadyDone { address } => self.line(&format!("  {address}  was as wanted already")),
-            Record::Failed { address, why } => {
+            JournalEvent::StepBegun { address, what, .. } => self.step(address, &clean_line(&without_arns(what))),
+            JournalEvent::Verified { address } => self.end(address, "done"),
+            JournalEvent::AlreadyDone { address } => self.line(&format!("  {address}  was as wanted already")),
+            JournalEvent::Failed { address, why } => {
                 self.end(address, "FAILED");
                 for line in why.lines() {
                     self.line(&format!("    {}", clean_line(line)));
                 }
             }
-            Record::NotStarted { address } => self.line(&format!("  {address}  not started")),
-            Record::Output { text, .. } => {
+            JournalEvent::NotStarted { address } => self.line(&format!("  {address}  not started")),
+            JournalEvent::Output { text, .. } => {
                 let lines: Vec<&str> = text.lines().collect();
                 let left_out = lines.len().saturating_sub(OUTPUT_LINES);
                 if left_out > 0 {
@@ -79,23 +79,25 @@ impl Progress {
                     self.line(&format!("    | {}", clean_line(line)));
                 }
             }
-            Record::Reattached { server, after_ms } => {
+            JournalEvent::Reattached { server, after_ms } => {
                 let seconds = tenths(Duration::from_millis(*after_ms));
                 self.line(&format!("  server {server}  connection lost and found again after {seconds}"));
             }
-            Record::Armed { server, seconds } => self.line(&format!(
+            JournalEvent::Armed { server, seconds } => self.line(&format!(
                 "  server {server}  puts everything of this change back in {seconds} s, unless a new login proves it"
             )),
-            Record::Kept { server } => self.line(&format!("  server {server}  a new login works: the change stays")),
-            Record::PutBack { server, what } => {
+            JournalEvent::Kept { server } => {
+                self.line(&format!("  server {server}  a new login works: the change stays"))
+            }
+            JournalEvent::PutBack { server, what } => {
                 self.line(&format!("  server {server}  PUT BACK: no new login proved the change"));
                 for line in what {
                     self.line(&format!("    {}", clean_line(line)));
                 }
             }
             // An empty line after the plan, which a person has on the screen above.
-            Record::Begun { .. } => self.line(""),
-            Record::StepDone { .. } | Record::Finished { .. } => {}
+            JournalEvent::Begun { .. } => self.line(""),
+            JournalEvent::StepDone { .. } | JournalEvent::Finished { .. } => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::plan::record::{Record, Verdict};
+use crate::plan::event::{ApplyVerdict, JournalEvent};
 use crate::view::progress::{Ended, Mode, Progress, Reason, summary};
 use crate::view::sample::address;
 use crate::view::tests::same;
@@ -32,7 +32,7 @@ impl Write for Page {
     }
 }
 
-fn shown(records: &[Record]) -> String {
+fn shown(records: &[JournalEvent]) -> String {
     let page = Page::default();
     let mut progress = Progress::new(Mode::Plain(Box::new(page.clone())));
     for record in records {
@@ -43,26 +43,26 @@ fn shown(records: &[Record]) -> String {
 
 #[test]
 fn an_apply_that_fails_in_the_middle() {
-    let begun = |of: &str| Record::ChangeBegun { address: address(of) };
-    let step = |of: &str, what: &str| Record::StepBegun { address: address(of), step: 0, what: what.to_owned() };
+    let begun = |of: &str| JournalEvent::ChangeBegun { address: address(of) };
+    let step = |of: &str, what: &str| JournalEvent::StepBegun { address: address(of), step: 0, what: what.to_owned() };
     let output = (1..=14).map(|n| format!("E: line {n}\u{1b}[2J")).collect::<Vec<_>>().join("\n");
     let text = shown(&[
-        Record::Begun { changes: 4, plan: "sha256:0".to_owned(), environment: "chronos-prod".to_owned() },
+        JournalEvent::Begun { changes: 4, plan: "sha256:0".to_owned(), environment: "chronos-prod".to_owned() },
         begun("sns.topic/alerts"),
         step("sns.topic/alerts", "set the policy of arn:aws:sns:ca-central-1:123456789012:chronos-prod-alerts"),
-        Record::StepDone { address: address("sns.topic/alerts"), step: 0 },
-        Record::Verified { address: address("sns.topic/alerts") },
-        Record::AlreadyDone { address: address("host.swap/db") },
+        JournalEvent::StepDone { address: address("sns.topic/alerts"), step: 0 },
+        JournalEvent::Verified { address: address("sns.topic/alerts") },
+        JournalEvent::AlreadyDone { address: address("host.swap/db") },
         begun("host.packages/db"),
         step("host.packages/db", "install jq"),
-        Record::Reattached { server: "db".to_owned(), after_ms: 1260 },
-        Record::Output { address: address("host.packages/db"), text: output },
-        Record::Failed {
+        JournalEvent::Reattached { server: "db".to_owned(), after_ms: 1260 },
+        JournalEvent::Output { address: address("host.packages/db"), text: output },
+        JournalEvent::Failed {
             address: address("host.packages/db"),
             why: "`apt-get` ended with 100\nsee \u{9b}above".to_owned(),
         },
-        Record::NotStarted { address: address("host.users/db") },
-        Record::Finished { verdict: Verdict::Failed },
+        JournalEvent::NotStarted { address: address("host.users/db") },
+        JournalEvent::Finished { verdict: ApplyVerdict::Failed },
     ]);
     same(
         &text,
@@ -96,7 +96,7 @@ fn an_apply_that_fails_in_the_middle() {
 
 #[test]
 fn a_failure_of_what_had_not_begun_is_told_all_the_same() {
-    let text = shown(&[Record::Failed { address: address("host.users/db"), why: "no route".to_owned() }]);
+    let text = shown(&[JournalEvent::Failed { address: address("host.users/db"), why: "no route".to_owned() }]);
     same(
         &text,
         r"

@@ -7,7 +7,7 @@ use crate::base::address::Address;
 /// What happened during an apply, in order. Journals explain; they never steer a later run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Record {
+pub enum JournalEvent {
     /// Apply begins: how many changes, and the digest of the plan.
     Begun {
         changes: usize,
@@ -69,14 +69,14 @@ pub enum Record {
         what: Vec<String>,
     },
     Finished {
-        verdict: Verdict,
+        verdict: ApplyVerdict,
     },
 }
 
 /// How an apply ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum ApplyVerdict {
     Done,
     Failed,
     RolledBack,
