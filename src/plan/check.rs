@@ -132,7 +132,8 @@ fn lists(plan: &Plan, breaches: &mut Vec<Breach>) {
     breaches.extend(empty.map(|(index, _)| Breach::EmptyStage(index)));
     let mut now = BTreeSet::new();
     for change in plan.changes() {
-        if !now.insert(&change.address) {
+        // Two things may bear one address when both go: a bucket, and the one that it was before it was renamed.
+        if !now.insert(&change.address) && change.action != Action::Destroy {
             breaches.push(Breach::ChangedTwice(change.address.clone()));
         }
     }

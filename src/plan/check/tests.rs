@@ -104,6 +104,11 @@ fn each_resource_is_in_one_list() {
     assert_eq!(broken(|plan| plan.stages[0].changes.clear()), [Breach::EmptyStage(0)]);
     let twice = |plan: &mut Plan| plan.stages.push(plan.stages[0].clone());
     assert_eq!(broken(twice), [Breach::ChangedTwice(address("s3.bucket/a"))]);
+    let both_go = |plan: &mut Plan| {
+        let gone = |name: &str| stage(vec![in_cloud(name, Action::Destroy, &[])]);
+        plan.stages.extend([gone("s3.bucket/old"), gone("s3.bucket/old")]);
+    };
+    assert_eq!(broken(both_go), []);
     let waits_twice = |plan: &mut Plan| plan.deferred.push(plan.deferred[0].clone());
     assert_eq!(broken(waits_twice), [Breach::DeferredTwice(address("iam.user/late"))]);
     for changed in ["s3.bucket/a", "iam.user/late"] {
