@@ -145,7 +145,8 @@ impl Reader<'_> {
         );
     }
 
-    /// A value that is put together on the server. Passwords may be, under `environment`; what is judged here may not.
+    /// A value with a variable in it, which only the server can fill in. Under `environment` that is allowed, for
+    /// passwords; a value that is judged here must be written out.
     fn is_variable(&mut self, value: &str, path: &str) -> bool {
         let variable = value.contains('$');
         if variable {

@@ -6,7 +6,7 @@
 /// Characters that mean something to a shell outside of quotes. `?`, `~`, `#` and braces are left out: they stand in
 /// URLs and ordinary arguments.
 const SPECIAL: &str = "|&;<>()$`*\\";
-/// And within double quotes.
+/// Characters that mean something to a shell within double quotes.
 const SPECIAL_QUOTED: &str = "$`";
 
 /// Splits a line into words.
@@ -46,7 +46,7 @@ fn double(chars: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), Stri
     while let Some(c) = chars.next() {
         match c {
             '"' => return Ok(()),
-            // Within double quotes a backslash is one, unless it takes the meaning from what follows.
+            // Within double quotes a backslash is an ordinary character, unless it escapes the one that follows.
             '\\' => match chars.next() {
                 Some(next @ ('"' | '\\' | '$' | '`')) => word.push(next),
                 Some(next) => word.extend(['\\', next]),
