@@ -160,7 +160,7 @@ impl Stores {
 
 /// A plan that breaks a promise of plans, as a message.
 pub fn unsound(breaches: Vec<Breach>) -> Stop {
-    Stop::new(Exit::Bug, check::report(&breaches))
+    Stop::new(Exit::Bug, check::report(breaches))
 }
 
 /// The exit code of a plan that was only shown.

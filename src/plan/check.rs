@@ -80,9 +80,9 @@ pub enum Breach {
 }
 
 /// Every broken promise of a plan, as our own bug.
-pub fn report(breaches: &[Breach]) -> Diagnostics {
+pub fn report(breaches: Vec<Breach>) -> Diagnostics {
     let problem = Diagnostic::error("unsound-plan", "this plan breaks a promise of plans; this is a bug in seawall");
-    let problem = breaches.iter().fold(problem, |problem, breach| problem.note(breach.to_string()));
+    let problem = breaches.into_iter().fold(problem, |problem, breach| problem.note(breach.to_string()));
     problem
         .note("nothing was changed by this run")
         .hint("report it with the inventory; another version of seawall may plan this correctly")
@@ -255,17 +255,11 @@ fn waiting(plan: &Plan, breaches: &mut Vec<Breach>) {
             breaches.push(Breach::NeedsDeferred(change.address.clone(), need.clone()));
         }
     }
+    // What is done now ends a chain of waiting, also the first part of the very change that waits.
+    let next = |address: &Address| waits.get(address).copied().filter(|next| !now.contains(*next));
     for start in waits.keys() {
-        let mut here = *start;
-        for _ in 0..=waits.len() {
-            match waits.get(here) {
-                // The first part of a change makes room for its own rest.
-                Some(next) if now.contains(*next) => break,
-                Some(next) => here = next,
-                None => break,
-            }
-        }
-        if waits.contains_key(here) && !waits.get(here).is_some_and(|next| now.contains(*next)) {
+        let end = (0..=waits.len()).try_fold(*start, |here, _| next(here));
+        if end.is_some() {
             breaches.push(Breach::WaitInCircle((*start).clone()));
         }
     }

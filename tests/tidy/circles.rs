@@ -67,27 +67,28 @@ fn circles(texts: &[(PathBuf, String)]) -> Vec<Circle> {
     }
     let mut found = Vec::new();
     for (level, needs) in levels {
-        let mut told: BTreeSet<&String> = BTreeSet::new();
-        for start in needs.keys() {
+        let mut told: BTreeSet<&str> = BTreeSet::new();
+        for start in needs.keys().map(String::as_str) {
             let reached = reach(&needs, start);
             if told.contains(start) || !reached.contains(start) {
                 continue;
             }
-            let names: BTreeSet<&String> =
+            let names: BTreeSet<&str> =
                 reached.into_iter().filter(|name| reach(&needs, name).contains(start)).collect();
             told.extend(&names);
-            found.push(Circle { below: level.join("::"), names: names.into_iter().cloned().collect() });
+            let names = names.into_iter().map(str::to_owned).collect();
+            found.push(Circle { below: level.join("::"), names });
         }
     }
     found
 }
 
 /// Everything that a name needs, by any number of steps.
-fn reach<'a>(needs: &'a BTreeMap<String, BTreeSet<String>>, start: &String) -> BTreeSet<&'a String> {
+fn reach<'a>(needs: &'a BTreeMap<String, BTreeSet<String>>, start: &str) -> BTreeSet<&'a str> {
     let mut reached = BTreeSet::new();
     let mut next: Vec<&String> = needs.get(start).into_iter().flatten().collect();
     while let Some(name) = next.pop() {
-        if reached.insert(name) {
+        if reached.insert(name.as_str()) {
             next.extend(needs.get(name).into_iter().flatten());
         }
     }
@@ -105,7 +106,7 @@ fn module(file: &Path) -> Option<Module> {
 }
 
 /// The modules and items that a file's code names with `crate::` or `super::`, as paths from the crate.
-fn named(from: &Module, text: &str) -> Vec<Module> {
+fn named(from: &[String], text: &str) -> Vec<Module> {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code: String = code.lines().flat_map(|line| [line.split("//").next().unwrap_or_default(), "\n"]).collect();
     let mut found = Vec::new();

@@ -268,7 +268,7 @@ fn a_secret_is_a_reference_that_nobody_else_can_read() {
 #[test]
 fn a_breach_is_our_bug_and_names_the_resource() {
     let breaches = broken(|plan| first(plan).steps = Steps::Cloud(Vec::new()));
-    let problems = report(&breaches);
+    let problems = report(breaches);
     assert_eq!(problems.0[0].code, "unsound-plan");
     assert!(problems.0[0].notes.iter().any(|note| note.contains("s3.bucket/a")), "{problems:?}");
 }
