@@ -71,6 +71,37 @@ fn address(text: &str) -> Address {
     text.parse().expect("an address")
 }
 
+/// Every valid inventory, planned where nothing is yet and where only its cloud is: each plan keeps its promises.
+#[test]
+fn every_inventory_is_planned_soundly() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inventories/valid");
+    let mut changes = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder of inventories") {
+        let path = entry.expect("a readable folder").path();
+        if path.extension().is_none_or(|ending| ending != "yaml") {
+            continue;
+        }
+        let loaded = load::load(&path);
+        let resolved = resolve(&loaded.inventory.expect("a valid inventory")).expect("it resolves");
+        let mut fresh = world_of(&Resolved { wanted: Vec::new(), ..resolved.clone() }, &resolved);
+        fresh.hosts = resolved
+            .servers
+            .iter()
+            .map(|(name, server)| {
+                let answers = Answers::unseen(Unseen::NotYetCreated(server.address.clone()));
+                (name.clone(), HostView { endpoint: None, answers })
+            })
+            .collect();
+        for (snapshot, destroy) in [(&fresh, false), (&world_of(&resolved, &resolved), true)] {
+            let intent = Intent { destroy, ..Intent::default() };
+            let plan = propose(&resolved, snapshot, &intent, &|_| None).plan;
+            changes += plan.changes().count() + plan.deferred.len();
+            check(plan).unwrap_or_else(|breaches| panic!("{}: {breaches:?}", path.display()));
+        }
+    }
+    assert!(changes > 50, "inventories ask for something: {changes}");
+}
+
 const LARGER: (&str, &str) = ("bundle: small_3_0 ", "bundle: medium_3_0");
 
 #[test]

@@ -179,7 +179,7 @@ fn what_it_does(change: &Change, breaches: &mut Vec<Breach>) {
     if change.action == Action::NoOp || !(acts || may_only_record) {
         breaches.push(Breach::NoSteps(address()));
     }
-    if change.fields.is_empty() && change.action != Action::Destroy {
+    if acts && change.fields.is_empty() && change.action != Action::Destroy {
         breaches.push(Breach::NoFields(address()));
     }
     let mut paths = BTreeSet::new();
