@@ -7,6 +7,7 @@ mod support {
 
 mod cases;
 mod cli;
+mod dependencies;
 mod engine;
 mod inventories;
 mod laws;
