@@ -177,6 +177,20 @@ fn every_kind_has_its_parts() {
     }
 }
 
+/// Whether a text quotes for a POSIX shell by itself: the quote that ends, escapes and begins again.
+fn quotes_for_a_shell(text: &str) -> bool {
+    // In a raw string and in an escaped one. A lone `'\''` is a character, which is fine.
+    text.contains(concat!("\"'", r"\''", "\"")) || text.contains(concat!("\"'", r"\\''", "\""))
+}
+
+#[test]
+fn shell_words_are_quoted_in_one_place() {
+    let quotes = |file: &PathBuf| quotes_for_a_shell(&read(file));
+    let found: Vec<PathBuf> =
+        ["src", "tests", "benches"].iter().flat_map(|folder| rust_files(&root().join(folder))).filter(quotes).collect();
+    assert_eq!(found, [root().join("src/base/shell.rs")], "data enters a shell program through `base::shell` alone");
+}
+
 /// Calls whose first argument is a code. A function that takes `code: &str` must be one of them.
 const CODE_CALLS: &[&str] = &[
     "Diagnostic::error(",
@@ -304,6 +318,13 @@ mod the_checks_themselves {
         assert_eq!(bad_imports("plan", "use crate::base::address::Address;\nuse crate::plan::step::Step;\n").len(), 0);
         assert_eq!(bad_imports("plan", "use crate::{base, reach};\n").len(), 1);
         assert_eq!(bad_imports("plan", "// crate::reach is not imported\n").len(), 0);
+    }
+
+    #[test]
+    fn quoting_for_a_shell_is_seen_in_both_spellings() {
+        assert!(quotes_for_a_shell(concat!("replace('\\'', r\"'", r"\''", "\")")));
+        assert!(quotes_for_a_shell(concat!("replace('\\'', \"'", r"\\''", "\")")));
+        assert!(!quotes_for_a_shell("replace('\\'', \"''\")"), "SQL doubles it, and '\\'' is a character");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Words that every room shares: addresses, diagnostics, spans, digests, secrets.
+//! Words that every room shares: addresses, diagnostics, spans, digests, secrets, words of a shell.
 //!
 //! Deliberately absent: input, output, the current time and anything asynchronous. Whoever reads only this room
 //! learns the vocabulary of the rest.
@@ -7,4 +7,5 @@ pub mod address;
 pub mod diag;
 pub mod digest;
 pub mod secret;
+pub mod shell;
 pub mod span;

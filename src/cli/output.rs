@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
+use crate::base::shell;
 use crate::cli::args::Color;
 use crate::cli::exit::Stop;
 use crate::cli::session::{Loaded, Session, refuses};
@@ -105,7 +106,7 @@ impl Session {
         for (flag, addresses) in [("--only", &work.only), ("--lose-data", &data)] {
             if !addresses.is_empty() {
                 words.push(flag.to_owned());
-                words.extend(addresses.iter().map(|address| quoted(&address.to_string())));
+                words.extend(addresses.iter().map(|address| shell::word(&address.to_string())));
             }
         }
         words.join(" ")
@@ -114,14 +115,14 @@ impl Session {
     /// The command that applies a saved plan.
     pub fn apply_saved(&self, sandbox: bool, path: &Path) -> String {
         let mut words = self.apply_words(sandbox);
-        words.push(quoted(&path.display().to_string()));
+        words.push(shell::word(&path.display().to_string()));
         words.join(" ")
     }
 
     fn apply_words(&self, sandbox: bool) -> Vec<String> {
         let mut words = vec!["seawall".to_owned()];
         if let Some(inventory) = &self.global.inventory {
-            words.extend(["-i".to_owned(), quoted(&inventory.display().to_string())]);
+            words.extend(["-i".to_owned(), shell::word(&inventory.display().to_string())]);
         }
         words.extend(sandbox.then(|| "--sandbox".to_owned()));
         words.push("apply".to_owned());
@@ -202,8 +203,10 @@ impl Session {
 
     pub fn show_backups(&mut self, work: &Work, all: &[Backups]) -> Result<(), Stop> {
         let style = self.style();
-        let text: Vec<String> =
-            all.iter().map(|known| backup::list(known, style) + &self.findings(&known.findings)).collect();
+        let text: Vec<String> = all
+            .iter()
+            .map(|known| backup::list(known, style) + &self.findings(&known.findings))
+            .collect();
         self.product(&text.join("\n"), || json_backup::backups(&work.resolved.environment, work.sandbox, all))
     }
 
@@ -255,16 +258,6 @@ impl Session {
 fn terminal_width() -> Option<usize> {
     let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
     Some(usize::from(width.0))
-}
-
-/// A word as a POSIX shell takes it for one.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ':' | '@' | '%' | ',');
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 /// An apply's end in the words of the view.

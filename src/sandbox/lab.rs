@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::Digest;
+use crate::base::shell;
 use crate::sandbox::emulator::{self, EmulatorError};
 use crate::sandbox::files::{DAEMON, EMULATOR_FOLDER, GAPS_FILE, LIGHTSAIL_FILE};
 use crate::sandbox::lightsail::catalog::blueprint;
@@ -173,18 +174,8 @@ impl Host {
     pub fn log_in_as(&mut self, user: &str) {
         user.clone_into(&mut self.user);
         let words = self.ssh_arguments();
-        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        let words: Vec<String> = words.iter().map(|word| shell::word(word)).collect();
         self.ssh_command = format!("ssh {}", words.join(" "));
-    }
-}
-
-/// A word for a POSIX shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=@:,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 

@@ -314,9 +314,9 @@ impl Rehearsal {
     }
 }
 
-/// A word in quotes for a shell.
+/// A word for a shell.
 pub(crate) fn shell_word(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
+    seawall::base::shell::word(text)
 }
 
 impl Drop for Rehearsal {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::json;
 
+use crate::base::shell;
 use crate::inventory::sections::host::{Challenge, Issuer};
 use crate::kinds::host::Wanted;
 use crate::kinds::host_certificate::{Copy, Desired, names, word};
@@ -34,16 +35,6 @@ struct Place<'a> {
     object: String,
     credentials: &'a str,
     pass: &'a str,
-}
-
-/// A word for a POSIX shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 /// The object's name within [`Copy::folder`].
@@ -105,9 +96,9 @@ fn program(desired: &Desired) -> String {
     let authority = json!({ "common_name": common_name, "domains": domains(desired) });
     let service = json!({
         "production": desired.issuer == Issuer::Letsencrypt,
-        "contact": quoted(desired.contact.as_deref().unwrap_or_default()),
+        "contact": shell::word(desired.contact.as_deref().unwrap_or_default()),
         "challenge": challenge(desired),
-        "acme_dns": desired.acme_dns.iter().map(|base| quoted(base)).collect::<Vec<_>>(),
+        "acme_dns": desired.acme_dns.iter().map(|base| shell::word(base)).collect::<Vec<_>>(),
     });
     let context = json!({
         "address": desired.address,

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::digest::Digest;
+use crate::base::shell::{quote, quote_all, quote_glob};
 use crate::plan::host::Endpoint;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CommandState, FILE_CONTENT_LIMIT, FileState, HostProbe};
 use crate::reach::ssh::error::{HostError, place};
-use crate::reach::ssh::quote::{quote, quote_all, quote_glob};
 use crate::reach::ssh::session::{Limit, Ssh};
 
 /// The fixed part of the program.

@@ -16,7 +16,6 @@ pub mod guard;
 pub mod lock;
 pub mod manifest;
 pub mod program;
-pub mod quote;
 pub mod secrets;
 pub mod session;
 mod watch;

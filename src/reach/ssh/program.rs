@@ -10,9 +10,9 @@ use serde_json::json;
 
 use crate::base::address::Address;
 use crate::base::secret::Secret;
+use crate::base::shell::{HasNul, quote, quote_all};
 use crate::plan::step::{Content, HostStep};
 use crate::reach::Transaction;
-use crate::reach::ssh::quote::{HasNul, quote, quote_all};
 
 const FIXED: &str = include_str!("program.sh");
 pub(crate) const DEADMAN: &str = include_str!("deadman.sh");

@@ -14,15 +14,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use sha2::{Digest as _, Sha256};
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use crate::base::digest::of_public_key;
+use crate::base::shell::quote_all;
 use crate::plan::host::Endpoint;
 use crate::reach::ssh::error::{HostError, place};
-use crate::reach::ssh::quote::quote_all;
 use crate::reach::ssh::secrets::Vault;
 
 /// For TCP and the SSH handshake. A server on the other side of the world needs less than 2 s.
@@ -330,7 +330,7 @@ fn fingerprint(line: &str) -> Result<String, String> {
         return Err(format!("`{}` is not a key type", algorithm.escape_debug()));
     }
     let bytes = STANDARD.decode(key).map_err(|error| error.to_string())?;
-    Ok(format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(bytes))))
+    Ok(of_public_key(&bytes))
 }
 
 fn known_hosts(at: &Endpoint) -> String {

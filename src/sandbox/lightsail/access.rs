@@ -1,10 +1,10 @@
 //! How one gets in: access details with host keys, and the metadata options.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
+use crate::base::digest::of_public_key;
 use crate::sandbox::lightsail::call::{Call, many, one};
 use crate::sandbox::lightsail::catalog::blueprint;
 use crate::sandbox::lightsail::error::ApiError;
@@ -13,7 +13,7 @@ use crate::sandbox::lightsail::state::now;
 /// `SHA256:…` as OpenSSH prints it, of a public key's base64 text.
 pub fn fingerprint(public_key: &str) -> String {
     let blob = STANDARD.decode(public_key).unwrap_or_default();
-    format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(blob)))
+    of_public_key(&blob)
 }
 
 /// There is no temporary private key: AWS leaves it out as well where an instance has a key pair of its own.

@@ -1,5 +1,6 @@
 //! Data in shell programs: every argument is quoted here, so that data never becomes code.
 //!
+//! The only place that quotes for a shell: what goes to a host as root and what a person is given to copy are made here.
 //! Single quotes keep everything but themselves and NUL literal in every POSIX shell. NUL cannot be an argument of any
 //! program; [`quote`] refuses it instead of cutting the text there.
 
@@ -15,7 +16,18 @@ pub fn quote(text: &str) -> Result<String, HasNul> {
     if text.contains('\0') {
         return Err(HasNul(text.chars().take(40).collect()));
     }
-    Ok(format!("'{}'", text.replace('\'', r"'\''")))
+    Ok(in_quotes(text))
+}
+
+fn in_quotes(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// The same for a person to read and copy: an argument that means nothing else to a shell stays bare. For arguments and
+/// paths, which have no NUL; the first word of a command would need more care (`a=b` is no command).
+pub fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,+%=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { in_quotes(text) }
 }
 
 /// Several texts as words, separated by spaces.
@@ -87,6 +99,18 @@ mod tests {
         let words = quote_all(&texts).expect("no NUL in the alphabet");
         let wanted: Vec<u8> = texts.iter().flat_map(|text| [text.as_bytes(), b"\0"].concat()).collect();
         assert_eq!(shell(&format!("printf '%s\\0' {words}")), wanted);
+        let shown: Vec<String> = texts.iter().map(|text| word(text)).collect();
+        assert_eq!(shell(&format!("printf '%s\\0' {}", shown.join(" "))), wanted);
+    }
+
+    #[test]
+    fn a_person_sees_quotes_only_where_they_are_needed() {
+        for bare in ["-oPort=22", "admin@192.0.2.1", "plans/a+b.json", "100%,1:2"] {
+            assert_eq!(word(bare), bare);
+        }
+        for (text, shown) in [("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("~/x", "'~/x'"), ("é", "'é'")] {
+            assert_eq!(word(text), shown);
+        }
     }
 
     #[test]
