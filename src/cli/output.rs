@@ -205,7 +205,7 @@ impl Session {
         let style = self.style();
         let text: Vec<String> = all
             .iter()
-            .map(|known| backup::list(known, style) + &self.findings(&known.findings))
+            .map(|known| backup::list(known, style, terminal_width()) + &self.findings(&known.findings))
             .collect();
         self.product(&text.join("\n"), || json_backup::backups(&work.resolved.environment, work.sandbox, all))
     }

@@ -9,17 +9,21 @@ use crate::plan::backups::{
     Archiving, BackupSet, Backups, Dumps, Freshness, Gap, Made, ToBy, Verdict, Verified, Window,
 };
 use crate::view::style::{Role, Style};
+use crate::view::table;
 use crate::view::text::clean_line;
 
-/// Everything that is known of a server's backups.
-pub fn list(known: &Backups, style: Style) -> String {
+/// Before each line of a table.
+const INDENT: &str = "  ";
+
+/// Everything that is known of a server's backups; the table fits `width` where there is one.
+pub fn list(known: &Backups, style: Style, width: Option<usize>) -> String {
     let Backups { server, stanza, bucket, .. } = known;
     let title = format!("Backups of {server}: stanza {stanza} in {bucket}");
     let mut text = format!("{}\n\n", style.paint(Role::Title, clean_line(&title)));
     text.push_str(&if known.backups.is_empty() && !known.unseen.is_empty() {
         "  not known\n".to_owned()
     } else {
-        table(&known.backups, style)
+        sets(&known.backups, style, width)
     });
     restorable(&mut text, known, style);
     text.push('\n');
@@ -44,14 +48,13 @@ pub fn list(known: &Backups, style: Style) -> String {
     text
 }
 
-fn table(backups: &[BackupSet], style: Style) -> String {
+fn sets(backups: &[BackupSet], style: Style, width: Option<usize>) -> String {
     if backups.is_empty() {
         return "  no backup that can be read\n".to_owned();
     }
-    let head = ["backup", "type", "finished (UTC)", "took", "database", "repository", "WAL", ""].map(str::to_owned);
-    let mut rows = vec![head];
-    for backup in backups {
-        rows.push([
+    let head = ["backup", "type", "finished (UTC)", "took", "database", "repository", "WAL", ""];
+    let row = |backup: &BackupSet| {
+        [
             clean_line(&backup.label),
             clean_line(&backup.kind),
             moment(backup.finished),
@@ -60,16 +63,13 @@ fn table(backups: &[BackupSet], style: Style) -> String {
             backup.repository_bytes.map_or_else(|| "?".to_owned(), size),
             backup.wal.as_ref().map_or_else(|| "?".to_owned(), |(first, last)| range(first, last)),
             if backup.page_errors { "PAGE ERRORS".to_owned() } else { String::new() },
-        ]);
-    }
-    let widths: Vec<usize> =
-        (0..8).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+        ]
+    };
+    let width = width.map(|width| width.saturating_sub(INDENT.len()));
     let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        let line = cells.join("  ").trim_end().to_owned();
+    for (number, line) in table::lines(head, backups.iter().map(row).collect(), width).into_iter().enumerate() {
         let line = if number == 0 { style.paint(Role::Faint, line) } else { line };
-        let _ = writeln!(text, "  {line}");
+        let _ = writeln!(text, "{INDENT}{line}");
     }
     text
 }
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_on_the_screen_without_colours() {
-        let text = list(&known(), Style::PLAIN);
+        let text = list(&known(), Style::PLAIN, None);
         for part in [
             "20261121-143736F  full  2026-11-21 14:37:38  2 s   23.1 MB   2.8 MB",
             "PAGE ERRORS",

@@ -18,6 +18,7 @@ pub mod reachability;
 mod sample;
 pub mod status;
 pub mod style;
+mod table;
 #[cfg(test)]
 mod tests;
 pub mod text;

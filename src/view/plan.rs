@@ -12,11 +12,9 @@ use crate::view::context::PlanContext;
 use crate::view::diag;
 use crate::view::reachability;
 use crate::view::style::Role;
+use crate::view::table;
 use crate::view::text::{clean_line, wrap};
 use crate::view::value::sides;
-
-/// Columns between two columns of a table.
-const GAP: usize = 2;
 
 /// The whole plan.
 pub fn render(plan: &Plan, context: &PlanContext) -> String {
@@ -177,18 +175,11 @@ fn objectives(objectives: &[Objective], terminal: Option<usize>) -> String {
     if objectives.is_empty() {
         return String::new();
     }
-    let width = |column: fn(&Objective) -> &str, title: &str| {
-        objectives.iter().map(|o| column(o).chars().count()).max().unwrap_or(0).max(title.len())
-    };
-    let name = width(|o| &o.name, "objectives");
-    let wanted = width(|o| &o.wanted, "wanted");
-    let by = width(|o| &o.by_configuration, "by configuration");
-    let last = name + wanted + by + 3 * GAP;
-    let mut text = format!("{:name$}  {:wanted$}  {:by$}  last proof\n", "objectives", "wanted", "by configuration");
-    for row in objectives {
-        let line =
-            format!("{:name$}  {:wanted$}  {:by$}  {}", row.name, row.wanted, row.by_configuration, row.last_proof);
-        let _ = writeln!(text, "{}", wrap(&line, last, terminal));
+    let head = ["objectives", "wanted", "by configuration", "last proof"];
+    let row = |o: &Objective| [o.name.clone(), o.wanted.clone(), o.by_configuration.clone(), o.last_proof.clone()];
+    let mut text = String::new();
+    for line in table::lines(head, objectives.iter().map(row).collect(), terminal) {
+        let _ = writeln!(text, "{line}");
     }
     text.push('\n');
     text

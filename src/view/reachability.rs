@@ -5,22 +5,26 @@ use std::fmt::Write as _;
 use crate::plan::reachability::{Gate, Path, Reachability};
 use crate::view::context::PlanContext;
 use crate::view::style::Role;
+use crate::view::table;
 use crate::view::text::clean_line;
+
+/// Before each line under a table's title.
+const INDENT: &str = "  ";
 
 /// The tables, each with an empty line after it. Nothing where no server is there.
 pub fn tables(all: &[Reachability], context: &PlanContext) -> String {
     let mut text = String::new();
     for one in all {
         let title = format!("who can reach what on {}", one.server);
-        let mut rows = vec![[title, "lightsail".to_owned(), "host".to_owned(), "answers".to_owned()]];
-        rows.extend(one.declared.iter().map(row));
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths = [width(0), width(1), width(2)];
-        for (index, [what, cloud, host, answers]) in rows.iter().enumerate() {
-            let [a, b, c] = widths;
-            let line = format!("{what:a$}  {cloud:b$}  {host:c$}  {answers}");
-            let line = line.trim_end();
-            let line = if index == 0 { context.style.paint(Role::Title, line) } else { line.to_owned() };
+        let head = [title.as_str(), "lightsail", "host", "answers"];
+        let rows = one.declared.iter().map(row).collect();
+        // The title begins at the edge and the rows under it further in; its columns must follow.
+        let width = context.width.map(|width| width.saturating_sub(INDENT.len()));
+        for (index, line) in table::lines(head, rows, width).into_iter().enumerate() {
+            let line = match line.strip_prefix(&title).filter(|_| index == 0) {
+                Some(columns) => context.style.paint(Role::Title, format!("{title}{INDENT}{columns}")),
+                None => format!("{INDENT}{line}"),
+            };
             let _ = writeln!(text, "{line}");
         }
         for exposure in &one.undeclared {
@@ -64,6 +68,6 @@ fn row(path: &Path) -> [String; 4] {
         (None, Some(program)) => format!("{}?", clean_line(program)),
         (None, None) => "?".to_owned(),
     };
-    let what = format!("  {} {} from {from}, {}", path.protocol, path.port, clean_line(&path.why));
+    let what = format!("{} {} from {from}, {}", path.protocol, path.port, clean_line(&path.why));
     [what, gate(path.cloud).to_owned(), gate(path.host).to_owned(), answers]
 }

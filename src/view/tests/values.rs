@@ -157,9 +157,10 @@ worth knowing
     ! sns.topic/alerts  waiting for a person to confirm waiting for a person to
         confirm waiting for a person to confirm waiting for a person to confirm
 
-objectives      wanted  by configuration                                 last proof
-rpo             15m     NOT EVALUATED: no server has a `backup` section  NOT EVALUATED: no drill has run
-monthly budget  25 USD  12 USD and storage by use                        –
+objectives      wanted  by configuration             last proof
+rpo             15m     NOT EVALUATED: no server     NOT EVALUATED: no drill has
+                        has a `backup` section       run
+monthly budget  25 USD  12 USD and storage by use    –
 
 Plan: 1 to create, 0 to update, 0 to replace, 0 to destroy; 0 resources as
     wanted
