@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::base::address::Address;
 use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::Snapshot;
-use crate::kinds::{Owned, physical_name, protected_by_tags};
+use crate::kinds::{Owned, kind, physical_name, protected_by_tags};
 use crate::plan::cloud::{CensusEntry, TAG_ADDRESS, TAG_ENVIRONMENT};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::{NotSeen, Place, Unmanaged};
@@ -46,15 +46,23 @@ pub fn sort(resolved: &Resolved, snapshot: &Snapshot) -> Ownership {
     }
     for (server, view) in &snapshot.hosts {
         match parse_manifest(&view.answers) {
-            Ok(records) => found.owned.extend(records.into_iter().map(|(address, record)| Owned {
-                address,
-                place: Place::Host(server.clone()),
-                name: server.clone(),
-                arn: None,
-                attached_to: None,
-                record: Some(record),
-                protected: false,
-            })),
+            Ok(records) => {
+                for (address, record) in records {
+                    if let Some(why) = misplaced(&address, server) {
+                        found.unseen.push(NotSeen { address: Address::new(MANIFEST, server), why });
+                        continue;
+                    }
+                    found.owned.push(Owned {
+                        address,
+                        place: Place::Host(server.clone()),
+                        name: server.clone(),
+                        arn: None,
+                        attached_to: None,
+                        record: Some(record),
+                        protected: false,
+                    });
+                }
+            }
             // A server that does not exist yet owns nothing; one that could not be asked is already in the plan.
             Err(Unseen::NotYetCreated(_)) => {}
             Err(why) => {
@@ -66,6 +74,14 @@ pub fn sort(resolved: &Resolved, snapshot: &Snapshot) -> Ownership {
     found
 }
 
+/// Why a host's record is not believed. Whoever is root on a host can write any address there, and what is done about a
+/// resource follows from its address: one host must not have another's resources taken away, nor something in AWS. Of a
+/// kind that this version does not know nothing is done.
+fn misplaced(address: &Address, server: &str) -> Option<Unseen> {
+    let elsewhere = kind(address.kind()).is_some_and(|kind| !(kind.on_host)() || address.name() != server);
+    elsewhere.then(|| Unseen::Misread(format!("the manifest names `{address}`, which cannot be on `{server}`")))
+}
+
 fn is_ours(resolved: &Resolved, entry: &CensusEntry) -> bool {
     entry.tags.get(TAG_ENVIRONMENT).is_some_and(|environment| *environment == resolved.environment)
 }
@@ -74,7 +90,9 @@ fn sort_entry(resolved: &Resolved, entry: &CensusEntry, our_instances: &BTreeSet
     let address = if entry.kind == "lightsail.static_ip" {
         static_ip_address(resolved, entry, our_instances)
     } else if is_ours(resolved, entry) {
-        entry.tags.get(TAG_ADDRESS).and_then(|text| text.parse().ok())
+        // What is removed follows from the address, so another kind's is not believed.
+        let address = entry.tags.get(TAG_ADDRESS).and_then(|text| text.parse().ok());
+        address.filter(|address: &Address| address.kind() == entry.kind)
     } else if entry.kind == "lightsail.key_pair" && entry.tags.is_empty() {
         // An import that was interrupted before the key pair got its tags; see the kind.
         let mut servers = resolved.servers.keys();
@@ -105,7 +123,7 @@ fn sort_entry(resolved: &Resolved, entry: &CensusEntry, our_instances: &BTreeSet
     let note = match entry.tags.get(TAG_ENVIRONMENT) {
         // Other environments are somebody's work, not clutter of this one.
         Some(environment) if *environment != resolved.environment => return,
-        Some(_) => "has this environment's tag and no readable `seawall:address`".to_owned(),
+        Some(_) => "has this environment's tag and no `seawall:address` of its kind".to_owned(),
         None if entry.kind == "lightsail.static_ip" && entry.attached_to.is_none() => {
             "detached: AWS bills a static IP that no instance uses".to_owned()
         }
@@ -131,4 +149,24 @@ fn static_ip_address(resolved: &Resolved, entry: &CensusEntry, our_instances: &B
     let instance = entry.attached_to.as_deref().filter(|instance| our_instances.contains(instance))?;
     let server = instance.strip_prefix(&resolved.environment)?.strip_prefix('-')?;
     (physical_name(&resolved.environment, server, "ip") == entry.name).then(|| Address::new(kind, server))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_is_believed_about_its_own_host_only() {
+        for (kind, server, believed) in [
+            ("host.swap", "db", true),
+            ("postgres.roles", "db", true),
+            ("host.swap", "web", false),
+            ("iam.user", "db", false),
+            ("lightsail.instance", "db", false),
+            ("host.of_a_later_version", "web", true),
+        ] {
+            let why = misplaced(&Address::new(kind, "db"), server);
+            assert_eq!(why.is_none(), believed, "{kind} on {server}: {why:?}");
+        }
+    }
 }

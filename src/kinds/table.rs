@@ -22,6 +22,8 @@ pub struct Entry {
     pub risk: Risk,
     pub holds_data: bool,
     pub goes_with_server: bool,
+    /// Whether its resources are on a host, whose name they bear; otherwise they are in AWS.
+    pub on_host: fn() -> bool,
     pub declare: fn(&Inventory) -> Vec<Wanted>,
     pub probes: fn(&Value) -> Vec<Probe>,
     pub judge: fn(&Wanted, &str, &Answers) -> Judged,
@@ -88,6 +90,7 @@ pub const fn entry<K: Kind>() -> Entry {
         risk: K::RISK,
         holds_data: K::HOLDS_DATA,
         goes_with_server: K::GOES_WITH_SERVER,
+        on_host: on_host::<K>,
         declare: declare::<K>,
         probes: probes::<K>,
         judge: judge::<K>,
@@ -166,6 +169,13 @@ fn create<K: Kind>(desired: &Value) -> Creation {
 fn opening<K: Kind>(desired: &K::Desired, actual: Option<&K::Actual>) -> Option<Opening> {
     let Opening { fields, steps, until } = K::opening(desired, actual)?;
     Some(Opening { fields, steps: K::Step::list(steps), until })
+}
+
+fn on_host<K: Kind>() -> bool {
+    match K::Step::list(Vec::new()) {
+        Steps::Host(_) => true,
+        Steps::Cloud(_) => false,
+    }
 }
 
 fn remove<K: Kind>(owned: &Owned, data: Data) -> Steps {
