@@ -16,7 +16,7 @@ use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::inventory::sections::{Inventory, Protocol, Server, Sources};
 use crate::kinds::host::{self, QUICK_S, Wanted};
-use crate::kinds::host_fail2ban::asking::{ASK_LOADED, CAUGHT, CHECK, ask_caught, ask_running};
+use crate::kinds::host_fail2ban::asking::{CHECK, ask_caught, ask_loaded, ask_running};
 use crate::kinds::host_fail2ban::effect::{Effect, Running};
 use crate::kinds::host_fail2ban::jails::{
     FILTER, JAILS, LOG, NEVER_BAN, POSTGRES, REPEATERS, SERVER, SSHD, files, names, wanted,
@@ -107,7 +107,7 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
     for wanted in files(desired) {
         found.extend(host::file(answers, wanted.path)?.map(|state| (wanted.path.to_owned(), state)));
     }
-    let dump = answers.command(&ASK_LOADED)?;
+    let dump = answers.command(&ask_loaded(desired))?;
     // Nothing of ours, or no fail2ban: all of it is to be made.
     if dump.status == 127 || found.is_empty() {
         return Ok(None);
@@ -121,10 +121,12 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
         effect::running(&names(desired), &answers.command(&asked)?.stdout);
     others.retain(|jail| !names(desired).contains(&jail.as_str()));
     let mut catches = BTreeMap::new();
-    for (jail, argv) in ask_caught(desired) {
-        let said = answers.command(&argv)?;
-        let unclear = jail == SSHD && said.status == 3;
-        catches.insert(jail.to_owned(), (!unclear).then(|| said.stdout.trim() == CAUGHT));
+    let said = answers.command(&ask_caught(desired))?;
+    for jail in names(desired) {
+        let caught = asking::caught(jail, &said.stdout);
+        // A filter that is not even tried knows nothing, but for sshd's: its line is made of a login.
+        let caught = if jail == SSHD && said.ok() { caught } else { Some(caught.unwrap_or(false)) };
+        catches.insert(jail.to_owned(), caught);
     }
     let state = |verb| answers.command(&ask_unit(verb)).map(|said| said.stdout.trim().to_owned());
     let shipped = answers.glob(FILTERS)?;
@@ -229,8 +231,7 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
         let running = ask_running(desired);
         let running: Vec<&str> = running.iter().map(String::as_str).collect();
         let mut probes: Vec<Probe> = files(desired).iter().map(|wanted| file(wanted.path)).collect();
-        probes.extend([command(&ASK_LOADED), command(&running)]);
-        probes.extend(ask_caught(desired).iter().map(|(_, argv)| command(argv)));
+        probes.extend([&ask_loaded(desired)[..], &running, &ask_caught(desired)].map(command));
         probes.extend(["is-enabled", "is-active"].map(|verb| command(&ask_unit(verb))));
         probes.extend(OVERRIDES.iter().chain([&FILTERS]).map(|pattern| glob(pattern)));
         probes
@@ -309,12 +310,14 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
         }
         if fields.iter().any(|field| field.limit.is_none() && field.path != NEVER_BAN) {
             steps.extend(restart(actual));
+            steps.push(asking::remember(desired));
         }
         steps
     }
 
     fn remove(_owned: &Owned) -> Vec<HostStep> {
-        let mut steps: Vec<HostStep> = [JAILS, SERVER, FILTER, NEVER_BAN].map(host::remove_file).into();
+        let files = [JAILS, SERVER, FILTER, NEVER_BAN, jails::REMEMBERED[0], jails::REMEMBERED[1]];
+        let mut steps: Vec<HostStep> = files.map(host::remove_file).into();
         let (stop, start) = (["systemctl", "disable", "--now", UNIT], ["systemctl", "enable", "--now", UNIT]);
         steps.push(host::run_guarded(&stop, &start, QUICK_S, "stop fail2ban"));
         steps

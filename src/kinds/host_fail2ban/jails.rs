@@ -14,6 +14,8 @@ pub(super) const SERVER: &str = "/etc/fail2ban/fail2ban.d/zzzz-seawall.local";
 pub(super) const FILTER: &str = "/etc/fail2ban/filter.d/seawall-postgresql.conf";
 pub(super) const NEVER_BAN: &str = "/usr/local/lib/seawall/never-ban";
 pub(super) const FOLDER: &str = "/usr/local/lib/seawall";
+/// Where the answers of `files.sh` are remembered.
+pub(super) const REMEMBERED: [&str; 2] = ["/var/lib/seawall/fail2ban/loads", "/var/lib/seawall/fail2ban/catches"];
 pub(super) const LOG: &str = "/var/log/fail2ban.log";
 pub(super) const SSHD_JOURNAL: &str = "_SYSTEMD_UNIT=ssh.service";
 
