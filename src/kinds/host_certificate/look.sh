@@ -7,33 +7,63 @@ for path in "$root" "$tls" "$tls/server.crt" "$tls/server.key" "$tls/ca.crt" "$r
     if access=$(stat -c '%a %U:%G' -- "$path" 2>/dev/null); then echo "access $path $access"; fi
 done
 command -v openssl >/dev/null || { echo "openssl missing"; exit; }
-said() { openssl x509 -noout "$@" 2>/dev/null; }
-who() { said -subject -issuer -nameopt RFC2253 | sed 's/^[a-z]*= *//' | paste -s -d '|' | sed 's/|/, signed by /' | tr -d '\000-\037'; }
-seconds() { date -d "$(said "$1" <"$2" | sed 's/^[^=]*=//')" +%s; }
+# Everything about a certificate at once: a start of openssl costs more than all that it says.
+facts() {
+    subject='' signer='' begin='' end='' names='' key=''
+    while IFS= read -r line; do
+        case $line in
+        subject=*) subject=${line#*=} ;;
+        issuer=*) signer=${line#*=} ;;
+        notBefore=*) begin=${line#*=} ;;
+        notAfter=*) end=${line#*=} ;;
+        *DNS:*) names=$line ;;
+        -----*) key=$key$line ;;
+        *' '*) ;;
+        *) key=$key$line ;;
+        esac
+    done <<TEXT
+$(openssl x509 -noout -subject -issuer -nameopt RFC2253 -startdate -enddate -ext subjectAltName -pubkey 2>/dev/null)
+TEXT
+}
+who() { printf '%s' "$subject, signed by $signer" | tr -d '\000-\037'; }
+# The first certificate of a text.
+first() {
+    body=${1#*-----BEGIN CERTIFICATE-----}
+    printf '%s' "${body%%-----END CERTIFICATE-----*}"
+}
+now=$(date +%s)
 crt=$tls/server.crt ours=
 if [ -s "$crt" ]; then
-    ours=$(said -fingerprint -sha256 <"$crt")
+    ours=$(first "$(cat -- "$crt")")
     for record in "$root"/issued/*/server.crt; do
         if cmp -s -- "$record" "$crt"; then record=${record%/*} && echo "issuer ${record##*/}"; fi
     done
-    echo "is $(who <"$crt")"
-    said -ext subjectAltName <"$crt" | tr ',' '\n' | sed -n 's/^ *DNS:/name /p' | sort -u
-    if [ "$(said -pubkey <"$crt")" = "$(openssl pkey -in "$tls/server.key" -pubout 2>/dev/null)" ]; then echo "key fits"; fi
+    facts <"$crt"
+    echo "is $(who)"
+    printf '%s\n' "$names" | tr ',' '\n' | sed -n 's/^ *DNS:/name /p' | sort -u
+    if [ -n "$key" ] && [ "$key" = "$(openssl pkey -in "$tls/server.key" -pubout 2>/dev/null | tr -d '\n')" ]; then echo "key fits"; fi
     if cmp -s -- "$root/issued/$issuer/ca.crt" "$tls/ca.crt" && openssl verify -no_check_time -no-CApath -no-CAstore \
         -partial_chain -CAfile "$tls/ca.crt" -untrusted "$crt" "$crt" >/dev/null 2>&1; then echo "authority fits"; fi
-    begin=$(seconds -startdate "$crt") end=$(seconds -enddate "$crt") now=$(date +%s)
+    begin=$(date -d "$begin" +%s) end=$(date -d "$end" +%s)
     echo "days $(((end - now) / 86400))"
     if [ $(((end - now) * 3)) -lt $((end - begin)) ]; then echo "due yes"; fi
 fi
-if [ -s "$root/ca/ca.crt" ]; then echo "authority_days $((($(seconds -enddate "$root/ca/ca.crt") - $(date +%s)) / 86400))"; fi
+if [ -s "$root/ca/ca.crt" ]; then
+    facts <"$root/ca/ca.crt"
+    echo "authority_days $((($(date -d "$end" +%s) - now) / 86400))"
+fi
 while [ $# -ge 2 ]; do
     seen=$(timeout 4 openssl s_client -starttls postgres -connect "127.0.0.1:$2" </dev/null 2>&1)
     case $seen in
     *'BEGIN CERTIFICATE'*)
-        if [ -n "$ours" ] && [ "$(printf '%s\n' "$seen" | said -fingerprint -sha256)" = "$ours" ]; then
+        if [ -n "$ours" ] && [ "$(first "$seen")" = "$ours" ]; then
             echo "serves $1 the certificate"
         else
-            echo "serves $1 another: $(printf '%s\n' "$seen" | who)"
+            # Not over a pipe: what it finds would stay behind in its own shell.
+            facts <<TEXT
+$seen
+TEXT
+            echo "serves $1 another: $(who)"
         fi
         ;;
     *'connect:errno='*) echo "serves $1 nothing" ;;
