@@ -5,10 +5,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use aws_sdk_iam::types::Tag;
+use serde_json::Value;
 
 use crate::base::secret::Secret;
 use crate::plan::cloud::Tags;
-use crate::plan::step::{CloudStep, KeyDelivery};
+use crate::plan::step::KeyDelivery;
 use crate::reach::Failure;
 use crate::reach::aws::fault::{done, gone};
 use crate::reach::aws::{Aws, Deliver};
@@ -21,48 +22,45 @@ fn sdk_tags(tags: &Tags) -> Vec<Tag> {
 }
 
 impl Aws {
-    /// Does the step; the last of the services, so a step of no service is a fault of this program.
-    pub(crate) async fn act_iam(&self, step: &CloudStep, deliver: &impl Deliver) -> Result<(), Failure> {
-        let what = step.summary();
-        let what = what.as_str();
-        match step {
-            CloudStep::CreateUser { name, path, tags } => {
-                let call = self.iam.create_user().user_name(name).path(path).set_tags(Some(sdk_tags(tags)));
-                done("iam:CreateUser", what, call.send().await).map(|_| ())
-            }
-            CloudStep::TagUser { name, tags } => {
-                let call = self.iam.tag_user().user_name(name).set_tags(Some(sdk_tags(tags)));
-                done("iam:TagUser", what, call.send().await).map(|_| ())
-            }
-            CloudStep::PutUserPolicy { user, policy, document } => {
-                let call = self.iam.put_user_policy().user_name(user).policy_name(policy);
-                let sent = call.policy_document(document.to_string()).send().await;
-                done("iam:PutUserPolicy", what, sent).map(|_| ())
-            }
-            CloudStep::DeleteUserPolicy { user, policy } => {
-                let call = self.iam.delete_user_policy().user_name(user).policy_name(policy);
-                gone("iam:DeleteUserPolicy", what, call.send().await)
-            }
-            CloudStep::DetachUserPolicy { user, arn } => {
-                let call = self.iam.detach_user_policy().user_name(user).policy_arn(arn);
-                gone("iam:DetachUserPolicy", what, call.send().await)
-            }
-            CloudStep::CreateAccessKey { user, deliver: place } => self.create_key(what, user, place, deliver).await,
-            CloudStep::DeleteAccessKey { user, id } => self.delete_key(what, user, id).await,
-            CloudStep::DeleteUser { name } => Box::pin(self.delete_user(what, name)).await,
-            other => {
-                Err(Failure::new(format!("no service knows how to {}; this is a bug in seawall", other.summary())))
-            }
-        }
+    pub(super) async fn create_user(&self, what: &str, name: &str, path: &str, tags: &Tags) -> Result<(), Failure> {
+        let call = self.iam.create_user().user_name(name).path(path).set_tags(Some(sdk_tags(tags)));
+        done("iam:CreateUser", what, call.send().await).map(|_| ())
     }
 
-    async fn delete_key(&self, what: &str, user: &str, id: &str) -> Result<(), Failure> {
+    pub(super) async fn tag_user(&self, what: &str, name: &str, tags: &Tags) -> Result<(), Failure> {
+        let call = self.iam.tag_user().user_name(name).set_tags(Some(sdk_tags(tags)));
+        done("iam:TagUser", what, call.send().await).map(|_| ())
+    }
+
+    pub(super) async fn put_user_policy(
+        &self,
+        what: &str,
+        user: &str,
+        policy: &str,
+        document: &Value,
+    ) -> Result<(), Failure> {
+        let call = self.iam.put_user_policy().user_name(user).policy_name(policy);
+        let sent = call.policy_document(document.to_string()).send().await;
+        done("iam:PutUserPolicy", what, sent).map(|_| ())
+    }
+
+    pub(super) async fn delete_user_policy(&self, what: &str, user: &str, policy: &str) -> Result<(), Failure> {
+        let call = self.iam.delete_user_policy().user_name(user).policy_name(policy);
+        gone("iam:DeleteUserPolicy", what, call.send().await)
+    }
+
+    pub(super) async fn detach_user_policy(&self, what: &str, user: &str, arn: &str) -> Result<(), Failure> {
+        let call = self.iam.detach_user_policy().user_name(user).policy_arn(arn);
+        gone("iam:DetachUserPolicy", what, call.send().await)
+    }
+
+    pub(super) async fn delete_key(&self, what: &str, user: &str, id: &str) -> Result<(), Failure> {
         let call = self.iam.delete_access_key().user_name(user).access_key_id(id);
         gone("iam:DeleteAccessKey", what, call.send().await)
     }
 
     /// A user goes with its keys and policies: IAM refuses to delete one that still has any.
-    async fn delete_user(&self, what: &str, name: &str) -> Result<(), Failure> {
+    pub(super) async fn delete_user(&self, what: &str, name: &str) -> Result<(), Failure> {
         let seen = Box::pin(self.user(name))
             .await
             .map_err(|why| Failure::new(format!("could not {what}: {why}; nothing was changed by it")))?;
@@ -71,8 +69,7 @@ impl Aws {
             self.delete_key(what, name, &key.id).await?;
         }
         for policy in user.policies.keys() {
-            let call = self.iam.delete_user_policy().user_name(name).policy_name(policy);
-            gone("iam:DeleteUserPolicy", what, call.send().await)?;
+            self.delete_user_policy(what, name, policy).await?;
         }
         for arn in &user.attached {
             let call = self.iam.detach_user_policy().user_name(name).policy_arn(arn);
@@ -85,7 +82,7 @@ impl Aws {
         gone("iam:DeleteUser", what, self.iam.delete_user().user_name(name).send().await)
     }
 
-    async fn create_key(
+    pub(super) async fn create_key(
         &self,
         what: &str,
         user: &str,

@@ -7,7 +7,7 @@ use aws_sdk_lightsail::types::{
 };
 
 use crate::plan::cloud::{PortRule, Tags};
-use crate::plan::step::{CloudStep, NewInstance};
+use crate::plan::step::NewInstance;
 use crate::reach::Failure;
 use crate::reach::aws::Aws;
 use crate::reach::aws::ask_lightsail::normal;
@@ -62,36 +62,17 @@ fn port(rule: &PortRule) -> PortInfo {
 }
 
 impl Aws {
-    /// Does the step if it is one of Lightsail's.
-    pub(crate) async fn act_lightsail(&self, step: &CloudStep) -> Option<Result<(), Failure>> {
-        let what = step.summary();
-        let what = what.as_str();
-        Some(match step {
-            CloudStep::ImportKeyPair { name, public_key, tags } => self.import_key(what, name, public_key, tags).await,
-            CloudStep::DeleteKeyPair { name } => {
-                gone("lightsail:DeleteKeyPair", what, self.lightsail.delete_key_pair().key_pair_name(name).send().await)
-            }
-            CloudStep::CreateInstance(new) => self.create_instance(what, new).await,
-            CloudStep::DeleteInstance { name } => self.delete_instance(what, name).await,
-            CloudStep::TagLightsail { name, tags } => self.tag(what, name, tags).await,
-            CloudStep::SetAutoSnapshot { instance, time } => self.auto_snapshot(what, instance, time.as_deref()).await,
-            CloudStep::RequireImdsV2 { instance } => self.require_imds_v2(what, instance).await,
-            CloudStep::AllocateStaticIp { name } => {
-                let sent = self.lightsail.allocate_static_ip().static_ip_name(name).send().await;
-                match done("lightsail:AllocateStaticIp", what, sent) {
-                    Ok(answer) => self.finish(what, answer.operations()).await,
-                    Err(failure) => Err(failure),
-                }
-            }
-            CloudStep::AttachStaticIp { name, instance } => self.attach(what, name, instance).await,
-            CloudStep::DetachStaticIp { name } => self.detach(what, name).await,
-            CloudStep::ReleaseStaticIp { name } => self.release(what, name).await,
-            CloudStep::PutPorts { instance, rules } => self.put_ports(what, instance, rules).await,
-            _ => return None,
-        })
+    pub(super) async fn delete_key_pair(&self, what: &str, name: &str) -> Result<(), Failure> {
+        gone("lightsail:DeleteKeyPair", what, self.lightsail.delete_key_pair().key_pair_name(name).send().await)
     }
 
-    async fn import_key(&self, what: &str, name: &str, public_key: &str, tags: &Tags) -> Result<(), Failure> {
+    pub(super) async fn allocate(&self, what: &str, name: &str) -> Result<(), Failure> {
+        let sent = self.lightsail.allocate_static_ip().static_ip_name(name).send().await;
+        let answer = done("lightsail:AllocateStaticIp", what, sent)?;
+        self.finish(what, answer.operations()).await
+    }
+
+    pub(super) async fn import_key(&self, what: &str, name: &str, public_key: &str, tags: &Tags) -> Result<(), Failure> {
         let call = self.lightsail.import_key_pair().key_pair_name(name).public_key_base64(public_key);
         done("lightsail:ImportKeyPair", what, call.send().await)?;
         // The call takes no tags. A pair that was imported and not tagged is not ours to the next run, so it goes again.
@@ -103,7 +84,7 @@ impl Aws {
         Ok(())
     }
 
-    async fn create_instance(&self, what: &str, new: &NewInstance) -> Result<(), Failure> {
+    pub(super) async fn create_instance(&self, what: &str, new: &NewInstance) -> Result<(), Failure> {
         let call = self
             .lightsail
             .create_instances()
@@ -150,7 +131,7 @@ impl Aws {
         tagged && found.zone == new.zone && found.blueprint == new.blueprint && found.bundle == new.bundle
     }
 
-    async fn delete_instance(&self, what: &str, name: &str) -> Result<(), Failure> {
+    pub(super) async fn delete_instance(&self, what: &str, name: &str) -> Result<(), Failure> {
         let call = self.lightsail.delete_instance().instance_name(name).force_delete_add_ons(true);
         gone("lightsail:DeleteInstance", what, call.send().await)?;
         until(what, GONE_LIMIT, || async {
@@ -160,13 +141,13 @@ impl Aws {
         .await
     }
 
-    async fn tag(&self, what: &str, name: &str, tags: &Tags) -> Result<(), Failure> {
+    pub(super) async fn tag(&self, what: &str, name: &str, tags: &Tags) -> Result<(), Failure> {
         let call = self.lightsail.tag_resource().resource_name(name).set_tags(Some(sdk_tags(tags)));
         let answer = done("lightsail:TagResource", what, call.send().await)?;
         self.finish(what, answer.operations()).await
     }
 
-    async fn auto_snapshot(&self, what: &str, instance: &str, time: Option<&str>) -> Result<(), Failure> {
+    pub(super) async fn auto_snapshot(&self, what: &str, instance: &str, time: Option<&str>) -> Result<(), Failure> {
         let operations = if time.is_some() {
             let call = self.lightsail.enable_add_on().resource_name(instance).add_on_request(snapshots(time));
             done("lightsail:EnableAddOn", what, call.send().await)?.operations
@@ -177,7 +158,7 @@ impl Aws {
         self.finish(what, &operations.unwrap_or_default()).await
     }
 
-    async fn require_imds_v2(&self, what: &str, instance: &str) -> Result<(), Failure> {
+    pub(super) async fn require_imds_v2(&self, what: &str, instance: &str) -> Result<(), Failure> {
         let call = self
             .lightsail
             .update_instance_metadata_options()
@@ -188,7 +169,7 @@ impl Aws {
         self.finish(what, answer.operation().map(std::slice::from_ref).unwrap_or_default()).await
     }
 
-    async fn attach(&self, what: &str, name: &str, instance: &str) -> Result<(), Failure> {
+    pub(super) async fn attach(&self, what: &str, name: &str, instance: &str) -> Result<(), Failure> {
         let call = self.lightsail.attach_static_ip().static_ip_name(name).instance_name(instance);
         let answer = done("lightsail:AttachStaticIp", what, call.send().await)?;
         self.finish(what, answer.operations()).await?;
@@ -200,7 +181,7 @@ impl Aws {
         .await
     }
 
-    async fn detach(&self, what: &str, name: &str) -> Result<(), Failure> {
+    pub(super) async fn detach(&self, what: &str, name: &str) -> Result<(), Failure> {
         match self.lightsail.detach_static_ip().static_ip_name(name).send().await {
             Ok(answer) => self.finish(what, answer.operations()).await?,
             Err(error) => {
@@ -216,7 +197,7 @@ impl Aws {
         .await
     }
 
-    async fn release(&self, what: &str, name: &str) -> Result<(), Failure> {
+    pub(super) async fn release(&self, what: &str, name: &str) -> Result<(), Failure> {
         match self.lightsail.release_static_ip().static_ip_name(name).send().await {
             Ok(answer) => self.finish(what, answer.operations()).await?,
             Err(error) => {
@@ -231,7 +212,7 @@ impl Aws {
         .await
     }
 
-    async fn put_ports(&self, what: &str, instance: &str, rules: &[PortRule]) -> Result<(), Failure> {
+    pub(super) async fn put_ports(&self, what: &str, instance: &str, rules: &[PortRule]) -> Result<(), Failure> {
         if let Some(rule) = rules.iter().find(|rule| rule.cidrs.len() + rule.ipv6_cidrs.len() > MOST_SOURCES) {
             return Err(refused(what, &format!("port {} has more than {MOST_SOURCES} sources", rule.from)));
         }

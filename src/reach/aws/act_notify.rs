@@ -2,9 +2,9 @@
 
 use aws_sdk_cloudwatch::types::{ComparisonOperator, Dimension, Statistic, Tag as AlarmTag};
 use aws_sdk_sns::types::Tag as TopicTag;
+use serde_json::Value;
 
 use crate::plan::cloud::{AlarmSpec, Tags};
-use crate::plan::step::CloudStep;
 use crate::reach::Failure;
 use crate::reach::aws::Aws;
 use crate::reach::aws::fault::{done, gone};
@@ -17,43 +17,46 @@ fn topic_tags(tags: &Tags) -> Vec<TopicTag> {
 }
 
 impl Aws {
-    /// Does the step if it is one of SNS's or CloudWatch's.
-    pub(crate) async fn act_notify(&self, step: &CloudStep) -> Option<Result<(), Failure>> {
-        let what = step.summary();
-        let what = what.as_str();
-        Some(match step {
-            CloudStep::CreateTopic { name, tags } => {
-                let call = self.sns.create_topic().name(name).set_tags(Some(topic_tags(tags)));
-                done("sns:CreateTopic", what, call.send().await).map(|_| ())
-            }
-            CloudStep::PutTopicPolicy { arn, policy } => {
-                let call = self.sns.set_topic_attributes().topic_arn(arn).attribute_name("Policy");
-                let sent = call.attribute_value(policy.to_string()).send().await;
-                done("sns:SetTopicAttributes", what, sent).map(|_| ())
-            }
-            CloudStep::TagTopic { arn, tags } => {
-                let call = self.sns.tag_resource().resource_arn(arn).set_tags(Some(topic_tags(tags)));
-                done("sns:TagResource", what, call.send().await).map(|_| ())
-            }
-            CloudStep::Subscribe { topic, protocol, endpoint } => {
-                let call = self.sns.subscribe().topic_arn(topic).protocol(protocol).endpoint(endpoint);
-                done("sns:Subscribe", what, call.send().await).map(|_| ())
-            }
-            CloudStep::Unsubscribe { arn } => {
-                gone("sns:Unsubscribe", what, self.sns.unsubscribe().subscription_arn(arn).send().await)
-            }
-            CloudStep::DeleteTopic { arn } => {
-                gone("sns:DeleteTopic", what, self.sns.delete_topic().topic_arn(arn).send().await)
-            }
-            CloudStep::PutMetricAlarm { name, spec, tags } => self.put_alarm(what, name, spec, tags).await,
-            CloudStep::DeleteMetricAlarm { name } => {
-                gone("cloudwatch:DeleteAlarms", what, self.cloudwatch.delete_alarms().alarm_names(name).send().await)
-            }
-            _ => return None,
-        })
+    pub(super) async fn create_topic(&self, what: &str, name: &str, tags: &Tags) -> Result<(), Failure> {
+        let call = self.sns.create_topic().name(name).set_tags(Some(topic_tags(tags)));
+        done("sns:CreateTopic", what, call.send().await).map(|_| ())
     }
 
-    async fn put_alarm(&self, what: &str, name: &str, spec: &AlarmSpec, tags: &Tags) -> Result<(), Failure> {
+    pub(super) async fn put_topic_policy(&self, what: &str, arn: &str, policy: &Value) -> Result<(), Failure> {
+        let call = self.sns.set_topic_attributes().topic_arn(arn).attribute_name("Policy");
+        let sent = call.attribute_value(policy.to_string()).send().await;
+        done("sns:SetTopicAttributes", what, sent).map(|_| ())
+    }
+
+    pub(super) async fn tag_topic(&self, what: &str, arn: &str, tags: &Tags) -> Result<(), Failure> {
+        let call = self.sns.tag_resource().resource_arn(arn).set_tags(Some(topic_tags(tags)));
+        done("sns:TagResource", what, call.send().await).map(|_| ())
+    }
+
+    pub(super) async fn subscribe(
+        &self,
+        what: &str,
+        topic: &str,
+        protocol: &str,
+        endpoint: &str,
+    ) -> Result<(), Failure> {
+        let call = self.sns.subscribe().topic_arn(topic).protocol(protocol).endpoint(endpoint);
+        done("sns:Subscribe", what, call.send().await).map(|_| ())
+    }
+
+    pub(super) async fn unsubscribe(&self, what: &str, arn: &str) -> Result<(), Failure> {
+        gone("sns:Unsubscribe", what, self.sns.unsubscribe().subscription_arn(arn).send().await)
+    }
+
+    pub(super) async fn delete_topic(&self, what: &str, arn: &str) -> Result<(), Failure> {
+        gone("sns:DeleteTopic", what, self.sns.delete_topic().topic_arn(arn).send().await)
+    }
+
+    pub(super) async fn delete_alarm(&self, what: &str, name: &str) -> Result<(), Failure> {
+        gone("cloudwatch:DeleteAlarms", what, self.cloudwatch.delete_alarms().alarm_names(name).send().await)
+    }
+
+    pub(super) async fn put_alarm(&self, what: &str, name: &str, spec: &AlarmSpec, tags: &Tags) -> Result<(), Failure> {
         let dimensions =
             spec.dimensions.iter().map(|(name, value)| Dimension::builder().name(name).value(value).build()).collect();
         let alarm_tags: Vec<AlarmTag> =

@@ -9,9 +9,9 @@ use aws_sdk_s3::types::{
     OwnershipControlsRule, PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
     ServerSideEncryptionConfiguration, ServerSideEncryptionRule, Tag, Tagging, VersioningConfiguration,
 };
+use serde_json::Value;
 
 use crate::plan::cloud::{LifecycleRule, Tags};
-use crate::plan::step::CloudStep;
 use crate::reach::Failure;
 use crate::reach::aws::Aws;
 use crate::reach::aws::fault::{Fault, done, gone};
@@ -29,38 +29,23 @@ fn sdk_tags(tags: &Tags) -> Vec<Tag> {
 }
 
 impl Aws {
-    /// Does the step if it is one of S3's.
-    pub(crate) async fn act_s3(&self, step: &CloudStep) -> Option<Result<(), Failure>> {
-        let what = step.summary();
-        let what = what.as_str();
-        Some(match step {
-            CloudStep::CreateBucket { name, region, tags } => self.create_bucket(what, name, region, tags).await,
-            CloudStep::PutBucketVersioning { name, enabled } => self.put_versioning(what, name, *enabled).await,
-            CloudStep::PutBucketEncryption { name } => self.put_encryption(what, name).await,
-            CloudStep::BlockBucketPublicAccess { name } => self.block_public_access(what, name).await,
-            CloudStep::PutBucketOwnership { name } => self.put_ownership(what, name).await,
-            CloudStep::PutBucketPolicy { name, policy } => {
-                let call = self.s3.put_bucket_policy().bucket(name).expected_bucket_owner(&self.account);
-                let sent = call.policy(policy.to_string()).send().await;
-                done("s3:PutBucketPolicy", what, sent).map(|_| ())
-            }
-            CloudStep::DeleteBucketPolicy { name } => {
-                let call = self.s3.delete_bucket_policy().bucket(name).expected_bucket_owner(&self.account);
-                gone("s3:DeleteBucketPolicy", what, call.send().await)
-            }
-            CloudStep::PutBucketLifecycle { name, rules } => self.put_lifecycle(what, name, rules).await,
-            CloudStep::DeleteBucketLifecycle { name } => {
-                let call = self.s3.delete_bucket_lifecycle().bucket(name).expected_bucket_owner(&self.account);
-                gone("s3:PutLifecycleConfiguration", what, call.send().await)
-            }
-            CloudStep::PutBucketTags { name, tags } => self.put_tags(what, name, tags).await,
-            CloudStep::EmptyBucket { name } => self.empty(what, name).await,
-            CloudStep::DeleteBucket { name } => self.delete_bucket(what, name).await,
-            _ => return None,
-        })
+    pub(super) async fn put_policy(&self, what: &str, name: &str, policy: &Value) -> Result<(), Failure> {
+        let call = self.s3.put_bucket_policy().bucket(name).expected_bucket_owner(&self.account);
+        let sent = call.policy(policy.to_string()).send().await;
+        done("s3:PutBucketPolicy", what, sent).map(|_| ())
     }
 
-    async fn create_bucket(&self, what: &str, name: &str, region: &str, tags: &Tags) -> Result<(), Failure> {
+    pub(super) async fn delete_policy(&self, what: &str, name: &str) -> Result<(), Failure> {
+        let call = self.s3.delete_bucket_policy().bucket(name).expected_bucket_owner(&self.account);
+        gone("s3:DeleteBucketPolicy", what, call.send().await)
+    }
+
+    pub(super) async fn delete_lifecycle(&self, what: &str, name: &str) -> Result<(), Failure> {
+        let call = self.s3.delete_bucket_lifecycle().bucket(name).expected_bucket_owner(&self.account);
+        gone("s3:PutLifecycleConfiguration", what, call.send().await)
+    }
+
+    pub(super) async fn create_bucket(&self, what: &str, name: &str, region: &str, tags: &Tags) -> Result<(), Failure> {
         let place = (region != FIRST_REGION).then(|| BucketLocationConstraint::from(region));
         let tags = (!tags.is_empty()).then(|| sdk_tags(tags));
         // The first region is the one that is not named; a configuration that says nothing is not sent.
@@ -84,14 +69,14 @@ impl Aws {
         Err(failure)
     }
 
-    async fn put_versioning(&self, what: &str, name: &str, enabled: bool) -> Result<(), Failure> {
+    pub(super) async fn put_versioning(&self, what: &str, name: &str, enabled: bool) -> Result<(), Failure> {
         let status = if enabled { BucketVersioningStatus::Enabled } else { BucketVersioningStatus::Suspended };
         let config = VersioningConfiguration::builder().status(status).build();
         let call = self.s3.put_bucket_versioning().bucket(name).expected_bucket_owner(&self.account);
         done("s3:PutBucketVersioning", what, call.versioning_configuration(config).send().await).map(|_| ())
     }
 
-    async fn put_encryption(&self, what: &str, name: &str) -> Result<(), Failure> {
+    pub(super) async fn put_encryption(&self, what: &str, name: &str) -> Result<(), Failure> {
         let default = ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::Aes256).build();
         let rule = ServerSideEncryptionRule::builder()
             .apply_server_side_encryption_by_default(default.expect(COMPLETE))
@@ -102,7 +87,7 @@ impl Aws {
         done("s3:PutEncryptionConfiguration", what, sent).map(|_| ())
     }
 
-    async fn block_public_access(&self, what: &str, name: &str) -> Result<(), Failure> {
+    pub(super) async fn block_public_access(&self, what: &str, name: &str) -> Result<(), Failure> {
         let config = PublicAccessBlockConfiguration::builder()
             .block_public_acls(true)
             .block_public_policy(true)
@@ -114,14 +99,14 @@ impl Aws {
         done("s3:PutBucketPublicAccessBlock", what, sent).map(|_| ())
     }
 
-    async fn put_ownership(&self, what: &str, name: &str) -> Result<(), Failure> {
+    pub(super) async fn put_ownership(&self, what: &str, name: &str) -> Result<(), Failure> {
         let rule = OwnershipControlsRule::builder().object_ownership(ObjectOwnership::BucketOwnerEnforced).build();
         let config = OwnershipControls::builder().rules(rule.expect(COMPLETE)).build().expect(COMPLETE);
         let call = self.s3.put_bucket_ownership_controls().bucket(name).expected_bucket_owner(&self.account);
         done("s3:PutBucketOwnershipControls", what, call.ownership_controls(config).send().await).map(|_| ())
     }
 
-    async fn put_lifecycle(
+    pub(super) async fn put_lifecycle(
         &self,
         what: &str,
         name: &str,
@@ -139,13 +124,13 @@ impl Aws {
         done("s3:PutLifecycleConfiguration", what, call.lifecycle_configuration(config).send().await).map(|_| ())
     }
 
-    async fn put_tags(&self, what: &str, name: &str, tags: &Tags) -> Result<(), Failure> {
+    pub(super) async fn put_tags(&self, what: &str, name: &str, tags: &Tags) -> Result<(), Failure> {
         let tagging = Tagging::builder().set_tag_set(Some(sdk_tags(tags))).build().expect(COMPLETE);
         let call = self.s3.put_bucket_tagging().bucket(name).expected_bucket_owner(&self.account);
         done("s3:PutBucketTagging", what, call.tagging(tagging).send().await).map(|_| ())
     }
 
-    async fn empty(&self, what: &str, name: &str) -> Result<(), Failure> {
+    pub(super) async fn empty(&self, what: &str, name: &str) -> Result<(), Failure> {
         for _ in 0..MOST_PAGES {
             let call = self.s3.list_object_versions().bucket(name).expected_bucket_owner(&self.account);
             let page = match call.send().await {
@@ -186,7 +171,7 @@ impl Aws {
             .hint("empty it with a lifecycle rule first"))
     }
 
-    async fn delete_bucket(&self, what: &str, name: &str) -> Result<(), Failure> {
+    pub(super) async fn delete_bucket(&self, what: &str, name: &str) -> Result<(), Failure> {
         let call = self.s3.delete_bucket().bucket(name).expected_bucket_owner(&self.account);
         match call.send().await {
             Ok(_) => Ok(()),

@@ -4,6 +4,7 @@
 //! metadata credentials. On Lightsail they belong to an account of AWS's own, and an SDK that finds them works in the
 //! wrong account without an error.
 
+mod act;
 mod act_iam;
 mod act_lightsail;
 mod act_notify;
@@ -21,7 +22,7 @@ mod wait;
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -41,7 +42,6 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use crate::base::secret::Secret;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::CloudProbe;
-use crate::plan::step::CloudStep;
 use crate::reach::Failure;
 
 /// Attempts per call. AWS's own tools use three to five; Lightsail throttles per account, so other tools' work counts.
@@ -136,10 +136,11 @@ impl Aws {
         })
     }
 
-    /// Asks one thing; the answer is the state document of the probe. The branches are boxed, here and in [`Aws::act`]:
+    /// Asks one thing; the answer is the state document of the probe. The branches are boxed, here and in `Aws::act`:
     /// a future is as large as its largest branch, and every caller's future would hold it.
     pub async fn ask(&self, probe: &CloudProbe) -> Observed<Value> {
-        match probe {
+        let begun = Instant::now();
+        let answer = match probe {
             CloudProbe::KeyPair { name } => document(Box::pin(self.key_pair(name)).await),
             CloudProbe::Instance { name } => document(Box::pin(self.instance(name)).await),
             CloudProbe::StaticIp { name } => document(Box::pin(self.static_ip(name)).await),
@@ -149,21 +150,9 @@ impl Aws {
             CloudProbe::Topic { name } => document(Box::pin(self.topic(name)).await),
             CloudProbe::MetricAlarm { name } => document(Box::pin(self.alarm(name)).await),
             CloudProbe::Census { environment } => document(Box::pin(self.census(environment)).await.map(Some)),
-        }
-    }
-
-    /// Does one step and waits until its effect is there.
-    pub async fn act(&self, step: &CloudStep, deliver: &impl Deliver) -> Result<(), Failure> {
-        if let Some(done) = Box::pin(self.act_lightsail(step)).await {
-            return done;
-        }
-        if let Some(done) = Box::pin(self.act_s3(step)).await {
-            return done;
-        }
-        if let Some(done) = Box::pin(self.act_notify(step)).await {
-            return done;
-        }
-        Box::pin(self.act_iam(step, deliver)).await
+        };
+        tracing::debug!(?probe, ms = begun.elapsed().as_millis(), "asked AWS");
+        answer
     }
 }
 
