@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use seawall::kinds::table::{Judged, Wanted};
 use seawall::kinds::{KINDS, kind};
 use seawall::plan::observed::Observed;
-use seawall::plan::probe::{Answers, CommandState, HostProbe, Probe};
+use seawall::plan::probe::{Answers, CommandState, HostProbe, Probe, SqlAnswer};
 use seawall::plan::step::{Content, HostStep, Steps};
 use serde_json::{Value, json};
 
@@ -101,6 +101,22 @@ impl Scratch {
             .expect("psql is installed")
     }
 
+    /// Asks as a host would: one statement in a session that can only read.
+    fn ask(&self, database: &str, sql: &str) -> SqlAnswer {
+        let session = format!(
+            "dbname={database} options='-c default_transaction_read_only=on -c statement_timeout=8s -c search_path=pg_catalog'"
+        );
+        let argv =
+            ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &session, "-c", sql];
+        let ended = self.psql(&argv.map(str::to_owned), "");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match ended.status.code() {
+            Some(0) => SqlAnswer::Said(text(&ended.stdout)),
+            Some(1) => SqlAnswer::Failed(text(&ended.stderr)),
+            _ => SqlAnswer::NoSession(text(&ended.stderr)),
+        }
+    }
+
     fn superuser(&self, database: &str, sql: &str) {
         let argv =
             ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"];
@@ -116,21 +132,16 @@ impl Scratch {
                     let state = CommandState { status: 0, stdout: format!("{pattern}\n"), stderr: String::new() };
                     answers.globs.insert(pattern, state);
                 }
-                Probe::Host(HostProbe::Command { argv }) => {
-                    let ended = self.psql(&argv, "");
-                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                    let state = CommandState {
-                        status: ended.status.code().unwrap_or(-1),
-                        stdout: text(&ended.stdout),
-                        stderr: text(&ended.stderr),
-                    };
-                    answers.commands.insert(argv, state);
+                Probe::Host(HostProbe::Sql { database, sql }) => {
+                    answers.sql.insert((database.clone(), sql.clone()), self.ask(&database, &sql));
                 }
                 Probe::Secret(secret) => {
                     let digest = seawall::base::digest::Digest::of_bytes(VERIFIER.as_bytes());
                     answers.secrets.insert(secret, Ok(digest.to_string()));
                 }
-                other @ (Probe::Cloud(_) | Probe::OnServer { .. } | Probe::Host(HostProbe::File { .. })) => {
+                other @ (Probe::Cloud(_)
+                | Probe::OnServer { .. }
+                | Probe::Host(HostProbe::File { .. } | HostProbe::Command { .. })) => {
                     panic!("{other:?} is not a question to a cluster")
                 }
             }

@@ -14,7 +14,7 @@ use seawall::kinds::table::{Entry, Wanted};
 use seawall::plan::Place;
 use seawall::plan::change::FieldChange;
 use seawall::plan::observed::Observed;
-use seawall::plan::probe::{Answers, CommandState, HostProbe, Probe};
+use seawall::plan::probe::{Answers, CommandState, HostProbe, Probe, SqlAnswer};
 use seawall::plan::step::{Content, HostStep, Steps};
 use serde_json::{Value, json};
 
@@ -159,10 +159,9 @@ fn judged(cluster: &Cluster, desired: &Value) -> (Vec<FieldChange>, Steps) {
                 let made = CommandState { status: 0, stdout: format!("{pattern}\n"), stderr: String::new() };
                 answers.globs.insert(pattern, made);
             }
-            Probe::Host(HostProbe::Command { argv }) => {
-                let asked = cluster.psql(&["-c", argv.last().expect("a question")], "");
-                let stdout = done(&asked, "the kind's question");
-                answers.commands.insert(argv, CommandState { status: 0, stdout, stderr: String::new() });
+            Probe::Host(HostProbe::Sql { database, sql }) => {
+                let asked = cluster.psql(&["-c", &format!("set search_path = pg_catalog; {sql}")], "");
+                answers.sql.insert((database, sql), SqlAnswer::Said(done(&asked, "the kind's question")));
             }
             other => panic!("{other:?}"),
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::address::Address;
 use crate::kinds::host;
 use crate::plan::observed::Unseen;
-use crate::plan::probe::{Answers, CommandState, Probe, command, glob};
+use crate::plan::probe::{Answers, Probe, SqlAnswer, glob, sql};
 use crate::plan::step::{Content, HostStep};
 
 /// The kind that the others of a cluster stand on.
@@ -68,39 +68,32 @@ impl Cluster {
         self,
         server: &str,
         answers: &Answers,
-        query: &[String],
+        query: &Query,
     ) -> Result<Told<T>, Unseen> {
         if !self.is_made(answers)? {
             return Ok(Told::NoCluster);
         }
-        let argv: Vec<&str> = query.iter().map(String::as_str).collect();
-        let said = answers.command(&argv)?;
-        if said.ok() {
-            let read = serde_json::from_str(said.stdout.trim());
-            return read.map(Told::Said).map_err(|error| Unseen::Misread(format!("PostgreSQL's answer: {error}")));
+        match answers.sql(&query.database, &query.sql)? {
+            SqlAnswer::Said(row) => serde_json::from_str(row.trim())
+                .map(Told::Said)
+                .map_err(|error| Unseen::Misread(format!("PostgreSQL's answer: {error}"))),
+            SqlAnswer::Failed(why) => Err(Unseen::Misread(format!("PostgreSQL: {}", why.trim()))),
+            SqlAnswer::NoSession(why) => match why.trim() {
+                why if why.contains("FATAL:") && why.ends_with("does not exist") => Ok(Told::NoDatabase),
+                why if why.ends_with("is not currently accepting connections") => {
+                    Err(Unseen::NotYetCreated(Address::new(DATABASES, server)))
+                }
+                why if is_down(why) => Err(Unseen::NotYetCreated(Address::new(CLUSTER, server))),
+                why => Err(Unseen::Misread(format!("PostgreSQL: {why}"))),
+            },
         }
-        let why = said.stderr.trim();
-        if said.status == NO_CONNECTION && why.contains("FATAL:") && why.ends_with("does not exist") {
-            return Ok(Told::NoDatabase);
-        }
-        if said.status == NO_CONNECTION && why.ends_with("is not currently accepting connections") {
-            return Err(Unseen::NotYetCreated(Address::new(DATABASES, server)));
-        }
-        Err(if is_down(said) {
-            Unseen::NotYetCreated(Address::new(CLUSTER, server))
-        } else {
-            Unseen::Misread(format!("PostgreSQL: {why}"))
-        })
     }
 }
 
-/// psql's status when it could not connect (psql(1), "Exit Status").
-const NO_CONNECTION: i32 = 2;
-
-/// Nothing listens at the cluster's socket: it is stopped, and `postgres.cluster` starts it.
-fn is_down(said: &CommandState) -> bool {
-    let why = &said.stderr;
-    said.status == NO_CONNECTION && (why.contains("No such file or directory") || why.contains("Connection refused"))
+/// Whether nothing listens at the cluster's socket: it is stopped, and `postgres.cluster` starts it.
+fn is_down(why: &str) -> bool {
+    why.contains("connection to server")
+        && (why.contains("No such file or directory") || why.contains("Connection refused"))
 }
 
 /// What a cluster says.
@@ -123,14 +116,22 @@ impl<T> Told<T> {
     }
 }
 
-/// A query to a database, in a session that can only read, as the command of a probe. The query gives one row with one
-/// column of JSON; values of the inventory enter it through [`literal`] only.
-pub(crate) fn query(database: &str, sql: &str) -> Vec<String> {
-    let session = format!(
-        "dbname={database} connect_timeout=5 application_name=seawall \
-         options='-c default_transaction_read_only=on -c statement_timeout=8s -c lock_timeout=2s -c client_min_messages=error -c search_path=pg_catalog'"
-    );
-    psql("-XAtq", &session, ["-c", sql])
+/// A question to a database, asked in a session that can only read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Query {
+    database: String,
+    sql: String,
+}
+
+impl Query {
+    /// Values of the inventory enter the statement through [`literal`] only.
+    pub(crate) fn new(database: &str, sql: &str) -> Self {
+        Self { database: database.to_owned(), sql: sql.to_owned() }
+    }
+
+    pub(crate) fn probe(&self) -> Probe {
+        sql(&self.database, &self.sql)
+    }
 }
 
 /// psql as user postgres at the cluster's socket, without anybody's `.psqlrc`. An error ends it.
@@ -139,11 +140,6 @@ fn psql(flags: &str, session: &str, what: [&str; 2]) -> Vec<String> {
     let start = ["runuser", "-u", "postgres", "--", "psql", "-h", SOCKETS, "-p", &port, flags];
     let rest = ["-v", "ON_ERROR_STOP=1", "-d", session];
     start.iter().chain(&rest).chain(&what).map(|&word| word.to_owned()).collect()
-}
-
-/// The probe of a [`query`].
-pub(crate) fn ask(query: &[String]) -> Probe {
-    command(&query.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Runs statements in a database as superuser, all or none. They arrive over standard input, are in no process list, and
@@ -215,45 +211,45 @@ pub(crate) fn identifier(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::probe::CommandState;
 
-    fn answers(status: i32, stdout: &str, stderr: &str) -> Answers {
+    fn answers(said: SqlAnswer) -> Answers {
         let mut answers = Answers::default();
-        let made = CommandState {
-            status: 0,
-            stdout: "/etc/postgresql/15/main/postgresql.conf\n".into(),
-            stderr: String::new(),
-        };
+        let stdout = "/etc/postgresql/15/main/postgresql.conf\n".to_owned();
+        let made = CommandState { status: 0, stdout, stderr: String::new() };
         answers.globs.insert("/etc/postgresql/15/main/postgresql.conf".to_owned(), made);
-        let said = CommandState { status, stdout: stdout.to_owned(), stderr: stderr.to_owned() };
-        answers.commands.insert(query("x", "select 1"), said);
+        answers.sql.insert(("x".to_owned(), "select 1".to_owned()), said);
         answers
     }
 
     fn read(answers: &Answers) -> Result<Told<u32>, Unseen> {
-        Cluster { version: 15 }.answer("db", answers, &query("x", "select 1"))
+        Cluster { version: 15 }.answer("db", answers, &Query::new("x", "select 1"))
+    }
+
+    fn no_session(why: &str) -> Result<Told<u32>, Unseen> {
+        let socket = "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: ";
+        read(&answers(SqlAnswer::NoSession(format!("{socket}{why}\n"))))
     }
 
     #[test]
     fn an_answer_a_missing_database_and_a_stopped_cluster_are_three_things() {
-        assert_eq!(read(&answers(0, "7\n", "")), Ok(Told::Said(7)));
-        let fatal = "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: FATAL:  database \"x\" does not exist\n";
-        assert_eq!(read(&answers(2, "", fatal)), Ok(Told::NoDatabase));
-        let down = "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: No such file or directory\n\tIs the server running locally and accepting connections on that socket?\n";
-        assert_eq!(read(&answers(2, "", down)), Err(Unseen::NotYetCreated(Address::new("postgres.cluster", "db"))));
-        let closed = "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: FATAL:  database \"x\" is not currently accepting connections\n";
-        assert_eq!(read(&answers(2, "", closed)), Err(Unseen::NotYetCreated(Address::new("postgres.databases", "db"))));
-        let starting = "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: FATAL:  the database system is starting up\n";
-        assert!(matches!(read(&answers(2, "", starting)), Err(Unseen::Misread(_))));
-        assert!(matches!(read(&answers(0, "seven\n", "")), Err(Unseen::Misread(_))));
+        assert_eq!(read(&answers(SqlAnswer::Said("7".to_owned()))), Ok(Told::Said(7)));
+        assert_eq!(no_session("FATAL:  database \"x\" does not exist"), Ok(Told::NoDatabase));
+        let down =
+            "No such file or directory\n\tIs the server running locally and accepting connections on that socket?";
+        assert_eq!(no_session(down), Err(Unseen::NotYetCreated(Address::new("postgres.cluster", "db"))));
+        let closed = "FATAL:  database \"x\" is not currently accepting connections";
+        assert_eq!(no_session(closed), Err(Unseen::NotYetCreated(Address::new("postgres.databases", "db"))));
+        assert!(matches!(no_session("FATAL:  the database system is starting up"), Err(Unseen::Misread(_))));
+        let failed = SqlAnswer::Failed("relation \"x\" does not exist".to_owned());
+        for unclear in [SqlAnswer::Said("seven".to_owned()), failed] {
+            assert!(matches!(read(&answers(unclear)), Err(Unseen::Misread(_))));
+        }
     }
 
     #[test]
     fn a_cluster_that_was_never_made_is_no_riddle() {
-        let mut answers = answers(
-            1,
-            "",
-            "runuser: user postgres does not exist or the user entry does not contain all the required fields\n",
-        );
+        let mut answers = answers(SqlAnswer::NoSession("setpriv: failed to parse reuid".to_owned()));
         answers.globs.clear();
         let none = CommandState { status: 0, stdout: String::new(), stderr: String::new() };
         answers.globs.insert("/etc/postgresql/15/main/postgresql.conf".to_owned(), none);

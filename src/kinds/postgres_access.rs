@@ -15,7 +15,7 @@ use crate::base::diag::Diagnostic;
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::firewall::opening;
 use crate::kinds::host::{self, Wanted};
-use crate::kinds::postgres::{self, CLUSTER, Cluster, MAINTENANCE, PORT, Told};
+use crate::kinds::postgres::{self, CLUSTER, Cluster, MAINTENANCE, PORT, Query, Told};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
@@ -258,7 +258,7 @@ fn ask_touched(path: &str) -> [&str; 5] {
 
 fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
     let path = desired.path();
-    let query = postgres::query(MAINTENANCE, QUESTION);
+    let query = Query::new(MAINTENANCE, QUESTION);
     let said: Said = match desired.cluster.answer(desired.address.name(), answers, &query)? {
         Told::Said(said) => said,
         Told::NoCluster => return Ok(None),
@@ -336,8 +336,8 @@ When the section goes, the file stays as it is: PostgreSQL does not start withou
 
     fn probes(desired: &Desired) -> Vec<Probe> {
         let path = desired.path();
-        let query = postgres::query(MAINTENANCE, QUESTION);
-        vec![desired.cluster.probe(), postgres::ask(&query), file(&path), command(&ask_touched(&path))]
+        let query = Query::new(MAINTENANCE, QUESTION);
+        vec![desired.cluster.probe(), query.probe(), file(&path), command(&ask_touched(&path))]
     }
 
     fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {

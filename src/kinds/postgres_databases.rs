@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::inventory::sections::Inventory;
 use crate::inventory::sections::database::{Grants, Postgres, Role};
-use crate::kinds::postgres::{CLUSTER, Cluster, MAINTENANCE, ask, identifier, tell, tell_alone};
+use crate::kinds::postgres::{CLUSTER, Cluster, MAINTENANCE, identifier, tell, tell_alone};
 use crate::kinds::{Declared, Kind, Owned, host};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::Observed;
@@ -254,8 +254,8 @@ No database is ever dropped. When one leaves the inventory, nothing in it is cha
     }
 
     fn probes(desired: &Desired) -> Vec<Probe> {
-        let within = desired.databases.iter().map(|(name, database)| ask(&privileges::query(name, database)));
-        [desired.cluster.probe(), ask(&asking::query())].into_iter().chain(within).collect()
+        let within = desired.databases.iter().map(|(name, database)| privileges::query(name, database).probe());
+        [desired.cluster.probe(), asking::query().probe()].into_iter().chain(within).collect()
     }
 
     fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::inventory::extensions::{self, Home};
 use crate::inventory::sections::Inventory;
-use crate::kinds::postgres::{self, CLUSTER, Cluster, Told, identifier, tell};
+use crate::kinds::postgres::{CLUSTER, Cluster, Query, Told, identifier, tell};
 use crate::kinds::{Declared, Kind, Owned, host};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::{Observed, Unseen};
@@ -53,14 +53,13 @@ struct Row {
 
 /// One object by extension. `plpgsql` is in every database.
 const INSTALLED: &str = "\
-SET search_path = pg_catalog;
 SELECT coalesce(json_object_agg(e.extname, json_build_object('version', e.extversion, 'available', a.default_version,
   'needed', EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
     AND d.classid = 'pg_extension'::regclass))), '{}')
 FROM pg_extension e LEFT JOIN pg_available_extensions a ON a.name = e.extname WHERE e.extname <> 'plpgsql'";
 
-fn query(database: &str) -> Vec<String> {
-    postgres::query(database, INSTALLED)
+fn query(database: &str) -> Query {
+    Query::new(database, INSTALLED)
 }
 
 fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
@@ -150,7 +149,7 @@ dropping it drops every column that uses it; like any that is not declared it is
     }
 
     fn probes(desired: &Desired) -> Vec<Probe> {
-        let within = desired.databases.iter().map(|name| postgres::ask(&query(name)));
+        let within = desired.databases.iter().map(|name| query(name).probe());
         std::iter::once(desired.cluster.probe()).chain(within).collect()
     }
 

@@ -213,7 +213,7 @@ reported. What a role may do in a database is `postgres.databases`' matter.
     }
 
     fn probes(desired: &Desired) -> Vec<Probe> {
-        let mut probes = vec![desired.cluster.probe(), postgres::ask(&asking::query())];
+        let mut probes = vec![desired.cluster.probe(), asking::query().probe()];
         probes.extend(desired.roles.values().filter_map(|role| role.password.clone()).map(Probe::Secret));
         probes
     }

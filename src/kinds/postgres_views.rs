@@ -16,7 +16,7 @@ use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::inventory::sections::Inventory;
 use crate::kinds::host;
-use crate::kinds::postgres::{self, CLUSTER, Cluster, Told, identifier, literal};
+use crate::kinds::postgres::{self, CLUSTER, Cluster, Query, Told, identifier, literal};
 use crate::kinds::postgres_views::catalog::{STATEMENTS, View, views};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::FieldChange;
@@ -33,7 +33,7 @@ const READABLE: &str = "pg_monitor:SELECT";
 const USABLE: &str = "pg_monitor:USAGE";
 
 /// What is in the schema. A view's text as PostgreSQL shows it depends on the search path, so that is fixed.
-const QUESTION: &str = "set search_path = pg_catalog; select json_build_object(\
+const QUESTION: &str = "select json_build_object(\
     'schema', (select json_build_object('owner', pg_get_userbyid(n.nspowner), 'grants', \
         (select coalesce(json_agg(g.who order by g.who), '[]'::json) from (\
             select distinct case a.grantee when 0 then 'PUBLIC' else pg_get_userbyid(a.grantee)::text end \
@@ -179,7 +179,7 @@ impl Desired {
 fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
     let mut databases = BTreeMap::new();
     for database in &desired.databases {
-        let query = postgres::query(database, QUESTION);
+        let query = Query::new(database, QUESTION);
         match desired.cluster.answer(desired.address.name(), answers, &query)? {
             Told::Said(found) => drop(databases.insert(database.clone(), found)),
             // It will be made; until then there is nothing in it.
@@ -311,7 +311,7 @@ leaves the inventory.
     }
 
     fn probes(desired: &Desired) -> Vec<Probe> {
-        let ask = |database: &String| postgres::ask(&postgres::query(database, QUESTION));
+        let ask = |database: &String| Query::new(database, QUESTION).probe();
         std::iter::once(desired.cluster.probe()).chain(desired.databases.iter().map(ask)).collect()
     }
 

@@ -65,6 +65,10 @@ pub enum HostProbe {
     /// A read-only command: program and arguments, no shell, `LC_ALL=C`, at most 10 s. Answer: [`CommandState`].
     /// A program that is not installed answers with status 127.
     Command { argv: Vec<String> },
+    /// One statement to a database of the host's PostgreSQL, as its superuser over the local socket, in a session that
+    /// can only read and that nothing set for the database or the role reaches. It gives one row with one column of
+    /// JSON. All statements to one database share a session, and each has 8 s. Answer: [`SqlAnswer`].
+    Sql { database: String, sql: String },
 }
 
 /// A regular file as it was found.
@@ -101,6 +105,18 @@ impl CommandState {
     }
 }
 
+/// What a database answered to one statement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SqlAnswer {
+    /// The row.
+    Said(String),
+    /// The statement failed, with PostgreSQL's own message. It says nothing about the others of its session.
+    Failed(String),
+    /// There was no session to ask it in, with psql's own message.
+    NoSession(String),
+}
+
 /// The answers to the probes of one place.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answers {
@@ -108,6 +124,8 @@ pub struct Answers {
     pub files: BTreeMap<String, Observed<FileState>>,
     pub globs: BTreeMap<String, CommandState>,
     pub commands: BTreeMap<Vec<String>, CommandState>,
+    /// By database and statement.
+    pub sql: BTreeMap<(String, String), SqlAnswer>,
     /// What [`Probe::OnServer`] asked, by server and command.
     pub on_servers: BTreeMap<(String, Vec<String>), Result<CommandState, Unseen>>,
     /// `sha256:…` of each secret in its form, or why it is not to be had here. Never kept: whoever holds the fingerprint of
@@ -157,6 +175,15 @@ impl Answers {
         self.commands.get(&key).ok_or_else(|| Unseen::Misread(format!("no answer to `{}`", argv.join(" "))))
     }
 
+    /// What a database answered to a statement, or why it is not known.
+    pub fn sql(&self, database: &str, sql: &str) -> Result<&SqlAnswer, Unseen> {
+        if let Some(why) = &self.unseen {
+            return Err(why.clone());
+        }
+        let key = (database.to_owned(), sql.to_owned());
+        self.sql.get(&key).ok_or_else(|| Unseen::Misread(format!("no answer of the database `{database}`")))
+    }
+
     /// The fingerprint of a secret, or `None` where this machine does not have it: a plan in CI need not.
     pub fn fingerprint(&self, secret: &SecretUse) -> Option<&str> {
         self.secrets.get(secret).and_then(|answer| answer.as_ref().ok()).map(String::as_str)
@@ -191,6 +218,11 @@ pub fn file(path: &str) -> Probe {
 /// A probe that runs a read-only command.
 pub fn command(argv: &[&str]) -> Probe {
     Probe::Host(HostProbe::Command { argv: argv.iter().map(|&word| word.to_owned()).collect() })
+}
+
+/// A probe that asks a database.
+pub fn sql(database: &str, sql: &str) -> Probe {
+    Probe::Host(HostProbe::Sql { database: database.to_owned(), sql: sql.to_owned() })
 }
 
 /// A probe that lists the paths that match a glob.

@@ -7,7 +7,7 @@ use crate::engine::refresh::endpoint;
 use crate::engine::resolve::ServerRef;
 use crate::inventory::sections::Inventory;
 use crate::inventory::sections::database::Backup as Section;
-use crate::kinds::postgres::{self, Cluster};
+use crate::kinds::postgres::{Cluster, MAINTENANCE, Query};
 use crate::plan::backups::Archiving;
 use crate::plan::host::Endpoint;
 use crate::plan::probe::{CloudProbe, HostProbe, Probe};
@@ -134,8 +134,8 @@ impl Target {
 
     async fn archiving(&self, look: &Look, at: &Endpoint) -> Result<Option<Archiving>, String> {
         let cluster = Cluster { version: self.version };
-        let query = postgres::query(postgres::MAINTENANCE, ARCHIVING);
-        let probes: Vec<HostProbe> = [cluster.probe(), postgres::ask(&query)].into_iter().filter_map(host).collect();
+        let query = Query::new(MAINTENANCE, ARCHIVING);
+        let probes: Vec<HostProbe> = [cluster.probe(), query.probe()].into_iter().filter_map(host).collect();
         let answers = look.host(at, &probes).await;
         let told = cluster.answer::<Archiving>(&self.server, &answers, &query).map_err(|why| why.to_string())?;
         Ok(told.said())

@@ -14,7 +14,7 @@ use seawall::plan::Place;
 use seawall::plan::change::FieldChange;
 use seawall::plan::cloud::{TAG_ADDRESS, TAG_ENVIRONMENT};
 use seawall::plan::observed::{Observed, Unseen};
-use seawall::plan::probe::{Answers, CloudProbe, CommandState, FileState, HostProbe, Probe};
+use seawall::plan::probe::{Answers, CloudProbe, CommandState, FileState, HostProbe, Probe, SqlAnswer};
 use seawall::plan::step::Steps;
 use serde::Deserialize;
 use serde_json::Value;
@@ -78,13 +78,23 @@ struct FileAnswer {
 struct CommandAnswer {
     /// The server that a cloud resource asks about.
     server: Option<String>,
+    #[serde(default)]
     argv: Vec<String>,
+    /// Instead of a command: a question to a database. Its status is psql's, 2 where there was no session.
+    sql: Option<Sql>,
     #[serde(default)]
     status: i32,
     #[serde(default)]
     stdout: String,
     #[serde(default)]
     stderr: String,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sql {
+    database: String,
+    sql: String,
 }
 
 #[derive(Deserialize)]
@@ -170,7 +180,16 @@ impl Case {
             answers.files.insert(file.path.clone(), file.state());
         }
         for command in &self.commands {
-            let CommandAnswer { server, argv, status, stdout, stderr } = command;
+            let CommandAnswer { server, argv, sql, status, stdout, stderr } = command;
+            if let Some(Sql { database, sql }) = sql.clone() {
+                let answer = match status {
+                    0 => SqlAnswer::Said(stdout.clone()),
+                    1 => SqlAnswer::Failed(stderr.clone()),
+                    _ => SqlAnswer::NoSession(stderr.clone()),
+                };
+                answers.sql.insert((database, sql), answer);
+                continue;
+            }
             let state = CommandState { status: *status, stdout: stdout.clone(), stderr: stderr.clone() };
             match server {
                 Some(server) => drop(answers.on_servers.insert((server.clone(), argv.clone()), Ok(state))),
@@ -219,6 +238,7 @@ impl Case {
             Probe::Host(HostProbe::File { path }) => !answers.files.contains_key(path),
             Probe::Host(HostProbe::Glob { pattern }) => !answers.globs.contains_key(pattern),
             Probe::Host(HostProbe::Command { argv }) => !answers.commands.contains_key(argv),
+            Probe::Host(HostProbe::Sql { database, sql }) => answers.sql(database, sql).is_err(),
         };
         (kind.probes)(&self.desired).into_iter().filter(open).collect()
     }

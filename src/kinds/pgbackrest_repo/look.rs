@@ -10,10 +10,10 @@ use crate::kinds::pgbackrest_repo::files::{
     CONF, FOLDER, KEY_SCRIPT, KEYS, PASS, RESTORE_FOLDER, archive_command, files, pass_files, secret_files, units,
 };
 use crate::kinds::pgbackrest_repo::{Actual, Desired, LATE, TOO_LATE, WAITING};
-use crate::kinds::postgres::{MAINTENANCE, ask, query};
+use crate::kinds::postgres::{MAINTENANCE, Query};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::Unseen;
-use crate::plan::probe::{Answers, Probe, file, glob};
+use crate::plan::probe::{Answers, Probe, command, file, glob};
 
 pub(super) const AS_DECLARED: &str = "as declared";
 pub(super) const ANOTHER: &str = "another";
@@ -114,7 +114,7 @@ impl Repository {
     }
 }
 
-fn archive_query() -> Vec<String> {
+fn archive_query() -> Query {
     let sql = "select json_build_object(\
         'mode', current_setting('archive_mode'), 'command', current_setting('archive_command'), \
         'timeout', (select setting::bigint from pg_settings where name = 'archive_timeout'), \
@@ -123,7 +123,7 @@ fn archive_query() -> Vec<String> {
         'failing', (select last_failed_wal from pg_stat_archiver where last_failed_time > coalesce(last_archived_time, '-infinity')), \
         'waiting', (select count(*) from pg_ls_archive_statusdir() where name like '%.ready'), \
         'now', extract(epoch from now())::bigint)";
-    query(MAINTENANCE, sql)
+    Query::new(MAINTENANCE, sql)
 }
 
 /// Seconds for `info`, below the limit of a question: with a repository that does not answer it takes minutes.
@@ -163,8 +163,12 @@ fn folders() -> [String; 2] {
     [FOLDER, RESTORE_FOLDER].map(|folder| format!("{folder}/*"))
 }
 
+fn ask(argv: &[String]) -> Probe {
+    command(&words(argv))
+}
+
 pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
-    let mut probes = vec![desired.cluster.probe(), ask(&archive_query()), ask(&info_query(desired))];
+    let mut probes = vec![desired.cluster.probe(), archive_query().probe(), ask(&info_query(desired))];
     probes.push(Probe::Secret(desired.cipher_pass.clone()));
     probes.extend(files(desired).iter().map(|wanted| file(&wanted.path)));
     probes.extend(secret_files().map(|(path, _)| ask(&access_query(path))));

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::kinds::host;
-use crate::kinds::postgres::{MAINTENANCE, Told, ask, literal, query};
+use crate::kinds::postgres::{MAINTENANCE, Query, Told, literal};
 use crate::kinds::postgres_cluster::{Actual, Desired, NO_CLUSTER};
 use crate::plan::observed::Unseen;
-use crate::plan::probe::{Answers, Probe, file, glob};
+use crate::plan::probe::{Answers, Probe, command, file, glob};
 
 /// Not `pg_lsclusters`: it fails where one line of one cluster is broken.
 const CLUSTERS: &str = "/etc/postgresql/*/*/postgresql.conf";
@@ -56,7 +56,7 @@ impl Override {
 
 /// One question about everything. `pg_file_settings` also calls it an error that a value waits for a restart, with no
 /// line where it left the files; `pending_restart` tells that.
-fn settings_query(desired: &Desired) -> Vec<String> {
+fn settings_query(desired: &Desired) -> Query {
     let ours = literal(&desired.path());
     let archive = literal(&format!("{}/conf.d/60-seawall-archive.conf", desired.cluster.conf()));
     let names = |names: &[String]| names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
@@ -81,7 +81,7 @@ fn settings_query(desired: &Desired) -> Vec<String> {
          'pending', (select coalesce(json_agg(name order by name), '[]') from pg_settings where pending_restart \
             and name not in ({names})))"
     );
-    query(MAINTENANCE, &sql)
+    Query::new(MAINTENANCE, &sql)
 }
 
 fn unit_query(desired: &Desired) -> Vec<String> {
@@ -105,9 +105,9 @@ fn starts(desired: &Desired) -> String {
 pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
     vec![
         desired.cluster.probe(),
-        ask(&settings_query(desired)),
-        ask(&unit_query(desired)),
-        ask(&packages_query(desired)),
+        settings_query(desired).probe(),
+        command(&words(&unit_query(desired))),
+        command(&words(&packages_query(desired))),
         glob(CLUSTERS),
         file(MEMORY),
         file(&starts(desired)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::kinds::postgres::{self, MAINTENANCE, Told};
+use crate::kinds::postgres::{MAINTENANCE, Query, Told};
 use crate::kinds::postgres_databases::privileges;
 use crate::kinds::postgres_databases::{Actual, Departure, Desired, Found, LOCALE};
 use crate::plan::observed::Unseen;
@@ -12,7 +12,6 @@ use crate::plan::probe::Answers;
 
 /// One object by database, without templates and the one that is always there.
 const DATABASES: &str = "\
-SET search_path = pg_catalog;
 SELECT coalesce(json_object_agg(datname, json_build_object(
   'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
   'collate', datcollate, 'ctype', datctype, 'allow', datallowconn, 'limit', datconnlimit)), '{}')
@@ -45,8 +44,8 @@ struct Wrong {
     departure: Departure,
 }
 
-pub(super) fn query() -> Vec<String> {
-    postgres::query(MAINTENANCE, DATABASES)
+pub(super) fn query() -> Query {
+    Query::new(MAINTENANCE, DATABASES)
 }
 
 pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {

@@ -4,7 +4,7 @@
 //! puts it right. The probe counts the rows; the step runs their statements. Privileges are those that the object's own list
 //! of privileges gives to the role itself: what comes to a role through its groups is the groups' matter.
 
-use crate::kinds::postgres::{literal, query as ask, tell};
+use crate::kinds::postgres::{Query, literal, tell};
 use crate::kinds::postgres_databases::{Database, May};
 use crate::plan::step::{Content, HostStep};
 
@@ -172,9 +172,9 @@ fn find(database: &Database) -> String {
 }
 
 /// Asks what is not as declared.
-pub(super) fn query(name: &str, database: &Database) -> Vec<String> {
+pub(super) fn query(name: &str, database: &Database) -> Query {
     let count = COUNT.replace("%SHOWN%", &SHOWN.to_string());
-    ask(name, &format!("{PLAIN_PATH}{}{count}", find(database)))
+    Query::new(name, &format!("{}{count}", find(database)))
 }
 
 /// Makes it as declared, whatever is found by then.

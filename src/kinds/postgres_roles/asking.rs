@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::kinds::postgres::{self, MAINTENANCE, Told};
+use crate::kinds::postgres::{self, MAINTENANCE, Query, Told};
 use crate::kinds::postgres_roles::{Actual, Desired, Found, MARK, Membership, Role};
 use crate::plan::observed::Unseen;
 use crate::plan::probe::Answers;
@@ -14,9 +14,8 @@ use crate::plan::probe::Answers;
 const SUPERUSER: &str = "postgres";
 
 /// One object by role. Options of memberships are columns that PostgreSQL 16 brought. Roles that PostgreSQL brings are
-/// left out. The search path keeps what others made in `public` out of a superuser's session.
+/// left out.
 const ROLES: &str = "\
-SET search_path = pg_catalog;
 SELECT json_object_agg(r.rolname, json_build_object(
   'login', r.rolcanlogin, 'inherit', r.rolinherit, 'limit', r.rolconnlimit,
   'powers', array_remove(ARRAY[
@@ -57,8 +56,8 @@ struct Belongs {
     how: Membership,
 }
 
-pub(super) fn query() -> Vec<String> {
-    postgres::query(MAINTENANCE, ROLES)
+pub(super) fn query() -> Query {
+    Query::new(MAINTENANCE, ROLES)
 }
 
 pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {

@@ -1,11 +1,11 @@
 //! All questions to a host as one read-only program, and its one framed answer.
 //!
-//! The answer is `seawall-answers 1 COUNT`, a line `SIZE NAME` for each part, the parts' bytes, and `end`. Lengths, not
+//! The answer is `seawall-answers 2 COUNT`, a line `SIZE TIME NAME` for each part, the parts' bytes, and `end`. Lengths, not
 //! delimiters: any byte may stand in a part. What is cut, too large, too slow or changed while it was read is left out or
 //! `Unknown`; it never becomes half an answer. Deliberately absent: Python, an agent, anything that stays on the host.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::digest::Digest;
 use crate::base::shell::{quote, quote_all, quote_glob};
@@ -14,6 +14,7 @@ use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CommandState, FILE_CONTENT_LIMIT, FileState, HostProbe};
 use crate::reach::ssh::error::{HostError, place};
 use crate::reach::ssh::session::{Limit, Ssh};
+use crate::reach::ssh::sql;
 
 /// The fixed part of the program.
 const PRELUDE: &str = include_str!("ask.sh");
@@ -23,14 +24,18 @@ pub const OUTPUT_LIMIT: usize = 256 * 1024;
 pub const STDERR_LIMIT: usize = 16 * 1024;
 /// Longest time for one command, in seconds, as [`HostProbe::Command`] promises.
 pub const COMMAND_LIMIT_S: u32 = 10;
-/// Commands that run side by side: enough to overlap waiting, few enough for a server with one core and 1 GB.
-const SIDE_BY_SIDE: usize = 8;
-/// Longest time for the whole program. Commands that all run into their limit would fill it with 48 of them.
+/// Questions that are answered side by side: enough to overlap waiting, few enough for a server with one core and 1 GB.
+const SIDE_BY_SIDE: usize = 6;
+/// Longest time for the whole program. Commands that all run into their limit would fill it with 42 of them.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(70);
 /// Largest whole answer, in bytes; 100 files and 100 commands at their limits stay under it.
 const ANSWER_LIMIT: u64 = 64 * 1024 * 1024;
+/// The unit of a shell's limit of what may be written, in bytes (`ulimit`, POSIX).
+const BLOCK: usize = 512;
+/// How much of a question is shown in the log, in characters.
+const SHOWN: usize = 160;
 /// What `timeout` exits with, and what it exits with where it had to kill.
-const TIMED_OUT: [i32; 2] = [124, 137];
+pub(crate) const TIMED_OUT: [i32; 2] = [124, 137];
 
 impl Ssh {
     /// Asks a host everything at once. What could not be seen is `Unknown` in the answers.
@@ -40,15 +45,59 @@ impl Ssh {
         }
         let questions = Questions::new(probes);
         let limit = Limit { time: PROGRAM_LIMIT, bytes: ANSWER_LIMIT };
-        let printed = match self.run_again(at, &questions.program(), &[], limit).await {
+        let (program, begun) = (questions.program(), Instant::now());
+        let printed = match self.run_again(at, &program, &[], limit).await {
             Ok(printed) => printed,
             Err(error) => return Answers::unseen(Unseen::from(&error)),
         };
+        tracing::debug!(
+            server = at.server,
+            ms = begun.elapsed().as_millis(),
+            programs = questions.tasks.len(),
+            sent = program.len(),
+            received = printed.stdout.len(),
+            "asked a host everything at once"
+        );
         questions.decode(&printed.stdout).unwrap_or_else(|why| {
             let said = printed.stderr.lines().next().unwrap_or_default();
             let why = format!("{why} (status {}) {said}", printed.status);
             Answers::unseen(Unseen::from(&HostError::Misread { at: place(at), why }))
         })
+    }
+}
+
+/// What takes a program to answer.
+#[derive(Debug)]
+enum Task {
+    Command(Vec<String>),
+    /// All statements to one database.
+    Session {
+        database: String,
+        statements: Vec<String>,
+    },
+}
+
+impl Task {
+    /// The call of its function in the program.
+    fn call(&self, number: usize) -> String {
+        const NO_NUL: &str = "questions with NUL were left out";
+        match self {
+            Self::Command(argv) => format!("cmd {number} {}", quote_all(argv).expect(NO_NUL)),
+            Self::Session { database, statements } => {
+                let words = quote_all(&[sql::session(database), sql::script(statements)]).expect(NO_NUL);
+                format!("sql {number} {} {words}", statements.len())
+            }
+        }
+    }
+
+    /// For the log, on one line.
+    fn shown(&self) -> String {
+        let text = match self {
+            Self::Command(argv) => argv.join(" "),
+            Self::Session { database, statements } => format!("{} questions to database {database}", statements.len()),
+        };
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        line.chars().take(SHOWN).collect()
     }
 }
 
@@ -59,12 +108,14 @@ pub(crate) struct Questions {
     /// Files below `/proc` and `/sys`, whose size is not known before they are read.
     made_up: Vec<String>,
     globs: Vec<String>,
-    commands: Vec<Vec<String>>,
+    /// What takes a program each, in the order in which they are begun.
+    tasks: Vec<Task>,
 }
 
 impl Questions {
     pub(crate) fn new(probes: &[HostProbe]) -> Self {
         let mut questions = Self::default();
+        let mut sessions: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for probe in probes.iter().collect::<BTreeSet<_>>() {
             match probe {
                 // Relative paths and NUL cannot be asked; they stay without an answer, which reads as Unknown.
@@ -76,9 +127,18 @@ impl Questions {
                 HostProbe::Glob { pattern } if pattern.contains('\0') => {}
                 HostProbe::Glob { pattern } => questions.globs.push(pattern.clone()),
                 HostProbe::Command { argv } if argv.is_empty() || argv.iter().any(|word| word.contains('\0')) => {}
-                HostProbe::Command { argv } => questions.commands.push(argv.clone()),
+                HostProbe::Command { argv } => questions.tasks.push(Task::Command(argv.clone())),
+                HostProbe::Sql { database, sql } if database.contains('\0') || sql.contains('\0') => {}
+                HostProbe::Sql { database, sql } => {
+                    sessions.entry(database.clone()).or_default().push(sql.clone());
+                }
             }
         }
+        let sessions = sessions.into_iter().map(|(database, statements)| Task::Session { database, statements });
+        questions.tasks.extend(sessions);
+        // The longest questions are begun first: what needs a script takes longer than what needs a word, and whatever is begun
+        // last is waited for.
+        questions.tasks.sort_by_key(|task| std::cmp::Reverse(task.call(0).len()));
         questions
     }
 
@@ -89,31 +149,26 @@ impl Questions {
 
     /// The program, with another limit for each command.
     pub(crate) fn program_within(&self, command_limit_s: u32) -> String {
-        const NO_NUL: &str = "questions with NUL were left out";
         let mut text = format!(
-            "command_limit={command_limit_s} stderr_bytes={STDERR_LIMIT} output_bytes={} file_bytes={}\n{PRELUDE}",
-            OUTPUT_LIMIT + 1,
+            "command_limit={command_limit_s} session_limit={} output_blocks={} file_bytes={}\n{PRELUDE}question() {{\ncase $1 in\n",
+            sql::SESSION_LIMIT_S,
+            OUTPUT_LIMIT / BLOCK + 1,
             FILE_CONTENT_LIMIT + 1,
         );
         let mut line = |line: String| {
             text.push_str(&line);
             text.push('\n');
         };
-        // The first commands run while the files are read.
-        for (batch, commands) in self.commands.chunks(SIDE_BY_SIDE).enumerate() {
-            for (index, argv) in commands.iter().enumerate() {
-                let number = batch * SIDE_BY_SIDE + index;
-                line(format!("cmd c{number:05} {} &", quote_all(argv).expect(NO_NUL)));
-            }
-            if batch == 0 {
-                self.file_lines(&mut line);
-            }
-            line("wait".to_owned());
+        for (number, task) in self.tasks.iter().enumerate() {
+            line(format!("{number}) {} ;;", task.call(number)));
         }
-        if self.commands.is_empty() {
-            self.file_lines(&mut line);
+        line("esac\n}".to_owned());
+        for worker in 0..SIDE_BY_SIDE.min(self.tasks.len()) {
+            line(format!("worker {worker} {} &", self.tasks.len()));
         }
-        line("answer".to_owned());
+        // Files are read meanwhile.
+        self.file_lines(&mut line);
+        line("wait\nanswer".to_owned());
         text
     }
 
@@ -136,6 +191,9 @@ impl Questions {
     /// What is wrong with its frame; nothing of such an answer is used.
     pub(crate) fn decode(&self, stream: &[u8]) -> Result<Answers, String> {
         let parts = Parts::read(stream)?;
+        for (task, Cost { wall_ms, cpu_ms }) in self.tasks.iter().zip(parts.costs(self.tasks.len())) {
+            tracing::debug!(ms = wall_ms, cpu_ms, question = task.shown(), "asked a host");
+        }
         let mut answers = Answers { files: self.read_files(&parts), ..Answers::default() };
         for (number, path) in self.made_up.iter().enumerate() {
             answers.files.insert(path.clone(), read_made_up(&parts, &format!("v{number:05}"), path));
@@ -151,12 +209,30 @@ impl Questions {
             let state = CommandState { status: 0, stdout: text.to_owned(), stderr: String::new() };
             answers.globs.insert(pattern.clone(), state);
         }
-        for (number, argv) in self.commands.iter().enumerate() {
-            match read_command(&parts, &format!("c{number:05}")) {
-                Ok(state) => {
-                    answers.commands.insert(argv.clone(), state);
+        for (number, task) in self.tasks.iter().enumerate() {
+            let part = number.to_string();
+            match task {
+                Task::Command(argv) => match read_command(&parts, &part) {
+                    Ok(state) => drop(answers.commands.insert(argv.clone(), state)),
+                    Err(why) => tracing::warn!(command = task.shown(), why, "a command gave no answer"),
+                },
+                Task::Session { database, statements } => {
+                    let stdout = parts.get(&part, "out").unwrap_or_default();
+                    let read = sql::read(statements.len(), parts.status(&part), stdout, &parts.words(&part, "err"));
+                    for (index, (statement, answer)) in statements.iter().zip(read.answers).enumerate() {
+                        let took = read.took.get(&index).map_or("-", String::as_str);
+                        tracing::debug!(database, took, statement = first_words(statement), "asked a database");
+                        match answer {
+                            Ok(answer) => drop(answers.sql.insert((database.clone(), statement.clone()), answer)),
+                            Err(why) => tracing::warn!(
+                                database,
+                                statement = first_words(statement),
+                                why,
+                                "a database gave no answer"
+                            ),
+                        }
+                    }
                 }
-                Err(why) => tracing::warn!(command = argv.join(" "), why, "a command gave no answer"),
             }
         }
         Ok(answers)
@@ -311,8 +387,7 @@ fn read_made_up(parts: &Parts<'_>, name: &str, path: &str) -> Observed<FileState
 }
 
 fn read_command(parts: &Parts<'_>, name: &str) -> Result<CommandState, String> {
-    let words = |part: &str| String::from_utf8_lossy(parts.get(name, part).unwrap_or_default()).into_owned();
-    let status: i32 = words("st").trim().parse().map_err(|_| "it did not end".to_owned())?;
+    let status = parts.status(name).ok_or("it did not end")?;
     let stdout = parts.get(name, "out").unwrap_or_default();
     if TIMED_OUT.contains(&status) {
         return Err(format!("it took longer than {COMMAND_LIMIT_S} s"));
@@ -320,26 +395,57 @@ fn read_command(parts: &Parts<'_>, name: &str) -> Result<CommandState, String> {
     if stdout.len() > OUTPUT_LIMIT {
         return Err(format!("it printed more than {OUTPUT_LIMIT} bytes"));
     }
-    if parts.get(name, "ok").is_none() {
-        return Err("its output could not be kept".to_owned());
-    }
-    Ok(CommandState { status, stdout: String::from_utf8_lossy(stdout).into_owned(), stderr: words("err") })
+    let stderr = parts.get(name, "err").unwrap_or_default();
+    let stderr = String::from_utf8_lossy(&stderr[..stderr.len().min(STDERR_LIMIT)]).into_owned();
+    Ok(CommandState { status, stdout: String::from_utf8_lossy(stdout).into_owned(), stderr })
+}
+
+/// The beginning of a statement, for the log.
+fn first_words(statement: &str) -> String {
+    statement.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect()
+}
+
+/// What a question took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Cost {
+    wall_ms: u64,
+    cpu_ms: u64,
+}
+
+/// Processor time of the programs that a shell waited for, in milliseconds: the second line that `times` prints, such as
+/// `0m0.120000s 0m0.030000s`.
+fn children_ms(times: &str) -> Option<u64> {
+    let ms = |word: &str| {
+        let (minutes, seconds) = word.strip_suffix('s')?.split_once('m')?;
+        let seconds = Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?;
+        Some(minutes.parse::<u64>().ok()? * 60_000 + u64::try_from(seconds.as_millis()).ok()?)
+    };
+    times.lines().nth(1)?.split_whitespace().map(ms).sum()
 }
 
 /// The parts of an answer by name.
-struct Parts<'a>(BTreeMap<&'a str, &'a [u8]>);
+struct Parts<'a> {
+    bytes: BTreeMap<&'a str, &'a [u8]>,
+    /// When each was last written, in nanoseconds.
+    times: BTreeMap<&'a str, u64>,
+}
 
 impl<'a> Parts<'a> {
     fn read(stream: &'a [u8]) -> Result<Self, String> {
         let (header, mut rest) = line(stream).ok_or("no answer came")?;
         let count: usize =
-            header.strip_prefix("seawall-answers 1 ").and_then(|count| count.parse().ok()).ok_or_else(|| {
+            header.strip_prefix("seawall-answers 2 ").and_then(|count| count.parse().ok()).ok_or_else(|| {
                 format!("something else is printed first, perhaps by a login shell: `{}`", header.escape_debug())
             })?;
-        let mut sizes = Vec::new();
+        let (mut sizes, mut times) = (Vec::new(), BTreeMap::new());
         for _ in 0..count {
             let (entry, after) = line(rest).ok_or("the answer is cut")?;
-            let (size, name) = entry.split_once(' ').ok_or("a part has no name")?;
+            let mut words = entry.splitn(3, ' ');
+            let (Some(size), Some(time), Some(name)) = (words.next(), words.next(), words.next()) else {
+                return Err("a part has no name".to_owned());
+            };
+            // Seconds with nine places. A time is for the log only: one that cannot be read is no reason to refuse.
+            times.extend(time.replace('.', "").parse::<u64>().ok().map(|time| (name, time)));
             sizes.push((name, size.parse::<usize>().map_err(|error| error.to_string())?));
             rest = after;
         }
@@ -349,15 +455,43 @@ impl<'a> Parts<'a> {
             parts.insert(name, part);
             rest = after;
         }
-        if rest == b"end\n" { Ok(Self(parts)) } else { Err("the answer does not end where it should".to_owned()) }
+        if rest == b"end\n" { Ok(Self { bytes: parts, times }) } else { Err("the answer does not end where it should".to_owned()) }
     }
 
     fn get(&self, name: &str, part: &str) -> Option<&'a [u8]> {
-        self.0.get(format!("{name}.{part}").as_str()).copied()
+        self.bytes.get(format!("{name}.{part}").as_str()).copied()
+    }
+
+    /// What each question took, by number. A worker's processor time counts all its questions until then.
+    fn costs(&self, count: usize) -> Vec<Cost> {
+        let at = |number: usize, part: &str| self.times.get(format!("{number}.{part}").as_str()).copied();
+        let mut ended: Vec<(u64, usize)> =
+            (0..count).filter_map(|number| Some((at(number, "cpu")?, number))).collect();
+        ended.sort_unstable();
+        let mut costs = vec![Cost::default(); count];
+        let mut until: BTreeMap<String, u64> = BTreeMap::new();
+        for (end, number) in ended {
+            let text = self.words(&number.to_string(), "cpu");
+            let Some((worker, times)) = text.split_once('\n') else { continue };
+            let Some(cpu) = children_ms(times) else { continue };
+            let before = until.insert(worker.to_owned(), cpu).unwrap_or_default();
+            let wall_ms = end.saturating_sub(at(number, "t").unwrap_or(end)) / 1_000_000;
+            costs[number] = Cost { wall_ms, cpu_ms: cpu.saturating_sub(before) };
+        }
+        costs
+    }
+
+    fn words(&self, name: &str, part: &str) -> String {
+        String::from_utf8_lossy(self.get(name, part).unwrap_or_default()).into_owned()
+    }
+
+    /// How a question's program ended, where it did.
+    fn status(&self, name: &str) -> Option<i32> {
+        self.words(name, "st").trim().parse().ok()
     }
 
     fn whole(&self, name: &str) -> &'a [u8] {
-        self.0.get(name).copied().unwrap_or_default()
+        self.bytes.get(name).copied().unwrap_or_default()
     }
 }
 
@@ -365,4 +499,31 @@ impl<'a> Parts<'a> {
 fn line(stream: &[u8]) -> Option<(&str, &[u8])> {
     let end = stream.iter().position(|&byte| byte == b'\n')?;
     Some((std::str::from_utf8(&stream[..end]).ok()?, &stream[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_read_as_shells_print_it() {
+        // dash, and bash as sh.
+        assert_eq!(children_ms("0m0.000000s 0m0.000000s\n0m0.120000s 0m0.030000s\n"), Some(150));
+        assert_eq!(children_ms("0m0.001s 0m0.002s\n1m2.500s 0m0.001s\n"), Some(62_501));
+        assert_eq!(children_ms("0m0.1s\n"), None);
+    }
+
+    #[test]
+    fn a_worker_counts_on() {
+        let cpu = |worker: &str, ms: u32| format!("{worker}\n0m0s 0m0s\n0m0.{ms:03}s 0m0s\n");
+        let (first, second, other) = (cpu("0", 20), cpu("0", 50), cpu("1", 5));
+        let bytes = [("0.cpu", &first), ("1.cpu", &second), ("2.cpu", &other)];
+        let times = [("0.t", 1), ("0.cpu", 31), ("1.t", 31), ("1.cpu", 80), ("2.t", 1), ("2.cpu", 7)];
+        let parts = Parts {
+            bytes: bytes.iter().map(|(name, text)| (*name, text.as_bytes())).collect(),
+            times: times.iter().map(|(name, ms)| (*name, ms * 1_000_000)).collect(),
+        };
+        let cost = |wall_ms, cpu_ms| Cost { wall_ms, cpu_ms };
+        assert_eq!(parts.costs(4), [cost(30, 20), cost(49, 30), cost(6, 5), Cost::default()]);
+    }
 }

@@ -10,16 +10,39 @@ trap 'exit 1' HUP INT TERM PIPE
 exec </dev/null
 nl='
 '
-# NAME ARGV...: at most 10 s, output and errors bounded; .ok says that the output was kept whole.
+# NAME COUNT: one of several that take the questions from one list, each the next that nobody took. NUMBER.t says that it
+# was taken, and when.
+worker() {
+    worker=$1
+    # What writes more than it may is told so, instead of being killed by a signal that would take its shell along.
+    trap '' XFSZ
+    set -C
+    i=0
+    while [ "$i" -lt "$2" ]; do
+        if true >"$d/$i.t"; then question "$i"; fi
+        i=$((i + 1))
+    done 2>/dev/null
+}
+# How a question ended, and the processor time of this worker's questions until now.
+ended() {
+    echo $? >"$d/$1.st"
+    { echo "$worker" && times; } >"$d/$1.cpu"
+}
+# NUMBER ARGV...: limits of time and of what each stream may hold.
 cmd() {
-    n=$d/$1
+    n=$1
     shift
-    {
-        {
-            timeout -k 1 "$command_limit" "$@" 3>&-
-            echo $? >"$n.st"
-        } 2>&1 >&3 3>&- | head -c "$stderr_bytes" >"$n.err" 3>&-
-    } 3>&1 | head -c "$output_bytes" >"$n.out" && true >"$n.ok"
+    ulimit -f "$output_blocks"
+    timeout -k 1 "$command_limit" "$@" >"$d/$n.out" 2>"$d/$n.err"
+    ended "$n"
+}
+# NUMBER COUNT SESSION SCRIPT: all questions to one database. Not Debian's `psql`, which is a program that looks for this one.
+sql() {
+    ulimit -f "$((output_blocks * $2))"
+    for psql in /usr/lib/postgresql/*/bin/psql; do :; done
+    printf '%s' "$4" | timeout -k 1 "$session_limit" setpriv --reuid=postgres --regid=postgres --init-groups -- \
+        "$psql" -XAtq0 -d "$3" -f - >"$d/$1.out" 2>"$d/$1.err"
+    ended "$1"
 }
 # NAME WORD...: the words are what the shell made of the pattern, or the pattern itself if nothing matched.
 glob() {
@@ -47,8 +70,10 @@ files() {
 made_up() {
     head -c "$file_bytes" -- "$2" >"$d/$1.out" 2>"$d/$1.err" && true >"$d/$1.ok"
 }
-# One part is always there, so that the pattern below has something to match.
+# Times are those of the files: when a question was taken, and when it ended. What a full disk may have cut is no answer: there must be
+# room for one more. One part is always there, so that the pattern below has something to match.
 answer() {
-    true >"$d/all" && cd "$d" && set -- * && printf 'seawall-answers 1 %d\n' $# && stat -c '%s %n' -- "$@" && cat -- "$@" && printf 'end\n'
+    head -c "$file_bytes" /dev/zero >"$d/all" && true >|"$d/all" && cd "$d" && set -- * && printf 'seawall-answers 2 %d\n' $# &&
+        stat -c '%s %.9Y %n' -- "$@" && cat -- "$@" && printf 'end\n'
     cd /
 }

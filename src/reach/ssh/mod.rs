@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod program;
 pub mod secrets;
 pub mod session;
+mod sql;
 mod watch;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -153,6 +153,7 @@ impl Ssh {
             builder.keyfile(identity);
         }
         self.counters.sessions.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
         let inner = match timeout(LOGIN_LIMIT, builder.connect(&at.address)).await {
             Ok(Ok(inner)) => inner,
             Ok(Err(error)) => return Err(connect_error(at, error, pinned)),
@@ -160,6 +161,7 @@ impl Ssh {
                 return Err(HostError::TimedOut { at: place(at), seconds: LOGIN_LIMIT.as_secs() });
             }
         };
+        tracing::debug!(server = at.server, ms = begun.elapsed().as_millis(), "logged in");
         Ok(Session { inner: Arc::new(inner), at: at.clone(), counters: Arc::clone(&self.counters), _folder: folder })
     }
 
@@ -226,6 +228,7 @@ impl Session {
         let line = quote_all(&words).map_err(|nul| HostError::Local(nul.to_string()))?;
         let line = if self.at.user == "root" { line } else { format!("sudo -n -- {line}") };
         self.counters.execs.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(server = self.at.server, bytes = script.len(), "begins a program on a host");
         let mut child = Arc::clone(&self.inner)
             .arc_raw_command(line)
             .stdin(openssh::Stdio::piped())
