@@ -110,12 +110,12 @@ async fn cloud(
 
 impl StageEnd {
     fn add(&mut self, other: Self) {
-        let Self { acted, failed, not_started, put_back, what } = other;
+        let Self { acted, failed, not_started, put_back, unchanged_after_revert } = other;
         self.acted.extend(acted);
         self.failed.extend(failed);
         self.not_started.extend(not_started);
         self.put_back.extend(put_back);
-        self.what.extend(what);
+        self.unchanged_after_revert.extend(unchanged_after_revert);
     }
 
     /// Has the cloud's ports put back that shut everybody out. `endpoints` are those after the stage: a static IP may have

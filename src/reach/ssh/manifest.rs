@@ -54,7 +54,7 @@ fn read(text: &str) -> Result<Vec<(Address, Value)>, String> {
     }
     let mut records = Vec::new();
     for size in sizes {
-        let (record, after) = after.split_at_checked(size).ok_or("it is cut")?;
+        let (record, after) = rest.split_at_checked(size).ok_or("it is cut")?;
         let record: Record = serde_json::from_str(record).map_err(|error| error.to_string())?;
         records.push((record.address, record.desired));
         rest = after;
