@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use seawall::base::secret::SecretUse;
 use seawall::engine::propose::{Intent, propose};
-use seawall::engine::refresh::{Scope, refresh};
+use seawall::engine::refresh::refresh;
 use seawall::engine::resolve::resolve;
+use seawall::engine::snapshot::Scope;
 use seawall::inventory::sections::Inventory;
 use seawall::plan::host::Endpoint;
 use seawall::plan::observed::{Observed, Unseen};

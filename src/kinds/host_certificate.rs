@@ -14,16 +14,16 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::inventory::sections::host::{Certificate, Challenge, Issuer};
 use crate::inventory::sections::{Inventory, Server};
-use crate::kinds::host::{self, QUICK_S, Wanted};
-use crate::kinds::host_certificate::files::{
-    FOLDERS, PATH, PROGRAM, SERVICE, TIMER, UNIT_FOLDER, files, opened, units, watches,
-};
+use crate::kinds::host;
+use crate::kinds::host_certificate::files::{FOLDERS, PROGRAM, SERVICE, UNITS, opened, parts_of};
 use crate::kinds::host_certificate::seen::{ACCESS, question};
 use crate::kinds::host_packages::HostPackages;
+use crate::kinds::parts::unit::Unit;
+use crate::kinds::parts::{self, Close, Difference, Seen};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
-use crate::plan::probe::{Answers, FileState, Probe, command, file};
+use crate::plan::probe::{Answers, Probe, command};
 use crate::plan::step::HostStep;
 
 /// Seconds for one run of the program: its wait for another run, two orders, a reload, and the copy.
@@ -69,9 +69,7 @@ pub struct Copy {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actual {
-    pub files: BTreeMap<String, FileState>,
-    /// Unit to its state, for example `enabled, active`.
-    pub units: BTreeMap<String, String>,
+    pub parts: Seen,
     /// Mode, owner and group of what is there.
     pub access: BTreeMap<String, String>,
     /// Whose record the certificate in place is the same as; otherwise subject and signer.
@@ -95,9 +93,6 @@ pub struct Actual {
     /// When the last order failed, and why.
     #[serde(skip)]
     pub failed: Option<String>,
-    /// The timer's last run failed.
-    #[serde(skip)]
-    pub run_failed: bool,
     #[serde(skip)]
     pub uncopied: Option<String>,
     /// Records to set once at the DNS provider.
@@ -157,7 +152,6 @@ fn word(issuer: Issuer) -> &'static str {
     }
 }
 
-const ENABLED: &str = "enabled, active";
 const SERVED: &str = "the certificate";
 
 impl Kind for HostCertificate {
@@ -216,13 +210,9 @@ the section goes, the timer and the program go; certificates and keys stay, beca
     }
 
     fn probes(desired: &Desired) -> Vec<Probe> {
-        let mut probes: Vec<Probe> = files(desired).iter().map(|wanted| file(wanted.path)).collect();
+        let mut probes = parts_of(desired).probes();
         let asked = question(desired);
         probes.push(command(&asked.iter().map(String::as_str).collect::<Vec<_>>()));
-        for unit in units(desired) {
-            probes.extend(["is-enabled", "is-active"].map(|verb| command(&["systemctl", verb, unit])));
-        }
-        probes.push(command(&["systemctl", "is-failed", SERVICE]));
         probes
     }
 
@@ -244,8 +234,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
             copy: _,
         } = desired;
         let Actual {
-            files: found,
-            units: states,
+            parts: seen,
             access,
             issuer: from,
             names: in_place,
@@ -258,15 +247,10 @@ the section goes, the timer and the program go; certificates and keys stay, beca
             days: _,
             authority_days: _,
             failed: _,
-            run_failed: _,
             uncopied: _,
             cnames: _,
         } = actual;
-        let mut fields: Vec<FieldChange> =
-            files(desired).iter().filter_map(|wanted| wanted.change(found.get(wanted.path))).collect();
-        for unit in units(desired) {
-            fields.extend(FieldChange::between(unit, &states.get(unit), &Some(ENABLED)));
-        }
+        let mut fields = parts::fields(parts_of(desired).differences(Some(seen)));
         for (path, wanted) in ACCESS {
             // What is not there at all is a certificate that is not there, unless the CA's key is missing.
             let needed = access.contains_key(path) || !path.starts_with(seen::AUTHORITY) || *issuer == Issuer::Private;
@@ -296,61 +280,32 @@ the section goes, the timer and the program go; certificates and keys stay, beca
     }
 
     fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
-        let mut steps = Vec::new();
-        for (folder, mode) in FOLDERS {
-            let program = folder == files::PROGRAM_FOLDER && host::differs(fields, PROGRAM);
-            if actual.is_none() || program || host::differs(fields, folder) {
-                steps.push(host::directory(folder, "root", "root", mode));
-            }
-        }
-        let written: Vec<Wanted<'_>> = files(desired).into_iter().filter(|w| host::differs(fields, w.path)).collect();
-        let units_written = written.iter().any(|wanted| wanted.path.starts_with(UNIT_FOLDER));
-        for wanted in written {
-            let check: Option<&[&str]> = if wanted.path == PROGRAM { Some(&["sh", "-n", "{}"]) } else { None };
-            steps.push(wanted.step(check));
-        }
-        if units_written {
-            steps.push(host::run(&["systemctl", "daemon-reload"], QUICK_S, "read the units again"));
-        }
-        let unit_field =
-            |field: &FieldChange| field.path.starts_with(UNIT_FOLDER) || field.path.starts_with("seawall-certificate.");
-        if fields.iter().any(|field| field.limit.is_none() && !unit_field(field)) {
+        let differences = parts_of(desired).differences(actual.map(|actual| &actual.parts));
+        let closing = parts::close(&differences);
+        let folders = FOLDERS.into_iter().filter(|folder| actual.is_none() || host::differs(fields, folder));
+        let mut steps: Vec<HostStep> = folders.map(|folder| host::directory(folder, "root", "root", "0755")).collect();
+        steps.extend(closing.files);
+        // The program mends what is not a unit, and a new program does its work at once.
+        let of_a_unit = |field: &FieldChange| {
+            let same = |one: &&Difference| one.field.path == field.path;
+            differences.iter().find(same).is_some_and(|one| one.closes.contains(&Close::Reload))
+        };
+        if fields.iter().any(|field| field.limit.is_none() && !of_a_unit(field)) {
             let argv = [PROGRAM, "ensure", "opening"];
             let argv = if opened(desired).is_some() { &argv[..] } else { &argv[..2] };
             steps.push(host::run(argv, ENSURE_S, format!("issue and deploy the certificate of {}", desired.name)));
         }
-        for unit in units(desired) {
-            let file = format!("{UNIT_FOLDER}/{unit}");
-            if !host::differs(fields, unit) && !host::differs(fields, &file) {
-                continue;
-            }
-            steps.push(host::run(&["systemctl", "enable", unit], QUICK_S, format!("start {unit} at boot")));
-            // A timer that runs already does not see its new times.
-            steps.push(host::run(&["systemctl", "restart", unit], QUICK_S, format!("start {unit}")));
-        }
+        steps.extend(closing.start);
         steps
     }
 
     fn remove(_owned: &Owned) -> Vec<HostStep> {
-        // As a pattern, it may match nothing, which is no error: parts may be gone already.
-        let mut steps = vec![host::run(
-            &["systemctl", "stop", "seawall-certificate.*"],
-            QUICK_S,
-            "stop looking at the certificate",
-        )];
-        let wanted_by =
-            [format!("{UNIT_FOLDER}/timers.target.wants/{TIMER}"), format!("{UNIT_FOLDER}/paths.target.wants/{PATH}")];
-        steps.extend(wanted_by.iter().map(|link| host::remove_file(link)));
-        steps.extend([TIMER, PATH, SERVICE].map(|unit| host::remove_file(&format!("{UNIT_FOLDER}/{unit}"))));
-        steps.push(host::remove_file(PROGRAM));
-        steps.push(host::run(&["systemctl", "daemon-reload"], QUICK_S, "read the units again"));
-        steps
+        parts::remove(&UNITS.map(Unit::named), &[PROGRAM])
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {
         let new = |path: &str, value: Value| FieldChange::new(path, None, Some(value));
-        let mut fields: Vec<FieldChange> = files(desired).iter().filter_map(|wanted| wanted.change(None)).collect();
-        fields.extend(units(desired).iter().map(|unit| new(unit, Value::from(ENABLED))));
+        let mut fields = parts::fields(parts_of(desired).differences(None));
         fields.extend(
             ACCESS
                 .iter()
@@ -363,12 +318,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
     }
 
     fn files(desired: &Desired, actual: Option<&Actual>) -> Vec<FileDiff> {
-        let before = |path: &str| actual.and_then(|actual| actual.files.get(path));
-        files(desired)
-            .into_iter()
-            .map(|wanted| (before(wanted.path), wanted))
-            .map(|(b, wanted)| wanted.diff(b))
-            .collect()
+        parts_of(desired).diffs(actual.map(|actual| &actual.parts))
     }
 
     fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
@@ -376,7 +326,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
         let left = actual.days.map(|days| format!("; {days} days are left")).unwrap_or_default();
         if let Some(failed) = &actual.failed {
             remarks.push(format!("the last order failed, {failed}{left}"));
-        } else if actual.run_failed {
+        } else if actual.parts.units.get(SERVICE).is_some_and(|state| state.failed.is_some()) {
             remarks.push(format!("the last run of {SERVICE} failed: see `journalctl -u {SERVICE}`{left}"));
         }
         let answered = actual.failed.is_none() && actual.issuer.as_deref() == Some(word(desired.issuer));
@@ -386,7 +336,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
                 records.map(|(name, to)| format!("set this record at your DNS provider, once: {name} CNAME {to}")),
             );
         }
-        match (watches(desired), actual.copy.as_deref(), &actual.uncopied) {
+        match (desired.copy.is_some(), actual.copy.as_deref(), &actual.uncopied) {
             (true, _, Some(why)) => remarks.push(format!("no copy in the bucket: {why}")),
             (true, Some("waits"), None) => {
                 remarks

@@ -19,6 +19,7 @@ use crate::inventory::sections::Inventory;
 use crate::kinds::host::{self, QUICK_S, Wanted};
 use crate::kinds::host_compose::seen::{Docker, LABEL};
 use crate::kinds::host_packages;
+use crate::kinds::parts::unit;
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
@@ -445,10 +446,8 @@ volumes stay and have to be removed by hand, Docker and its settings stay.
 
 /// Takes up Docker's settings. Containers stop with Docker, once: from then on they live on without it.
 fn restarted(actual: Option<&Actual>) -> Vec<HostStep> {
-    let mut steps = Vec::new();
-    if actual.is_some_and(|actual| actual.unit.starts_with("masked")) {
-        steps.push(host::run(&["systemctl", "unmask", UNIT], QUICK_S, "unmask Docker"));
-    }
+    let unmasked = actual.and_then(|actual| unit::unmask(&actual.unit, &[UNIT], "unmask Docker"));
+    let mut steps: Vec<HostStep> = unmasked.into_iter().collect();
     if actual.is_none_or(|actual| !actual.unit.starts_with("enabled")) {
         steps.push(host::run(&["systemctl", "enable", UNIT], QUICK_S, "start Docker at boot"));
     }

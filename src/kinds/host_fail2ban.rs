@@ -21,7 +21,9 @@ use crate::kinds::host_fail2ban::effect::{Effect, Running};
 use crate::kinds::host_fail2ban::jails::{
     FILTER, JAILS, LOG, NEVER_BAN, POSTGRES, REPEATERS, SERVER, SSHD, files, names, wanted,
 };
-use crate::kinds::host_packages;
+use crate::kinds::host_packages::HostPackages;
+use crate::kinds::parts::unit::{self, Over};
+use crate::kinds::parts::{self, apt};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
@@ -81,6 +83,8 @@ pub struct Actual {
     pub missing: Vec<String>,
     /// Files that are read after ours.
     pub overrides: Vec<String>,
+    /// What stands over its service.
+    pub over: Over,
     /// Jail to addresses banned at the moment. Not part of a plan's guard: it changes by itself.
     #[serde(skip)]
     pub banned: BTreeMap<String, usize>,
@@ -144,6 +148,7 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
         catches,
         missing: [SSHD, REPEATERS].into_iter().filter(gone).map(str::to_owned).collect(),
         overrides,
+        over: unit::look_debian(&[UNIT], answers)?,
         banned,
         others,
     }))
@@ -222,7 +227,7 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
                     ssh_port: server.ssh_port(),
                     postgres: server.postgres.is_some(),
                 };
-                Some(host::declared(address, name, &[host_packages::HostPackages::NAME], "fail2ban", desired))
+                Some(host::declared(address, name, &[HostPackages::NAME], "fail2ban", desired))
             })
             .collect()
     }
@@ -233,6 +238,7 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
         let mut probes: Vec<Probe> = files(desired).iter().map(|wanted| file(wanted.path)).collect();
         probes.extend([&ask_loaded(desired)[..], &running, &ask_caught(desired)].map(command));
         probes.extend(["is-enabled", "is-active"].map(|verb| command(&ask_unit(verb))));
+        probes.push(unit::probe_debian(&[UNIT]));
         probes.extend(OVERRIDES.iter().chain([&FILTERS]).map(|pattern| glob(pattern)));
         probes
     }
@@ -252,6 +258,7 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
             runs,
             catches,
             missing,
+            over,
             // The reason of a refusal.
             overrides: _,
             // Remarks.
@@ -262,6 +269,7 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
             files(desired).iter().filter_map(|wanted| wanted.change(found.get(wanted.path))).collect();
         fields.extend(missing.iter().map(|filter| shipped(filter)));
         fields.extend(FieldChange::between("configuration", &problem.as_deref().unwrap_or("loads"), &"loads"));
+        fields.extend(parts::fields(over.differences()));
         fields.extend(FieldChange::between("service", unit, &"enabled, active"));
         fields.extend(effect::differences("loads", loads, &wanted(desired)));
         fields.extend(effect::differences("runs", runs, &wanted(desired)));
@@ -287,6 +295,7 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
     fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let mut steps = Vec::new();
         if let Some(actual) = actual {
+            steps.extend(parts::close(&actual.over.differences()).files);
             steps.extend(repair(actual, fields));
         }
         if actual.is_none() || starts(fields, "loads.recidive") {
@@ -358,7 +367,7 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
             many => format!("jail `{jail}` bans {many} addresses at the moment"),
         });
         let others = actual.others.iter().map(|jail| format!("jail `{jail}` runs here and is not ours"));
-        banned.chain(others).collect()
+        banned.chain(others).chain(actual.over.remarks()).collect()
     }
 }
 
@@ -375,9 +384,9 @@ fn repair(actual: &Actual, fields: &[FieldChange]) -> Vec<HostStep> {
     // apt puts back only what is not there; a filter that does not know a failed login is worse than none.
     let away = changed.iter().map(|jail| host::remove_file(&format!("/etc/fail2ban/filter.d/{jail}.conf")));
     let mut argv = vec!["apt-get", "install", "-y", "--reinstall", "--no-install-recommends"];
-    argv.extend(["-o", host_packages::LOCK_TIMEOUT, "-o", "Dpkg::Options::=--force-confmiss"]);
+    argv.extend(["-o", apt::LOCK_TIMEOUT, "-o", "Dpkg::Options::=--force-confmiss"]);
     argv.extend(["-o", "Dpkg::Options::=--force-confold", "--", PACKAGES[0]]);
-    away.chain([host_packages::apt(&argv, REINSTALL_S, "put back the package's own files")]).collect()
+    away.chain([apt::run(&argv, REINSTALL_S, "put back the package's own files")]).collect()
 }
 
 fn shipped(filter: &str) -> FieldChange {
@@ -390,9 +399,7 @@ fn restart(actual: Option<&Actual>) -> Vec<HostStep> {
     let unban = ["fail2ban-client", "unban", "--all"];
     let mut steps =
         vec![host::run_guarded(&["fail2ban-client", "-t"], &unban, QUICK_S, "check what fail2ban would load")];
-    if actual.is_some_and(|actual| actual.unit.starts_with("masked")) {
-        steps.push(host::run(&["systemctl", "unmask", UNIT], QUICK_S, "unmask fail2ban"));
-    }
+    steps.extend(actual.and_then(|actual| unit::unmask(&actual.unit, &[UNIT], "unmask fail2ban")));
     if actual.is_none_or(|actual| !actual.unit.starts_with("enabled")) {
         steps.push(host::run(&["systemctl", "enable", UNIT], QUICK_S, "start fail2ban at boot"));
     }

@@ -15,14 +15,16 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::base::secret::SecretRef;
+use crate::inventory::scalar::Name;
 use crate::inventory::sections::Inventory;
 use crate::inventory::sections::host;
 use crate::inventory::words;
 use crate::kinds::host::{self as shared, QUICK_S};
 use crate::kinds::host_jobs::seen::{Found, Run, Runs, Unit};
 use crate::kinds::host_jobs::units::{
-    ALERT_SCRIPT, ALERT_UNIT, SECRETS, files, is_timer, secrets_path, service, stamp_path, timer, unit_path, wants_path,
+    SECRETS, files, is_timer, secrets_path, service, stamp_path, timer, unit_path, wants_path,
 };
+use crate::kinds::parts::alert;
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
@@ -140,7 +142,7 @@ fn expected(desired: &Desired, path: &str) -> bool {
         [unit_path(&service(name)), unit_path(&timer(name)), wants_path(&timer(name))].iter().any(|own| own == path)
             || (!job.secrets.is_empty() && secrets_path(name) == path)
     };
-    [ALERT_SCRIPT, ALERT_UNIT].contains(&path) || desired.jobs.iter().any(of_job)
+    [alert::SCRIPT, alert::UNIT_PATH].contains(&path) || desired.jobs.iter().any(of_job)
 }
 
 /// Whether a difference is closed by making systemd read its files again.
@@ -257,13 +259,13 @@ declare, and what was put over a declared one, are removed. The record of failur
         }
         let wanted = files(desired);
         let written: Vec<_> = wanted.iter().filter(|file| shared::differs(fields, &file.path)).collect();
-        if written.iter().any(|file| file.path == ALERT_SCRIPT) {
+        if written.iter().any(|file| file.path == alert::SCRIPT) {
             steps.push(shared::directory("/usr/local/lib/seawall", "root", "root", "0755"));
         }
         steps.extend(write_secrets(desired, fields));
         for file in written {
             let unit = file.path.rsplit('/').next().unwrap_or_default();
-            steps.push(if file.path == ALERT_SCRIPT {
+            steps.push(if file.path == alert::SCRIPT {
                 file.wanted().step(Some(&["sh", "-n", "{}"]))
             } else {
                 file.wanted().step(Some(&["sh", "-c", CHECK, "sh", unit, "{}"]))
@@ -278,7 +280,9 @@ declare, and what was put over a declared one, are removed. The record of failur
 
     fn remove(owned: &Owned) -> Vec<HostStep> {
         let desired = owned.record.clone().and_then(|record| serde_json::from_value::<Desired>(record).ok());
-        let names: Vec<String> = desired.map(|desired| desired.jobs.into_keys().collect()).unwrap_or_default();
+        let names = desired.map(|desired| desired.jobs.into_keys()).into_iter().flatten();
+        // A record is a file on the host: what is no name of a job must not become part of a path.
+        let names: Vec<String> = names.filter(|name| name.parse::<Name>().is_ok()).collect();
         // As a pattern it may match nothing, which is no error. A run that is under way ends by itself.
         let mut steps =
             vec![shared::run(&["systemctl", "stop", "seawall-job-*.timer"], QUICK_S, "stop the timers of all jobs")];
@@ -292,7 +296,6 @@ declare, and what was put over a declared one, are removed. The record of failur
             ];
             steps.extend(paths.iter().map(|path| shared::remove_file(path)));
         }
-        steps.extend([ALERT_UNIT, ALERT_SCRIPT].map(shared::remove_file));
         steps.push(shared::run(&DAEMON_RELOAD, QUICK_S, "make systemd read its units again"));
         steps
     }

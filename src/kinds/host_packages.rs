@@ -17,21 +17,14 @@ use crate::kinds::host_fail2ban;
 use crate::kinds::host_time;
 use crate::kinds::host_ufw;
 use crate::kinds::host_updates;
+use crate::kinds::parts::apt;
 use crate::kinds::pgbouncer_pool;
 use crate::kinds::postgres_dumps;
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::{Observed, Unseen};
-use crate::plan::probe::{Answers, Probe, command};
+use crate::plan::probe::{Answers, Probe};
 use crate::plan::step::HostStep;
-
-/// Seconds for `apt-get update`: two small archives take seconds; a mirror that hangs must not hold the host for long.
-const UPDATE_TIMEOUT_S: u32 = 240;
-/// Seconds for one installation, the wait for the lock included: a database server's packages take half a minute on an
-/// idle machine and minutes on a burstable one without credit.
-const INSTALL_TIMEOUT_S: u32 = 1_200;
-/// First boot runs apt by itself; wait this many seconds for its lock instead of failing.
-pub(crate) const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=300";
 
 pub struct HostPackages;
 
@@ -77,30 +70,8 @@ fn wanted(server: &Server) -> BTreeSet<String> {
     packages
 }
 
-fn query(desired: &Desired) -> Vec<&str> {
-    let mut argv = vec!["dpkg-query", "-W", "-f=${db:Status-Abbrev}|${Package}\\n", "--"];
-    argv.extend(desired.packages.iter().map(String::as_str));
-    argv
-}
-
-/// Installed for real: wished for (or on hold) and in state `installed`. `iU`, `iF`, `rc` and the like are not.
-fn installed(status: &str) -> bool {
-    matches!(status, "ii" | "hi")
-}
-
 fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
-    // Status 1: some packages are not known to dpkg; the others are listed all the same.
-    let listed = host::command(answers, &query(desired), &[0, 1])?;
-    let mut status = BTreeMap::new();
-    for line in listed.stdout.lines() {
-        let (state, name) =
-            line.split_once('|').ok_or_else(|| Unseen::Misread(format!("dpkg-query printed `{line}`")))?;
-        // Listed with `un`: dpkg has heard of it, nothing of it is there.
-        if !state.starts_with("un") {
-            // A third letter means that it must be installed again: not an installed package.
-            status.insert(name.to_owned(), state.trim_end().to_owned());
-        }
-    }
+    let status = apt::look(&desired.packages, answers)?;
     Ok((!status.is_empty()).then_some(Actual { status }))
 }
 
@@ -138,7 +109,7 @@ else came to need it cannot be seen.
     }
 
     fn probes(desired: &Desired) -> Vec<Probe> {
-        vec![command(&query(desired))]
+        vec![apt::probe(&desired.packages)]
     }
 
     fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {
@@ -151,10 +122,9 @@ else came to need it cannot be seen.
         packages
             .iter()
             .filter_map(|name| {
-                // dpkg names a package without the architecture that may be asked for, as in `libc6:amd64`.
-                let found = status.get(name.split(':').next().unwrap_or(name));
-                let missing = !found.is_some_and(|status| installed(status));
-                missing.then(|| field(name, found.map(String::as_str)))
+                let found = apt::status(status, name);
+                let missing = !found.is_some_and(apt::installed);
+                missing.then(|| field(name, found))
             })
             .collect()
     }
@@ -170,20 +140,11 @@ else came to need it cannot be seen.
             return Vec::new();
         }
         let mut steps = Vec::new();
-        // Unpacked, half configured or waiting for triggers: an interrupted run. apt refuses until dpkg has caught up.
-        let interrupted = |status: &String| status.chars().nth(1).is_some_and(|state| "UFHWt".contains(state));
-        if actual.is_some_and(|actual| actual.status.values().any(interrupted)) {
-            let argv = ["dpkg", "--configure", "-a", "--force-confold"];
-            steps.push(apt(&argv, INSTALL_TIMEOUT_S, "finish interrupted installations"));
+        if actual.is_some_and(|actual| apt::interrupted(&actual.status)) {
+            steps.push(apt::catch_up());
         }
-        // Ends with status 0 even when no archive answered; then the installation below fails, or reading again does.
-        let update = ["apt-get", "update", "-o", LOCK_TIMEOUT];
-        steps.push(apt(&update, UPDATE_TIMEOUT_S, "fetch package lists"));
-        let mut install = vec!["apt-get", "install", "-y", "--no-install-recommends", "-o", LOCK_TIMEOUT];
-        // A configuration file that somebody changed stays; no question is ever asked.
-        install.extend(["-o", "Dpkg::Options::=--force-confold", "--"]);
-        install.extend(&missing);
-        steps.push(apt(&install, INSTALL_TIMEOUT_S, &format!("install {}", missing.join(", "))));
+        steps.push(apt::update());
+        steps.push(apt::install(&missing));
         steps
     }
 
@@ -217,18 +178,5 @@ fn words(status: &str) -> &'static str {
         Some('W' | 't') => "waiting for triggers",
         Some('i') => "installed, marked for removal",
         _ => "in a state that dpkg does not know",
-    }
-}
-
-/// A run of apt or dpkg that asks nothing: not debconf, and not needrestart where it is installed.
-pub(crate) fn apt(argv: &[&str], timeout_s: u32, what: &str) -> HostStep {
-    let env = [("DEBIAN_FRONTEND", "noninteractive"), ("NEEDRESTART_MODE", "a")];
-    HostStep::Run {
-        argv: argv.iter().map(|&word| word.to_owned()).collect(),
-        env: env.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect(),
-        stdin: None,
-        timeout_s,
-        revert: None,
-        what: what.to_owned(),
     }
 }

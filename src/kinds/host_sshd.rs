@@ -17,7 +17,8 @@ use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::inventory::sections::{Inventory, Rescue};
 use crate::kinds::host::{self, QUICK_S, Wanted};
-use crate::kinds::{Declared, Kind, Opening, Owned};
+use crate::kinds::parts::unit::{self, Over};
+use crate::kinds::{Declared, Kind, Opening, Owned, parts};
 use crate::plan::change::{FieldChange, FileDiff, Proof, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
@@ -28,6 +29,8 @@ const PATH: &str = "/etc/ssh/sshd_config.d/00-seawall.conf";
 const MAIN: &str = "/etc/ssh/sshd_config";
 /// Signs of life that may stay unanswered; with the interval this is when a dead client is dropped.
 const ALIVE_COUNT: u64 = 2;
+/// Debian's unit of sshd. That of its socket is not here: masking it is how socket activation is switched off.
+const SERVICES: [&str; 1] = ["ssh.service"];
 const ASK_SERVICE: [&str; 6] =
     ["systemctl", "show", "--timestamp=unix", "-p", "ActiveState,UnitFileState,StateChangeTimestamp", "ssh.service"];
 const CHECK_ALONE: [&str; 4] = ["/usr/sbin/sshd", "-t", "-f", "{}"];
@@ -65,6 +68,8 @@ pub struct Actual {
     pub loaded: bool,
     pub active: bool,
     pub enabled: bool,
+    /// What stands over its units.
+    pub over: Over,
     pub socket: bool,
 }
 
@@ -125,6 +130,7 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
         loaded: seconds(of("StateChangeTimestamp")).is_some_and(|at| at >= newest),
         active: of("ActiveState") == "active" || socket,
         enabled: of("UnitFileState") == "enabled" || socket,
+        over: unit::look_debian(&SERVICES, answers)?,
         socket,
     }))
 }
@@ -212,6 +218,7 @@ browser login trusted; `none` does not trust it. When the section goes, the file
             command(&ASK_SERVICE),
             command(&ASK_SOCKET),
             command(&ASK_CHANGED),
+            unit::probe_debian(&SERVICES),
         ]
     }
 
@@ -230,7 +237,7 @@ browser login trusted; `none` does not trust it. When the section goes, the file
             forwarding: _,
             rescue: _,
         } = desired;
-        let Actual { file, main: _, others: _, effect, loaded, active, enabled, socket: _ } = actual;
+        let Actual { file, main: _, others: _, effect, loaded, active, enabled, over, socket: _ } = actual;
         let mut fields: Vec<FieldChange> = desired.drop_in().change(file.as_ref()).into_iter().collect();
         for (path, _, _) in actual.silenced(desired) {
             fields.push(FieldChange::new(
@@ -247,6 +254,7 @@ browser login trusted; `none` does not trust it. When the section goes, the file
                 Some(Value::from("accepted by sshd")),
             )),
         }
+        fields.extend(parts::fields(over.differences()));
         fields.extend(FieldChange::between("loaded", loaded, &true));
         fields.extend(FieldChange::between("active", active, &true));
         fields.extend(FieldChange::between("enabled", enabled, &true));
@@ -264,7 +272,7 @@ browser login trusted; `none` does not trust it. When the section goes, the file
     }
 
     fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
-        let mut steps = Vec::new();
+        let mut steps = actual.map_or_else(Vec::new, |actual| parts::close(&actual.over.differences()).files);
         let socket = actual.is_some_and(|actual| actual.socket);
         if socket {
             // A socket-activated sshd has this folder only while it runs, and tests nothing without it.
@@ -336,10 +344,12 @@ browser login trusted; `none` does not trust it. When the section goes, the file
     }
 
     fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
-        let Ok(effect) = &actual.effect else { return Vec::new() };
+        let mut remarks = actual.over.remarks();
+        let Ok(effect) = &actual.effect else { return remarks };
         let trusts = effect.values().any(|settings| settings.get("trustedusercakeys").is_some_and(|ca| ca != "none"));
         let remark = "`login.rescue` is lightsail-connect, and sshd trusts no certificate authority: Lightsail's browser \
                       login will not work";
-        (desired.rescue && !trusts).then(|| remark.to_owned()).into_iter().collect()
+        remarks.extend((desired.rescue && !trusts).then(|| remark.to_owned()));
+        remarks
     }
 }

@@ -21,6 +21,7 @@ use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::firewall::{ANYWHERE, openings};
 use crate::kinds::host::{self, QUICK_S, Wanted};
 use crate::kinds::operator::{self, Operator};
+use crate::kinds::parts::unit;
 use crate::kinds::{Declared, Kind, Opening, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
@@ -335,9 +336,7 @@ off would open the host.
             }
         }
         if let Some(actual) = actual.filter(|_| host::differs(fields, "boot.service")) {
-            if actual.unit.starts_with("masked") {
-                steps.push(host::run(&["systemctl", "unmask", UNIT], QUICK_S, "unmask ufw"));
-            }
+            steps.extend(unit::unmask(&actual.unit, &[UNIT], "unmask ufw"));
             steps.push(host::run(&["systemctl", "enable", UNIT], QUICK_S, "load the firewall at boot"));
         }
         let at_boot = |field: &FieldChange| field.path.starts_with("boot.");

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::inventory::sections::{Inventory, SecurityUpdates, Updates};
 use crate::kinds::host::{self, QUICK_S, Wanted};
+use crate::kinds::parts::unit;
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
@@ -222,10 +223,13 @@ due is remarked on, and so are archives that are not covered, and a run that has
             steps.push(Wanted::public(PATH, text(desired)).step(Some(&validate)));
         }
         if any("timers.") {
-            if actual.is_some_and(|actual| actual.timers.values().any(|state| state.starts_with("masked"))) {
-                let unmask = [&["systemctl", "unmask"][..], &TIMERS[..]].concat();
-                steps.push(host::run(&unmask, QUICK_S, "unmask the timers of apt"));
-            }
+            let mut unmasked: Vec<HostStep> = actual
+                .iter()
+                .flat_map(|actual| actual.timers.values())
+                .filter_map(|state| unit::unmask(state, &TIMERS, "unmask the timers of apt"))
+                .collect();
+            unmasked.dedup();
+            steps.extend(unmasked);
             let enable = [&["systemctl", "enable", "--now"][..], &TIMERS[..]].concat();
             steps.push(host::run(&enable, QUICK_S, "enable the timers of apt"));
         }

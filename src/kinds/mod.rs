@@ -26,6 +26,7 @@ pub mod lightsail_key_pair;
 pub mod lightsail_ports;
 pub mod lightsail_static_ip;
 mod operator;
+mod parts;
 pub mod pgbackrest_repo;
 pub mod pgbouncer_pool;
 pub mod postgres;

@@ -19,9 +19,10 @@ use crate::base::secret::SecretUse;
 use crate::inventory::scalar::Name;
 use crate::inventory::sections::database::Retention;
 use crate::inventory::sections::{Inventory, Server};
-use crate::kinds::host::{self, Wanted};
+use crate::kinds::host;
 use crate::kinds::iam_user::{IamUser, Purpose};
-use crate::kinds::pgbackrest_repo::files::{files, units};
+use crate::kinds::parts::{self, Seen};
+use crate::kinds::pgbackrest_repo::files::{archive_file, parts_of};
 use crate::kinds::pgbackrest_repo::look::{Archive, Repository};
 use crate::kinds::postgres::{CLUSTER, Cluster};
 use crate::kinds::{Declared, Kind, Owned};
@@ -29,12 +30,6 @@ use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, FileState, Probe};
 use crate::plan::step::HostStep;
-
-/// A backup that is older than this many times the longest gap of its schedule is late, and far too late.
-const LATE: f64 = 1.05;
-const TOO_LATE: f64 = 1.5;
-/// Segments of WAL that wait to be archived and are nothing to talk about: a burst of writes makes some.
-const WAITING: u64 = 8;
 
 pub struct PgbackrestRepo;
 
@@ -59,16 +54,15 @@ pub struct Desired {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actual {
-    pub files: BTreeMap<String, FileState>,
+    pub parts: Seen,
+    pub archive_conf: Option<FileState>,
     /// Mode, owner and group of the files that hold secrets, for example `640 root:postgres`.
     pub secret_files: BTreeMap<String, String>,
     /// By file, whether it holds the declared passphrase: `as declared`, `another`, `not compared`.
     pub passphrases: BTreeMap<String, String>,
     /// By file, whether it holds the key of its credentials file: `current`, `another`, `none`, `no credentials`.
     pub keys: BTreeMap<String, String>,
-    /// By unit, for example `enabled, active`.
-    pub units: BTreeMap<String, String>,
-    /// Files beside ours that pgBackRest or systemd would read for ours.
+    /// Files beside ours that pgBackRest would read for ours.
     pub foreign: Vec<String>,
     /// Options that pgBackRest does not know; it ignores them with a warning.
     pub warnings: Vec<String>,
@@ -162,11 +156,11 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
 
     fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
         let Actual {
-            files: found,
+            parts: seen,
+            archive_conf,
             secret_files,
             passphrases,
             keys,
-            units: states,
             foreign,
             warnings,
             archive,
@@ -174,8 +168,8 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
             // Unknown is no difference; see `remarks`.
             unreadable: _,
         } = actual;
-        let mut fields: Vec<FieldChange> =
-            files(desired).iter().filter_map(|file| file.wanted().change(found.get(&file.path))).collect();
+        let mut fields = parts::fields(parts_of(desired).differences(Some(seen)));
+        fields.extend(archive_file(desired).change(archive_conf.as_ref()));
         for (path, access) in files::secret_files() {
             fields.extend(difference(path, secret_files.get(path), access));
         }
@@ -184,9 +178,6 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         }
         for (_, path) in files::KEYS {
             fields.extend(difference(&format!("key.{path}"), keys.get(path), look::CURRENT));
-        }
-        for (unit, wanted) in units(desired) {
-            fields.extend(difference(&unit, states.get(&unit), wanted));
         }
         let more: Vec<&str> = foreign.iter().chain(warnings).map(String::as_str).collect();
         if !more.is_empty() {
@@ -219,13 +210,14 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
             new("archive_timeout", format!("{} s", desired.archive_timeout).into()),
             new("full backup", "at once".into()),
         ];
-        fields.extend(units(desired).into_iter().map(|(unit, state)| new(&unit, state.into())));
+        fields.extend(parts_of(desired).units.iter().filter_map(|unit| Some(new(&unit.name, unit.wanted()?.into()))));
         fields
     }
 
     fn files(desired: &Desired, actual: Option<&Actual>) -> Vec<FileDiff> {
-        let before = |path: &str| actual.and_then(|actual| actual.files.get(path));
-        files(desired).iter().map(|file| file.wanted().diff(before(&file.path))).collect()
+        let mut diffs = parts_of(desired).diffs(actual.map(|actual| &actual.parts));
+        diffs.push(archive_file(desired).diff(actual.and_then(|actual| actual.archive_conf.as_ref())));
+        diffs
     }
 
     fn refusals(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -> Vec<Diagnostic> {
@@ -293,18 +285,4 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
 fn difference(path: &str, before: Option<&String>, after: &str) -> Option<FieldChange> {
     let differs = before.is_none_or(|before| before != after);
     differs.then(|| FieldChange::new(path, before.cloned().map(Value::from), Some(after.into())))
-}
-
-/// A file of ours.
-struct Ours {
-    path: String,
-    group: &'static str,
-    mode: &'static str,
-    text: String,
-}
-
-impl Ours {
-    fn wanted(&self) -> Wanted<'_> {
-        Wanted { path: &self.path, owner: "root", group: self.group, mode: self.mode, text: self.text.clone() }
-    }
 }

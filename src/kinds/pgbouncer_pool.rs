@@ -17,6 +17,7 @@ use crate::inventory::sections::database::PoolMode;
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::firewall::opening;
 use crate::kinds::host::{self, QUICK_S, Wanted};
+use crate::kinds::parts::unit;
 use crate::kinds::pgbouncer_pool::effect::Running;
 use crate::kinds::postgres::{self, PORT};
 use crate::kinds::postgres_access::{Login, PostgresAccess, logins};
@@ -359,9 +360,7 @@ write `from: [127.0.0.1/32]` for them. When the section goes, PgBouncer is stopp
         }
         let written = [desired.hba(), desired.ini()].into_iter().filter(|wanted| host::differs(fields, wanted.path));
         steps.extend(written.map(|wanted| wanted.step(None)));
-        if actual.is_some_and(|actual| actual.unit.starts_with("masked")) {
-            steps.push(host::run(&["systemctl", "unmask", UNIT], QUICK_S, "unmask PgBouncer"));
-        }
+        steps.extend(actual.and_then(|actual| unit::unmask(&actual.unit, &[UNIT], "unmask PgBouncer")));
         if host::differs(fields, "service") {
             steps.push(host::run(&["systemctl", "enable", UNIT], QUICK_S, "start PgBouncer at boot"));
         }

@@ -19,11 +19,12 @@ use crate::inventory::extensions;
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host::{self, Wanted};
 use crate::kinds::host_packages::HostPackages;
+use crate::kinds::parts::unit::Over;
 use crate::kinds::postgres::{CLUSTER, Cluster};
 use crate::kinds::postgres_cluster::compare::same;
 use crate::kinds::postgres_cluster::look::Said;
 use crate::kinds::postgres_cluster::tuning::{Basis, Setting};
-use crate::kinds::{Declared, Kind, Owned};
+use crate::kinds::{Declared, Kind, Owned, parts};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, FileState, Probe};
@@ -32,6 +33,8 @@ use crate::render::render;
 
 /// The version that Debian 12 has; others come from PostgreSQL's own archive.
 const DEBIANS: u16 = 15;
+/// Debian's service that starts every cluster whose `start.conf` says so.
+const BOOT: &str = "postgresql.service";
 /// Keeps a package from making a cluster of its own when it is installed.
 const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/seawall.conf";
 /// Settings that can only be changed by a restart have this context (PostgreSQL, "pg_settings").
@@ -67,6 +70,10 @@ pub struct Actual {
     pub starts: String,
     /// For example `active`.
     pub service: String,
+    /// Whether Debian's service of all clusters starts at boot, for example `enabled`.
+    pub boot: String,
+    /// What stands over the services.
+    pub over: Over,
     /// What the running cluster says of itself.
     pub said: Option<Said>,
 }
@@ -237,7 +244,7 @@ and settings that it does not name. A cluster is never removed: when the section
 
     fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
         let Desired { address: _, cluster, packages: _, basis: _ } = desired;
-        let Actual { made, others, missing, memory_mib: _, files, starts, service, said } = actual;
+        let Actual { made, others, missing, memory_mib: _, files, starts, service, boot, over, said } = actual;
         if !made {
             let before = others.iter().cloned().collect::<Vec<_>>().join(", ");
             let after = Some(format!("{}/main", cluster.version).into());
@@ -248,6 +255,8 @@ and settings that it does not name. A cluster is never removed: when the section
             fields.extend(text.wanted().change(files.get(&text.path)));
         }
         fields.extend(FieldChange::between("start", starts, &"auto"));
+        fields.extend(parts::fields(over.differences()));
+        fields.extend(FieldChange::between(BOOT, boot, &"enabled"));
         fields.extend(FieldChange::between("service", service, &"active"));
         let Some(said) = said else { return fields };
         fields.extend(FieldChange::between("conf.d", &if said.reads { "read" } else { "not read" }, &"read"));
@@ -330,12 +339,14 @@ and settings that it does not name. A cluster is never removed: when the section
     }
 
     fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
-        let Some(said) = &actual.said else { return Vec::new() };
+        let mut remarks = actual.over.remarks();
+        let Some(said) = &actual.said else { return remarks };
         let ours = desired.watched();
         let foreign = said.auto.iter().filter(|(name, _)| !ours.contains(name));
-        let mut remarks: Vec<String> = foreign
-            .map(|(name, value)| format!("ALTER SYSTEM sets {name} = {value}, which the inventory does not name"))
-            .collect();
+        remarks.extend(
+            foreign
+                .map(|(name, value)| format!("ALTER SYSTEM sets {name} = {value}, which the inventory does not name")),
+        );
         let waiting: Vec<&str> = said.pending.iter().map(String::as_str).collect();
         if !waiting.is_empty() {
             remarks.push(format!("the next restart changes {}, which the inventory does not name", waiting.join(", ")));

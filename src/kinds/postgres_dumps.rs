@@ -10,8 +10,6 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,16 +18,18 @@ use crate::inventory::names::SqlName;
 use crate::inventory::scalar::Name;
 use crate::inventory::sections::database::Generations;
 use crate::inventory::sections::{Inventory, Server};
-use crate::kinds::host::{self, QUICK_S};
+use crate::kinds::host;
 use crate::kinds::host_packages::HostPackages;
+use crate::kinds::parts::unit::Unit;
+use crate::kinds::parts::{self, Seen};
 use crate::kinds::pgbackrest_repo::PgbackrestRepo;
 use crate::kinds::postgres::Cluster;
 use crate::kinds::postgres_databases::PostgresDatabases;
-use crate::kinds::postgres_dumps::files::{FOLDER, PROGRAM, SERVICE, TIMER, UNITS, files, unit_path};
+use crate::kinds::postgres_dumps::files::{PROGRAM, SERVICE, UNITS, parts_of};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
-use crate::plan::probe::{Answers, FileState, Probe};
+use crate::plan::probe::{Answers, Probe};
 use crate::plan::step::HostStep;
 
 /// The packages that `host.packages` installs for this section.
@@ -59,17 +59,7 @@ pub struct Desired {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actual {
-    pub files: BTreeMap<String, FileState>,
-    /// By unit, for example `enabled, active`.
-    pub units: BTreeMap<String, String>,
-    /// Files under the names of our units that systemd would put over ours.
-    pub foreign: Vec<String>,
-    /// Drop-ins for more units than ours: not ours to remove.
-    #[serde(skip)]
-    pub shared: Vec<String>,
-    /// How the last run failed, where it did.
-    #[serde(skip)]
-    pub failed: Option<String>,
+    pub parts: Seen,
     /// When everything was dumped last and what time it is, in seconds since 1970.
     #[serde(skip)]
     pub dumped: Option<u64>,
@@ -155,80 +145,38 @@ program and timer go; the dumps stay.
 
     fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
         let Actual {
-            files: found,
-            units,
-            foreign,
+            parts: seen,
             // Remarks.
-            shared: _,
-            failed: _,
             dumped: _,
             now: _,
         } = actual;
-        let mut fields: Vec<FieldChange> =
-            files(desired).iter().filter_map(|wanted| wanted.change(found.get(wanted.path))).collect();
-        for (unit, wanted) in UNITS {
-            fields.extend(FieldChange::between(unit, &units.get(unit), &Some(wanted)));
-        }
-        fields.extend(foreign.iter().map(|path| FieldChange::new(path, Some("not declared".into()), None)));
-        fields
+        parts::fields(parts_of(desired).differences(Some(seen)))
     }
 
-    fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
-        let mut steps = Vec::new();
-        for path in actual.into_iter().flat_map(|actual| &actual.foreign).filter(|path| host::differs(fields, path)) {
-            steps.push(host::remove_file(path));
-        }
-        // A masked unit is a link in the place of its file.
-        let masked =
-            |unit: &str| actual.and_then(|a| a.units.get(unit)).is_some_and(|state| state.contains(seen::MASKED));
-        for (unit, _) in UNITS.iter().filter(|(unit, _)| masked(unit)) {
-            steps.push(host::remove_file(unit_path(unit)));
-        }
-        if host::differs(fields, PROGRAM) {
-            steps.push(host::directory(FOLDER, "root", "root", "0755"));
-        }
-        for wanted in files(desired).into_iter().filter(|wanted| host::differs(fields, wanted.path)) {
-            let check: Option<&[&str]> = if wanted.path == PROGRAM { Some(&["sh", "-n", "{}"]) } else { None };
-            steps.push(wanted.step(check));
-        }
-        if fields.iter().any(|field| field.path != PROGRAM) {
-            steps.push(host::run(&["systemctl", "daemon-reload"], QUICK_S, "have systemd read the units"));
-        }
-        if host::differs(fields, TIMER) || fields.iter().any(|field| field.path.contains("/seawall-dump.timer")) {
-            steps.push(host::run(&["systemctl", "enable", TIMER], QUICK_S, format!("start {TIMER} at boot")));
-            // A timer that runs already does not see its new times.
-            steps.push(host::run(&["systemctl", "restart", TIMER], QUICK_S, format!("start {TIMER}")));
-        }
-        steps
+    fn steps(desired: &Desired, actual: Option<&Actual>, _fields: &[FieldChange]) -> Vec<HostStep> {
+        let closing = parts::close(&parts_of(desired).differences(actual.map(|actual| &actual.parts)));
+        [closing.files, closing.start].concat()
     }
 
     fn remove(_owned: &Owned) -> Vec<HostStep> {
-        // As a pattern it may match nothing, which is no error. A run that is under way ends by itself.
-        let stop = ["systemctl", "stop", "seawall-dump.time[r]"];
-        let mut steps = vec![host::run(&stop, QUICK_S, "stop the timer of the dumps")];
-        let wants = "/etc/systemd/system/timers.target.wants/seawall-dump.timer";
-        steps.extend([wants, unit_path(TIMER), unit_path(SERVICE), PROGRAM].map(host::remove_file));
-        steps.push(host::run(&["systemctl", "daemon-reload"], QUICK_S, "have systemd read the units"));
-        steps
+        parts::remove(&UNITS.map(Unit::named), &[PROGRAM])
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {
         let new = |path: &str, value: Value| FieldChange::new(path, None, Some(value));
-        let mut fields: Vec<FieldChange> = files(desired).iter().filter_map(|wanted| wanted.change(None)).collect();
-        fields.extend(UNITS.map(|(unit, state)| new(unit, state.into())));
+        let mut fields = parts::fields(parts_of(desired).differences(None));
         fields.push(new("databases", desired.databases.join(", ").into()));
         fields.push(new("dumps", format!("s3://{}/{}", desired.bucket, desired.folder).into()));
         fields
     }
 
     fn files(desired: &Desired, actual: Option<&Actual>) -> Vec<FileDiff> {
-        let before = |path: &str| actual.and_then(|actual| actual.files.get(path));
-        files(desired).into_iter().map(|wanted| (before(wanted.path), wanted)).map(|(b, w)| w.diff(b)).collect()
+        parts_of(desired).diffs(actual.map(|actual| &actual.parts))
     }
 
     fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
         let mut remarks = Vec::new();
-        if let Some(how) = &actual.failed {
+        if let Some(how) = actual.parts.units.get(SERVICE).and_then(|state| state.failed.as_ref()) {
             remarks.push(format!("the last run of {SERVICE} failed ({how}): see `journalctl -u {SERVICE}`"));
         }
         match actual.dumped {
@@ -240,7 +188,9 @@ program and timer go; the dumps stay.
                 }
             }
         }
-        remarks.extend(actual.shared.iter().map(|path| format!("{path} is in effect for these units, too")));
+        let mut shared: Vec<&String> = actual.parts.units.values().flat_map(|state| &state.shared).collect();
+        shared.dedup();
+        remarks.extend(shared.into_iter().map(|path| format!("{path} is in effect for these units, too")));
         remarks
     }
 }

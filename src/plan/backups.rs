@@ -134,6 +134,27 @@ pub enum Verdict {
     Critical,
 }
 
+/// A backup is late when it is older than this part of the schedule's longest gap: a run may take its time.
+const LATE_PERCENT: u64 = 105;
+/// At one and a half gaps at least one backup was missed.
+const CRITICAL_PERCENT: u64 = 150;
+/// Segments of WAL that may wait to be archived before it is worth a word: a burst of writes makes some.
+pub const WAITING_USUAL: u64 = 8;
+
+impl Verdict {
+    /// How late something of this age is, where one is due every so many seconds.
+    pub fn of(age_s: i64, due_every_s: u64) -> Self {
+        let age = u64::try_from(age_s).unwrap_or(0);
+        if age * 100 > due_every_s * CRITICAL_PERCENT {
+            Self::Critical
+        } else if age * 100 > due_every_s * LATE_PERCENT {
+            Self::Late
+        } else {
+            Self::Ok
+        }
+    }
+}
+
 /// What PostgreSQL says of its archiving.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Archiving {

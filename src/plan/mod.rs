@@ -9,6 +9,7 @@ pub mod check;
 pub mod cloud;
 pub mod event;
 pub mod host;
+pub mod info;
 pub mod observed;
 pub mod order;
 pub mod probe;

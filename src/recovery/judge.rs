@@ -4,20 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::base::diag::Diagnostic;
 use crate::inventory::sections::database::Backup as Section;
-use crate::plan::backups::{Archiving, BackupSet, Backups, Freshness, Gap, Verdict, Window};
+use crate::plan::backups::{Archiving, BackupSet, Backups, Freshness, Gap, Verdict, WAITING_USUAL, Window};
+use crate::plan::info::{Health, Stanza};
 use crate::reach::aws::objects::Listed;
 use crate::recovery::dumps;
-use crate::recovery::info::{Health, Stanza};
 use crate::recovery::meaning::{self, Meaning};
 use crate::recovery::wal::{self, DEFAULT_SEGMENT, Naming};
 use crate::recovery::windows::{Anchor, windows};
-
-/// A backup is late when it is older than the schedule's longest gap and a twentieth: a run may take its time.
-const LATE_PERCENT: u64 = 105;
-/// Half a gap more, and one was certainly missed.
-const CRITICAL_PERCENT: u64 = 150;
-/// Segments that may wait to be archived before it is worth a word: one is being pushed, one was just filled.
-const READY_USUAL: u64 = 3;
 
 /// What was asked, and what came back; `Err` says why it could not be seen.
 #[derive(Clone, Debug)]
@@ -64,7 +57,7 @@ pub fn judge(seen: &Seen, section: &Section) -> Backups {
     }
     match &seen.info {
         Ok(stanza) => {
-            known.backups = stanza.backup.iter().map(crate::recovery::info::Backup::set).collect();
+            known.backups = stanza.backup.iter().map(crate::plan::info::Backup::set).collect();
             known.backups.sort_by_key(|backup| backup.finished);
             status(stanza, &mut known.findings);
             if let Ok(Some(objects)) = &seen.objects {
@@ -202,13 +195,9 @@ fn page_errors(backup: &BackupSet) -> Diagnostic {
 /// Age against the schedule.
 fn ages(section: &Section, known: &mut Backups) {
     let schedule = &section.schedule;
-    let any = schedule
-        .differential
-        .as_ref()
-        .map_or_else(|| schedule.full.longest_gap(), |d| schedule.full.longest_gap_with(d));
     let newest = known.backups.last();
     let full = known.backups.iter().rev().find(|backup| backup.kind == "full");
-    known.newest = newest.map(|backup| freshness(backup, any.seconds(), known.looked_at));
+    known.newest = newest.map(|backup| freshness(backup, schedule.longest_gap().seconds(), known.looked_at));
     known.newest_full = full.map(|backup| freshness(backup, schedule.full.longest_gap().seconds(), known.looked_at));
     for (what, fresh) in [("backup", &known.newest), ("full backup", &known.newest_full)] {
         let Some(fresh) = fresh else { continue };
@@ -232,14 +221,7 @@ fn ages(section: &Section, known: &mut Backups) {
 
 fn freshness(backup: &BackupSet, due_every_s: u64, now: i64) -> Freshness {
     let age_s = now.saturating_sub(backup.finished);
-    let age = u64::try_from(age_s).unwrap_or(0);
-    let verdict = if age * 100 > due_every_s * CRITICAL_PERCENT {
-        Verdict::Critical
-    } else if age * 100 > due_every_s * LATE_PERCENT {
-        Verdict::Late
-    } else {
-        Verdict::Ok
-    };
+    let verdict = Verdict::of(age_s, due_every_s);
     Freshness { label: backup.label.clone(), age_s, due_every_s, verdict }
 }
 
@@ -277,7 +259,7 @@ fn archives(archiving: &Archiving, seen: &Seen, known: &mut Backups) {
                 .note("what is written since then is on the server alone")
                 .hint("look at the end of /var/log/postgresql on the server: archive_command says there why it fails"),
         );
-    } else if archiving.ready > READY_USUAL {
+    } else if archiving.ready > WAITING_USUAL {
         findings.push(
             Diagnostic::warning(
                 "backup-archiving-behind",
@@ -292,7 +274,7 @@ fn archives(archiving: &Archiving, seen: &Seen, known: &mut Backups) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recovery::info;
+    use crate::plan::info;
 
     const INFO: &str = include_str!("recorded/info-two.json");
     const SUM: &str = "984d92a44d22d0365136d643d9f28d8a991a0e8c";

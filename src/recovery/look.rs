@@ -10,13 +10,13 @@ use crate::inventory::sections::database::Backup as Section;
 use crate::kinds::postgres::{Cluster, MAINTENANCE, Query};
 use crate::plan::backups::Archiving;
 use crate::plan::host::Endpoint;
+use crate::plan::info::{self, Stanza};
 use crate::plan::probe::{CloudProbe, HostProbe, Probe};
 use crate::reach::Ask;
 use crate::reach::look::{LongQuestion, Look, pgbackrest, with_margin};
 use crate::reach::ssh::command::CommandEnd;
 use crate::reach::world::World;
 use crate::recovery::dumps;
-use crate::recovery::info::{self, Stanza};
 use crate::recovery::judge::{Seen, prefix};
 
 /// For `pgbackrest info`: a second usually. With a repository that does not answer it tries for minutes, which nobody

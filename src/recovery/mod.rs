@@ -1,13 +1,12 @@
 //! Backups and what can be restored from them. Reading is apart from doing: what pgBackRest, PostgreSQL and S3 say is
 //! read by pure functions into [`crate::plan::backups`], and judged there.
 //!
-//! Read in this order: [`info`] and [`wal`] (what is in the repository), [`dumps`] (what is beside it), [`windows`] (what can be restored), [`judge`] (what
+//! Read in this order: [`crate::plan::info`] and [`wal`] (what is in the repository), [`dumps`] (what is beside it), [`windows`] (what can be restored), [`judge`] (what
 //! is not well), [`look`] (asks), [`verify`] and [`prove`] (is it whole), [`now`] (makes one). [`meaning`] says what
 //! pgBackRest's failures mean. Deliberately absent: trust in an exit code of pgBackRest. `info` and `verify` end with 0 on a
 //! broken repository.
 
 pub mod dumps;
-pub mod info;
 pub mod judge;
 pub mod look;
 pub mod meaning;

@@ -14,3 +14,4 @@ mod lockout;
 mod roles;
 mod tamper;
 mod templates;
+mod units;

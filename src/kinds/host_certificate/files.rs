@@ -5,19 +5,20 @@ use serde_json::json;
 
 use crate::base::shell;
 use crate::inventory::sections::host::{Challenge, Issuer};
-use crate::kinds::host::Wanted;
 use crate::kinds::host_certificate::{Copy, Desired, names, word};
+use crate::kinds::parts::Parts;
+use crate::kinds::parts::file::File;
+use crate::kinds::parts::unit::Unit;
 use crate::render::render;
 
-pub(super) const PROGRAM_FOLDER: &str = "/usr/local/lib/seawall";
 pub(super) const PROGRAM: &str = "/usr/local/lib/seawall/certificate";
-pub(super) const UNIT_FOLDER: &str = "/etc/systemd/system";
 pub(super) const SERVICE: &str = "seawall-certificate.service";
-pub(super) const TIMER: &str = "seawall-certificate.timer";
+const TIMER: &str = "seawall-certificate.timer";
 /// Starts the service when what the copy needs has come.
-pub(super) const PATH: &str = "seawall-certificate.path";
-pub(super) const FOLDERS: [(&str, &str); 3] =
-    [("/etc/seawall", "0755"), ("/etc/seawall/tls", "0755"), (PROGRAM_FOLDER, "0755")];
+const PATH: &str = "seawall-certificate.path";
+/// Every unit that there may be.
+pub(super) const UNITS: [&str; 3] = [TIMER, PATH, SERVICE];
+pub(super) const FOLDERS: [&str; 2] = ["/etc/seawall", "/etc/seawall/tls"];
 
 /// An AWS credentials file with one profile, for the bucket of the backups.
 pub(super) const CREDENTIALS: &str = "/etc/seawall/backup.credentials";
@@ -68,16 +69,6 @@ fn domains(desired: &Desired) -> Vec<String> {
     domains
 }
 
-/// Whether there is a copy to wait for.
-pub(super) fn watches(desired: &Desired) -> bool {
-    desired.copy.is_some()
-}
-
-/// The units that must be enabled and active.
-pub(super) fn units(desired: &Desired) -> Vec<&'static str> {
-    if watches(desired) { vec![TIMER, PATH] } else { vec![TIMER] }
-}
-
 fn program(desired: &Desired) -> String {
     let place = |copy: &'_ Copy| {
         json!(Place {
@@ -118,23 +109,23 @@ fn program(desired: &Desired) -> String {
     render("certificate.sh", &context).expect("the template and its context are tested together")
 }
 
-/// In the order in which each is of use when it is written.
-pub(super) fn files(desired: &Desired) -> Vec<Wanted<'static>> {
-    let unit = |path: &'static str, template: &str| {
-        let context = json!({
-            "address": desired.address, "name": desired.name, "credentials": CREDENTIALS, "pass": PASS,
-        });
-        Wanted::public(path, render(template, &context).expect("the template and its context are tested together"))
-    };
-    let mut files = vec![
-        Wanted { mode: "0755", ..Wanted::public(PROGRAM, program(desired)) },
-        unit("/etc/systemd/system/seawall-certificate.service", "certificate.service"),
-        unit("/etc/systemd/system/seawall-certificate.timer", "certificate.timer"),
-    ];
-    if watches(desired) {
-        files.push(unit("/etc/systemd/system/seawall-certificate.path", "certificate.path"));
+pub(super) fn parts_of(desired: &Desired) -> Parts {
+    let context = json!({
+        "address": desired.address, "name": desired.name, "credentials": CREDENTIALS, "pass": PASS,
+    });
+    let text = |template: &str| render(template, &context).expect("the template and its context are tested together");
+    let mut files = vec![File::program(PROGRAM, program(desired))];
+    let mut units = Vec::new();
+    for name in [SERVICE, TIMER, PATH] {
+        // There is a copy to wait for, or there is none.
+        if name == PATH && desired.copy.is_none() {
+            continue;
+        }
+        let unit = Unit::named(name);
+        files.push(File::public(unit.path(), text(&name.replacen("seawall-", "", 1))));
+        units.push(unit);
     }
-    files
+    Parts::of(files, units)
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::kinds::host;
-use crate::kinds::host_certificate::files::{CREDENTIALS, PASS, SERVICE, files, object, units};
+use crate::kinds::host_certificate::files::{CREDENTIALS, PASS, object, parts_of};
 use crate::kinds::host_certificate::{Actual, Desired, word};
+use crate::kinds::parts::Seen;
 use crate::plan::observed::Unseen;
 use crate::plan::probe::Answers;
 
@@ -37,30 +38,18 @@ pub(super) fn question(desired: &Desired) -> Vec<String> {
 }
 
 pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
-    let mut found = BTreeMap::new();
-    for wanted in files(desired) {
-        found.extend(host::file(answers, wanted.path)?.map(|state| (wanted.path.to_owned(), state)));
-    }
+    let seen = parts_of(desired).look(answers)?;
     let asked = question(desired);
     let said = host::command(answers, &asked.iter().map(String::as_str).collect::<Vec<_>>(), &[0])?;
-    let state =
-        |verb: &str, unit: &str| answers.command(&["systemctl", verb, unit]).map(|said| said.stdout.trim().to_owned());
-    let mut states = BTreeMap::new();
-    for unit in units(desired) {
-        states.insert(unit.to_owned(), format!("{}, {}", state("is-enabled", unit)?, state("is-active", unit)?));
-    }
-    let run_failed = state("is-failed", SERVICE)? == "failed";
     let mut actual = facts(&said.stdout)?;
     let in_place = actual.access.contains_key(CERTIFICATE);
-    if !in_place && found.is_empty() {
+    if !in_place && seen.is_empty() {
         return Ok(None);
     }
     if in_place && said.stdout.lines().any(|line| line == "openssl missing") {
         return Err(Unseen::Misread("openssl is not installed, so the certificate cannot be read".to_owned()));
     }
-    actual.files = found;
-    actual.units = states;
-    actual.run_failed = run_failed;
+    actual.parts = seen;
     Ok(Some(actual))
 }
 
@@ -70,8 +59,7 @@ fn facts(text: &str) -> Result<Actual, Unseen> {
     let number = |line: &str, value: &str| value.parse::<i64>().map_err(|_| bad(line));
     let mut is = None;
     let mut actual = Actual {
-        files: BTreeMap::new(),
-        units: BTreeMap::new(),
+        parts: Seen::default(),
         access: BTreeMap::new(),
         issuer: None,
         names: Vec::new(),
@@ -83,7 +71,6 @@ fn facts(text: &str) -> Result<Actual, Unseen> {
         days: None,
         authority_days: None,
         failed: None,
-        run_failed: false,
         uncopied: None,
         cnames: BTreeMap::new(),
     };

@@ -17,7 +17,8 @@ const REMEMBER: &str = "remember";
 pub(super) const ASK_RUNNING: &str =
     r#"printf '%s\n' "$@" | fail2ban-client -i 2>/dev/null | sed 's/^\([|`]- \[[0-9]*\]\): .*/\1/'"#;
 /// Recorded from OpenSSH 9.2: what remains of somebody who has no key.
-pub(super) const FAILED_LOGIN: &str = "{}: Connection closed by authenticating user admin 192.0.2.1 port 39276 [preauth]";
+pub(super) const FAILED_LOGIN: &str =
+    "{}: Connection closed by authenticating user admin 192.0.2.1 port 39276 [preauth]";
 pub(super) const SSHD_FILTER: &str = "sshd[mode=aggressive]";
 /// Recorded from fail2ban 1.0.2.
 pub(super) const A_BAN: &str = "2026-11-21 11:38:01,123 fail2ban.actions        [1863]: NOTICE  [sshd] Ban 192.0.2.1";

@@ -4,22 +4,13 @@ use serde_json::{Value, json};
 
 use crate::kinds::host::Wanted;
 use crate::kinds::host_jobs::{Desired, Job};
+use crate::kinds::parts::alert;
 use crate::render::render;
 
 /// Where units are that no package brought.
 pub(super) const UNITS: &str = "/etc/systemd/system";
 /// Environment files with secrets, one a job.
 pub(super) const SECRETS: &str = "/etc/seawall/jobs";
-pub(super) const ALERT_UNIT: &str = "/etc/systemd/system/seawall-alert@.service";
-pub(super) const ALERT_SCRIPT: &str = "/usr/local/lib/seawall/alert";
-/// One file of failures a unit.
-pub(super) const ALERTS: &str = "/var/lib/seawall/alerts";
-/// Failures that are kept of each unit: weeks of a daily job, two days of an hourly one.
-const KEPT_FAILURES: u32 = 50;
-/// Lines of output with each failure, and bytes of a line: where the reason stands.
-const KEPT_LINES: u32 = 10;
-const KEPT_WIDTH: u32 = 300;
-
 pub(super) fn service(job: &str) -> String {
     format!("seawall-job-{job}.service")
 }
@@ -85,17 +76,8 @@ fn text(template: &str, desired: &Desired, more: &Value) -> String {
 
 /// Everything but the secrets, in the order in which it is written: what a unit names is there before it.
 pub(super) fn files(desired: &Desired) -> Vec<File> {
-    let script = json!({
-        "folder": ALERTS, "keep": KEPT_FAILURES, "lines": KEPT_LINES, "width": KEPT_WIDTH,
-    });
-    let mut files = vec![
-        File { path: ALERT_SCRIPT.to_owned(), mode: "0755", text: text("alert.sh", desired, &script) },
-        File {
-            path: ALERT_UNIT.to_owned(),
-            mode: "0644",
-            text: text("alert.service", desired, &json!({ "script": ALERT_SCRIPT })),
-        },
-    ];
+    let shared = alert::files().into_iter();
+    let mut files: Vec<File> = shared.map(|file| File { path: file.path, mode: file.mode, text: file.text }).collect();
     for (name, job) in &desired.jobs {
         files.push(File {
             path: unit_path(&service(name)),

@@ -3,19 +3,31 @@
 use serde_json::{Value, json};
 
 use crate::inventory::sections::database::Generations;
-use crate::kinds::pgbackrest_repo::{Desired, Ours};
+use crate::kinds::parts::Parts;
+use crate::kinds::parts::file::File;
+use crate::kinds::parts::unit::Unit;
+use crate::kinds::pgbackrest_repo::Desired;
 use crate::kinds::postgres::PORT;
 use crate::render::render;
 
 pub(super) const FOLDER: &str = "/etc/pgbackrest/conf.d";
 pub(super) const RESTORE_FOLDER: &str = "/etc/pgbackrest/restore.conf.d";
-pub(super) const SCRIPTS: &str = "/usr/local/lib/seawall";
+/// CANDIDATE: ends with 0 unless pgBackRest warns of an option or cannot read the file. Key and passphrase are not in
+/// it: that they are missing (37) comes after everything else has been read.
+const CHECK_CONF: &str = r#"said=$(runuser -u postgres -- env -i PATH="$PATH" timeout 20 pgbackrest --config="$1" --config-include-path=/var/spool/pgbackrest --stanza=check --log-level-console=off --log-level-stderr=warn info 2>&1)
+status=$?
+if printf '%s' "$said" | grep -q 'invalid option' || { [ "$status" != 37 ] && [ "$status" != 0 ]; }; then
+    printf '%s\n' "$said"
+    exit 78
+fi"#;
+
 pub(super) const CONF: &str = "/etc/pgbackrest/pgbackrest.conf";
-pub(super) const RESTORE_CONF: &str = "/etc/pgbackrest/restore.conf";
+const RESTORE_CONF: &str = "/etc/pgbackrest/restore.conf";
 pub(super) const CIPHER: &str = "/etc/pgbackrest/conf.d/cipher.conf";
 const RESTORE_CIPHER: &str = "/etc/pgbackrest/restore.conf.d/cipher.conf";
 /// The passphrase alone, for what is kept beside the repository: certificates, dumps.
 pub(super) const PASS: &str = "/etc/seawall/backup.pass";
+const BACKUP_SCRIPT: &str = "/usr/local/lib/seawall/backup";
 pub(super) const KEY_SCRIPT: &str = "/usr/local/lib/seawall/repository-key";
 /// Where an access key comes from, and where pgBackRest reads it.
 pub(super) const KEYS: [(&str, &str); 2] = [
@@ -78,15 +90,63 @@ fn retention(desired: &Desired) -> Vec<String> {
     }
 }
 
-/// Every file without a secret.
-pub(super) fn files(desired: &Desired) -> Vec<Ours> {
+fn text(desired: &Desired, template: &str, mut context: Value) -> String {
+    context["address"] = desired.address.to_string().into();
+    render(template, &context).unwrap_or_else(|error| panic!("{}: {error}", desired.address))
+}
+
+/// What makes PostgreSQL archive. It is written when there is something to archive to.
+pub(super) fn archive_file(desired: &Desired) -> File {
+    let context = json!({ "command": archive_command(desired), "timeout": desired.archive_timeout });
+    File::public(archive_conf(desired), text(desired, "archive.conf", context))
+}
+
+/// The units, each with its template and what goes into that.
+fn units(desired: &Desired) -> Vec<(Unit, String)> {
+    let (stanza, version) = (&desired.stanza, desired.cluster.version);
+    let pairs = KEYS.map(|(credentials, target)| json!({ "credentials": credentials, "target": target }));
+    let watched = KEYS.map(|(credentials, _)| credentials);
+    let timer = |what: String, calendar: &str, persistent: bool, unit: String| json!({ "what": what, "calendar": calendar, "persistent": persistent, "unit": unit });
+    let beat = timer(
+        "Heartbeat row of PostgreSQL, every minute".to_owned(),
+        "*-*-* *:*:00",
+        false,
+        "seawall-heartbeat.service".to_owned(),
+    );
+    let mut all = vec![
+        (
+            "seawall-backup@.service".to_owned(),
+            "backup.service",
+            json!({ "stanza": stanza, "version": version, "limit": BACKUP_S + WAIT_S }),
+        ),
+        (
+            "seawall-heartbeat.service".to_owned(),
+            "heartbeat.service",
+            json!({ "version": version, "port": PORT, "sql": BEAT }),
+        ),
+        ("seawall-heartbeat.timer".to_owned(), "timer", beat),
+        ("seawall-repository-key.path".to_owned(), "repository-key.path", json!({ "files": watched })),
+        ("seawall-repository-key.service".to_owned(), "repository-key.service", json!({ "pairs": pairs })),
+    ];
+    for (kind, calendar) in &desired.timers {
+        let what = format!("Backup of stanza {stanza} ({kind})");
+        let context = timer(what, calendar, true, format!("seawall-backup@{kind}.service"));
+        all.push((format!("seawall-backup-{kind}.timer"), "timer", context));
+    }
+    all.into_iter().map(|(name, template, context)| (Unit::named(name), text(desired, template, context))).collect()
+}
+
+/// Every file without a secret but [`archive_file`], and every unit.
+pub(super) fn parts_of(desired: &Desired) -> Parts {
     let conf = |folder: &str, extra: &[&str]| {
-        json!({
+        let context = json!({
             "folder": folder, "path": path(desired), "bucket": desired.bucket, "region": desired.region,
             "endpoint": format!("s3.{}.amazonaws.com", desired.region), "retention": retention(desired),
             "processes": PROCESSES, "extra": extra, "stanza": desired.stanza, "data": desired.cluster.data(), "port": PORT,
-        })
+        });
+        text(desired, "pgbackrest.conf", context)
     };
+    let checked = |path, text| File::private(path, "postgres", text).checked(&["sh", "-c", CHECK_CONF, "sh", "{}"]);
     let push = ["# One segment at a time is enough for one small server.", "[global:archive-push]", "process-max=1"];
     // A copy that is restored elsewhere must never write into the repository of the original.
     let off = [
@@ -94,86 +154,14 @@ pub(super) fn files(desired: &Desired) -> Vec<Ours> {
         "[global:restore]",
         "archive-mode=off",
     ];
-    let version = desired.cluster.version;
+    let backup = text(desired, "backup.sh", json!({ "stanza": desired.stanza, "wait": WAIT_S }));
     let mut files = vec![
-        text(desired, CONF, "pgbackrest.conf", conf(FOLDER, &push)).private(),
-        text(desired, RESTORE_CONF, "pgbackrest.conf", conf(RESTORE_FOLDER, &off)).private(),
-        text(
-            desired,
-            &archive_conf(desired),
-            "archive.conf",
-            json!({ "command": archive_command(desired), "timeout": desired.archive_timeout }),
-        ),
-        text(desired, &format!("{SCRIPTS}/backup"), "backup.sh", json!({ "stanza": desired.stanza, "wait": WAIT_S }))
-            .program(),
-        text(desired, KEY_SCRIPT, "repository-key.sh", json!({})).program(),
-        unit(
-            desired,
-            "seawall-backup@.service",
-            "backup.service",
-            json!({ "stanza": desired.stanza, "version": version, "limit": BACKUP_S + WAIT_S }),
-        ),
-        unit(
-            desired,
-            "seawall-heartbeat.service",
-            "heartbeat.service",
-            json!({ "version": version, "port": PORT, "sql": BEAT }),
-        ),
-        timer(desired, "seawall-heartbeat", "Heartbeat row of PostgreSQL, every minute", "*-*-* *:*:00", false),
-        unit(
-            desired,
-            "seawall-repository-key.path",
-            "repository-key.path",
-            json!({ "files": KEYS.map(|(credentials, _)| credentials) }),
-        ),
-        unit(
-            desired,
-            "seawall-repository-key.service",
-            "repository-key.service",
-            json!({ "pairs": KEYS.map(|(credentials, target)| json!({ "credentials": credentials, "target": target })) }),
-        ),
+        checked(CONF, conf(FOLDER, &push)),
+        checked(RESTORE_CONF, conf(RESTORE_FOLDER, &off)),
+        File::program(BACKUP_SCRIPT, backup),
+        File::program(KEY_SCRIPT, text(desired, "repository-key.sh", json!({}))),
     ];
-    for (kind, calendar) in &desired.timers {
-        let what = format!("Backup of stanza {} ({kind})", desired.stanza);
-        let context = timer_context(&what, calendar, true, &format!("seawall-backup@{kind}.service"));
-        files.push(unit(desired, &format!("seawall-backup-{kind}.timer"), "timer", context));
-    }
-    files
-}
-
-/// Units that are switched on, with the state that they must have.
-pub(super) fn units(desired: &Desired) -> Vec<(String, &'static str)> {
-    let backups = desired.timers.keys().map(|kind| format!("seawall-backup-{kind}.timer"));
-    let others = ["seawall-heartbeat.timer", "seawall-repository-key.path"].map(str::to_owned);
-    backups.chain(others).map(|unit| (unit, "enabled, active")).collect()
-}
-
-fn timer(desired: &Desired, name: &str, what: &str, calendar: &str, persistent: bool) -> Ours {
-    let context = timer_context(what, calendar, persistent, &format!("{name}.service"));
-    unit(desired, &format!("{name}.timer"), "timer", context)
-}
-
-fn timer_context(what: &str, calendar: &str, persistent: bool, unit: &str) -> Value {
-    json!({ "what": what, "calendar": calendar, "persistent": persistent, "unit": unit })
-}
-
-fn unit(desired: &Desired, name: &str, template: &str, context: Value) -> Ours {
-    text(desired, &format!("/etc/systemd/system/{name}"), template, context)
-}
-
-fn text(desired: &Desired, path: &str, template: &str, mut context: Value) -> Ours {
-    context["address"] = desired.address.to_string().into();
-    let text = render(template, &context).unwrap_or_else(|error| panic!("{}: {error}", desired.address));
-    Ours { path: path.to_owned(), group: "root", mode: "0644", text }
-}
-
-impl Ours {
-    fn program(self) -> Self {
-        Self { mode: "0755", ..self }
-    }
-
-    /// For root and postgres.
-    fn private(self) -> Self {
-        Self { mode: "0640", group: "postgres", ..self }
-    }
+    let units = units(desired);
+    files.extend(units.iter().map(|(unit, text)| File::public(unit.path(), text.clone())));
+    Parts::of(files, units.into_iter().map(|(unit, _)| unit).collect())
 }

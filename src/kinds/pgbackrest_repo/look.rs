@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::kinds::host;
 use crate::kinds::pgbackrest_repo::files::{
-    CONF, FOLDER, KEY_SCRIPT, KEYS, PASS, RESTORE_FOLDER, archive_command, files, pass_files, secret_files, units,
+    CONF, FOLDER, KEY_SCRIPT, KEYS, PASS, RESTORE_FOLDER, archive_command, archive_conf, parts_of, pass_files,
+    secret_files,
 };
-use crate::kinds::pgbackrest_repo::{Actual, Desired, LATE, TOO_LATE, WAITING};
+use crate::kinds::pgbackrest_repo::{Actual, Desired};
 use crate::kinds::postgres::{MAINTENANCE, Query};
+use crate::plan::backups::{Verdict, WAITING_USUAL};
 use crate::plan::change::FieldChange;
+use crate::plan::info::{self, Health};
 use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, Probe, command, file, glob};
 
@@ -62,7 +64,7 @@ impl Archive {
         if let Some(segment) = &self.failing {
             remarks.push(format!("WAL segment {segment} could not be archived: nothing since then can be restored"));
         }
-        if self.waiting > WAITING {
+        if self.waiting > WAITING_USUAL {
             remarks.push(format!("{} segments of WAL wait to be archived and fill the disk meanwhile", self.waiting));
         }
         remarks
@@ -103,13 +105,12 @@ impl Repository {
             })
             .collect();
         let Some(newest) = self.newest else { return remarks };
-        #[expect(clippy::cast_precision_loss, reason = "an age in seconds is far below 2^52")]
-        let times = (now - newest) as f64 / longest_gap as f64;
-        if times > LATE {
-            let hours = (now - newest) / 3_600;
-            let late = if times > TOO_LATE { "far too late" } else { "late" };
-            remarks.push(format!("the newest backup is {hours} h old, {late} by its schedule"));
-        }
+        let late = match Verdict::of(now - newest, longest_gap) {
+            Verdict::Ok => return remarks,
+            Verdict::Late => "late",
+            Verdict::Critical => "far too late",
+        };
+        remarks.push(format!("the newest backup is {} h old, {late} by its schedule", (now - newest) / 3_600));
         remarks
     }
 }
@@ -153,12 +154,6 @@ fn key_query(credentials: &str, target: &str) -> Vec<String> {
     [KEY_SCRIPT, "check", credentials, target].map(str::to_owned).to_vec()
 }
 
-fn unit_query(unit: &str) -> Vec<String> {
-    ["systemctl", "show", "-p", "UnitFileState,ActiveState,DropInPaths,NeedDaemonReload", unit]
-        .map(str::to_owned)
-        .to_vec()
-}
-
 fn folders() -> [String; 2] {
     [FOLDER, RESTORE_FOLDER].map(|folder| format!("{folder}/*"))
 }
@@ -170,11 +165,11 @@ fn ask(argv: &[String]) -> Probe {
 pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
     let mut probes = vec![desired.cluster.probe(), archive_query().probe(), ask(&info_query(desired))];
     probes.push(Probe::Secret(desired.cipher_pass.clone()));
-    probes.extend(files(desired).iter().map(|wanted| file(&wanted.path)));
+    probes.extend(parts_of(desired).probes());
+    probes.push(file(&archive_conf(desired)));
     probes.extend(secret_files().map(|(path, _)| ask(&access_query(path))));
     probes.extend(pass_files().map(|path| ask(&script(PASS_DIGEST, &[path]))));
     probes.extend(KEYS.map(|(credentials, target)| ask(&key_query(credentials, target))));
-    probes.extend(units(desired).iter().map(|(unit, _)| ask(&unit_query(unit))));
     probes.extend(folders().iter().map(|pattern| glob(pattern)));
     probes
 }
@@ -184,13 +179,10 @@ fn words(argv: &[String]) -> Vec<&str> {
 }
 
 pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
-    let mut found = BTreeMap::new();
-    for wanted in files(desired) {
-        found.extend(host::file(answers, &wanted.path)?.map(|state| (wanted.path, state)));
-    }
+    let seen = parts_of(desired).look(answers)?;
     let archive = desired.cluster.answer::<Archive>(desired.address.name(), answers, &archive_query())?.said();
     // Nothing of ours: all of it is to be made, whatever else there is.
-    if archive.is_none() || !found.contains_key(CONF) {
+    if archive.is_none() || !seen.files.contains_key(CONF) {
         return Ok(None);
     }
     let mut secret = BTreeMap::new();
@@ -222,15 +214,6 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         let ours = |path: &&str| secret.contains_key(*path) && *path != PASS;
         foreign.extend(answers.glob(&pattern)?.into_iter().filter(|path| !ours(path)).map(str::to_owned));
     }
-    let mut states = BTreeMap::new();
-    for (unit, _) in units(desired) {
-        let said = host::command(answers, &words(&unit_query(&unit)), &[0])?;
-        let properties = host::properties(&said.stdout);
-        let of = |name: &str| properties.get(name).copied().unwrap_or_default();
-        foreign.extend(of("DropInPaths").split_whitespace().map(str::to_owned));
-        let stale = if of("NeedDaemonReload") == "yes" { ", not reloaded" } else { "" };
-        states.insert(unit, format!("{}, {}{stale}", of("UnitFileState"), of("ActiveState")));
-    }
     let said = answers.command(&words(&info_query(desired)))?;
     let mut warnings: Vec<String> =
         said.stderr.lines().filter(|line| line.contains("invalid option")).map(str::to_owned).collect();
@@ -245,11 +228,11 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         }
     };
     Ok(Some(Actual {
-        files: found,
+        parts: seen,
+        archive_conf: host::file(answers, &archive_conf(desired))?,
         secret_files: secret,
         passphrases,
         keys,
-        units: states,
         foreign,
         warnings,
         archive,
@@ -258,40 +241,24 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
     }))
 }
 
-/// pgBackRest's status codes that say how a stanza is ("info" command): 0 is well, 1 and 3 are a stanza that is not
-/// there, 2 is one without a backup, 99 is anything else, read errors included.
+/// What the answer says of the stanza, or why that is not known.
 fn repository(stdout: &str, stanza: &str) -> Result<Repository, String> {
-    let unread = |why: &str| why.to_owned();
-    let answer: Value = serde_json::from_str(stdout.trim()).map_err(|_| unread("pgBackRest's answer is no JSON"))?;
-    let list = answer.as_array().ok_or_else(|| unread("pgBackRest's answer is no list"))?;
     let missing =
         Repository { stanza: "missing".to_owned(), full: false, system: None, newest: None, page_errors: Vec::new() };
-    let Some(entry) = list.iter().find(|entry| entry["name"] == stanza) else { return Ok(missing) };
-    let message = entry["status"]["message"].as_str().unwrap_or_default();
-    let stanza = match entry["status"]["code"].as_i64() {
-        Some(0 | 2) => OK,
-        Some(1 | 3) => "missing",
-        Some(99) | None => {
-            let repos = entry["repo"].as_array().into_iter().flatten();
-            let told = repos.filter_map(|repo| repo["status"]["message"].as_str()).find(|told| !told.is_empty());
-            let told = told.filter(|_| message.is_empty() || message == "other").unwrap_or(message);
-            return Err(told.split_whitespace().collect::<Vec<_>>().join(" "));
-        }
-        Some(_) => message,
+    let Some(found) = info::find(stdout.as_bytes(), stanza)? else { return Ok(missing) };
+    let message = found.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    let word = match found.status.health() {
+        Health::Ok | Health::NoBackups => OK.to_owned(),
+        Health::NoStanza | Health::NoStanzaData => "missing".to_owned(),
+        Health::Other => return Err(message),
+        Health::Mixed | Health::ClusterMismatch | Health::BackupNotFound => message,
     };
-    let backups = || entry["backup"].as_array().into_iter().flatten();
+    let broken = found.backup.iter().filter(|backup| backup.error == Some(true));
     Ok(Repository {
-        stanza: stanza.to_owned(),
-        full: backups().any(|backup| backup["type"] == "full"),
-        system: entry["db"]
-            .as_array()
-            .and_then(|of| of.last())
-            .and_then(|db| db["system-id"].as_u64())
-            .map(|id| id.to_string()),
-        newest: backups().filter_map(|backup| backup["timestamp"]["stop"].as_i64()).max(),
-        page_errors: backups()
-            .filter(|b| b["error"] == true)
-            .filter_map(|b| b["label"].as_str().map(str::to_owned))
-            .collect(),
+        stanza: word,
+        full: found.backup.iter().any(|backup| backup.kind == "full"),
+        system: found.current_db().map(|db| db.system_id.to_string()),
+        newest: found.backup.iter().map(|backup| backup.timestamp.stop).max(),
+        page_errors: broken.map(|backup| backup.label.clone()).collect(),
     })
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::kinds::host;
+use crate::kinds::parts::{apt, unit};
 use crate::kinds::postgres::{MAINTENANCE, Query, Told, literal};
-use crate::kinds::postgres_cluster::{Actual, Desired, NO_CLUSTER};
+use crate::kinds::postgres_cluster::{Actual, BOOT, Desired, NO_CLUSTER};
 use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, Probe, command, file, glob};
 
@@ -88,10 +89,13 @@ fn unit_query(desired: &Desired) -> Vec<String> {
     ["systemctl", "is-active", &desired.cluster.unit()].map(str::to_owned).to_vec()
 }
 
-fn packages_query(desired: &Desired) -> Vec<String> {
-    let mut argv = ["dpkg-query", "-W", "-f=${db:Status-Abbrev}|${Package}\\n", "--"].map(str::to_owned).to_vec();
-    argv.extend(desired.packages.iter().cloned());
-    argv
+/// The services that start the cluster at boot.
+pub(super) fn services(desired: &Desired) -> [String; 2] {
+    [BOOT.to_owned(), desired.cluster.unit()]
+}
+
+fn boot_query() -> Vec<String> {
+    ["systemctl", "is-enabled", BOOT].map(str::to_owned).to_vec()
 }
 
 fn words(argv: &[String]) -> Vec<&str> {
@@ -107,7 +111,9 @@ pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
         desired.cluster.probe(),
         settings_query(desired).probe(),
         command(&words(&unit_query(desired))),
-        command(&words(&packages_query(desired))),
+        command(&words(&boot_query())),
+        unit::probe_debian(&services(desired)),
+        apt::probe(&desired.packages),
         glob(CLUSTERS),
         file(MEMORY),
         file(&starts(desired)),
@@ -138,12 +144,8 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
     }
     let start = host::file(answers, &starts(desired))?.and_then(|state| state.text).unwrap_or_default();
     let start = start.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-    let installed = answers.command(&words(&packages_query(desired)))?;
-    let is_installed = |name: &&String| {
-        installed.stdout.lines().any(|line| {
-            line.split_once('|').is_some_and(|(state, found)| found == name.as_str() && state.starts_with("ii"))
-        })
-    };
+    let packages = apt::look(&desired.packages, answers)?;
+    let is_installed = |name: &&String| apt::status(&packages, name).is_some_and(apt::installed);
     Ok(Some(Actual {
         made,
         others: clusters,
@@ -153,6 +155,8 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         // An empty file means `auto` (pg_createcluster(1)).
         starts: start.unwrap_or("auto").to_owned(),
         service: answers.command(&words(&unit_query(desired)))?.stdout.trim().to_owned(),
+        boot: answers.command(&words(&boot_query()))?.stdout.trim().to_owned(),
+        over: unit::look_debian(&services(desired), answers)?,
         said,
     }))
 }

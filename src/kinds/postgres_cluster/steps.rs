@@ -1,15 +1,12 @@
 //! How a cluster is made, and how one that is there is brought to its settings.
 
 use crate::kinds::host::{self, QUICK_S, Wanted};
-use crate::kinds::host_packages::{LOCK_TIMEOUT, apt};
+use crate::kinds::parts::{self, apt};
 use crate::kinds::postgres::{MAINTENANCE, PORT, identifier, reload, tell_alone};
-use crate::kinds::postgres_cluster::{Actual, DEBIANS, Desired, NO_CLUSTER, RESTART};
+use crate::kinds::postgres_cluster::{Actual, BOOT, DEBIANS, Desired, NO_CLUSTER, RESTART};
 use crate::plan::change::FieldChange;
 use crate::plan::step::{Content, HostStep};
 
-/// Seconds for package lists and for packages: as in `host.packages`.
-const UPDATE_S: u32 = 240;
-const INSTALL_S: u32 = 1_200;
 /// Seconds for initdb on a slow disk.
 const MAKE_S: u32 = 300;
 /// Seconds for a start, the replay of WAL after a crash included, and for a restart, which waits for clients to go and
@@ -69,26 +66,19 @@ fn start(desired: &Desired, verb: &str) -> HostStep {
 /// A step that installs packages, with what must come before it.
 fn install(desired: &Desired, packages: &[&str]) -> Vec<HostStep> {
     let mut steps = Vec::new();
-    let get = |names: &[&str]| {
-        let mut argv = vec!["apt-get", "install", "-y", "--no-install-recommends", "-o", LOCK_TIMEOUT];
-        argv.extend(["-o", "Dpkg::Options::=--force-confold", "--"]);
-        argv.extend(names);
-        apt(&argv, INSTALL_S, &format!("install {}", names.join(", ")))
-    };
-    let update = || apt(&["apt-get", "update", "-o", LOCK_TIMEOUT], UPDATE_S, "fetch package lists");
-    steps.push(update());
+    steps.push(apt::update());
     if desired.cluster.version != DEBIANS {
-        steps.push(get(&["postgresql-common", "ca-certificates"]));
-        steps.push(apt(&[PGDG, "-y"], UPDATE_S, "add PostgreSQL's own archive"));
+        steps.push(apt::install(&["postgresql-common", "ca-certificates"]));
+        steps.push(apt::run(&[PGDG, "-y"], apt::UPDATE_S, "add PostgreSQL's own archive"));
     }
     if packages.iter().any(|package| package.starts_with("timescaledb")) {
-        steps.push(get(&["curl", "ca-certificates"]));
+        steps.push(apt::install(&["curl", "ca-certificates"]));
         let fetch = ["curl", "-fsS", "--proto", "=https", "--max-time", "60", "-o", TIMESCALE_KEY, TIMESCALE_KEY_URL];
-        steps.push(host::run(&fetch, UPDATE_S, "fetch the key of TimescaleDB's archive"));
+        steps.push(host::run(&fetch, apt::UPDATE_S, "fetch the key of TimescaleDB's archive"));
         steps.push(Wanted::public(TIMESCALE_LIST, format!("{TIMESCALE}\n")).step(None));
-        steps.push(update());
+        steps.push(apt::update());
     }
-    steps.push(get(packages));
+    steps.push(apt::install(packages));
     steps
 }
 
@@ -145,7 +135,7 @@ pub(super) fn restarts(_desired: &Desired, actual: &Actual, fields: &[FieldChang
 
 pub(super) fn mend(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -> Vec<HostStep> {
     let conf = desired.cluster.conf();
-    let mut steps = Vec::new();
+    let mut steps = parts::close(&actual.over.differences()).files;
     if host::differs(fields, NO_CLUSTER) {
         steps.extend(no_cluster(desired));
     }
@@ -176,6 +166,9 @@ pub(super) fn mend(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -
         let argv = ["sh", "-c", "printf 'auto\\n' >\"$1\"", "sh", &path];
         steps.push(host::run(&argv, QUICK_S, "start the cluster at boot"));
         steps.push(host::run(&["systemctl", "daemon-reload"], QUICK_S, "have systemd see it"));
+    }
+    if actual.boot != "enabled" {
+        steps.push(host::run(&["systemctl", "enable", BOOT], QUICK_S, "start PostgreSQL at boot"));
     }
     if fields.iter().all(|field| field.limit.is_some()) {
         return steps;

@@ -2,29 +2,21 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::host::Wanted;
+use crate::kinds::parts::Parts;
+use crate::kinds::parts::file::File;
+use crate::kinds::parts::unit::Unit;
 use crate::kinds::postgres::PORT;
 use crate::kinds::postgres_dumps::Desired;
 use crate::render::render;
 
-pub(super) const FOLDER: &str = "/usr/local/lib/seawall";
 pub(super) const PROGRAM: &str = "/usr/local/lib/seawall/dump";
 pub(super) const SERVICE: &str = "seawall-dump.service";
-pub(super) const TIMER: &str = "seawall-dump.timer";
-const SERVICE_PATH: &str = "/etc/systemd/system/seawall-dump.service";
-const TIMER_PATH: &str = "/etc/systemd/system/seawall-dump.timer";
-
-/// The units, with the state that they must have. The service is started by the timer alone.
-pub(super) const UNITS: [(&str, &str); 2] = [(SERVICE, "loaded"), (TIMER, "enabled, active")];
-
+const TIMER: &str = "seawall-dump.timer";
+pub(super) const UNITS: [&str; 2] = [SERVICE, TIMER];
 /// A run that takes longer is ended by its unit, in seconds: six hours read and send tens of gigabytes.
 const RUN_S: u32 = 21_600;
 
-pub(super) fn unit_path(unit: &str) -> &'static str {
-    if unit == TIMER { TIMER_PATH } else { SERVICE_PATH }
-}
-
-pub(super) fn files(desired: &Desired) -> Vec<Wanted<'static>> {
+pub(super) fn parts_of(desired: &Desired) -> Parts {
     let version = desired.cluster.version;
     let program = json!({
         "version": version, "port": PORT, "bucket": desired.bucket, "folder": desired.folder,
@@ -38,9 +30,12 @@ pub(super) fn files(desired: &Desired) -> Vec<Wanted<'static>> {
         context["address"] = desired.address.to_string().into();
         render(template, &context).unwrap_or_else(|error| panic!("{}: {error}", desired.address))
     };
-    vec![
-        Wanted { mode: "0755", ..Wanted::public(PROGRAM, text("dump.sh", program)) },
-        Wanted::public(SERVICE_PATH, text("dump.service", json!({ "version": version, "limit": RUN_S }))),
-        Wanted::public(TIMER_PATH, text("timer", timer)),
-    ]
+    let units = UNITS.map(Unit::named);
+    let service = text("dump.service", json!({ "version": version, "limit": RUN_S }));
+    let files = vec![
+        File::program(PROGRAM, text("dump.sh", program)),
+        File::public(units[0].path(), service),
+        File::public(units[1].path(), text("timer", timer)),
+    ];
+    Parts::of(files, units.into())
 }

@@ -30,7 +30,7 @@ struct Program(tempfile::TempDir);
 impl Program {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let program = files(&wanted()).into_iter().find(|wanted| wanted.path == PROGRAM).expect("the program");
+        let program = parts_of(&wanted()).files.into_iter().find(|file| file.path == PROGRAM).expect("the program");
         let path = folder.path().join("dump");
         std::fs::write(&path, program.text).expect("a temporary folder is writable");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("the file is ours");

@@ -50,9 +50,7 @@ impl Aws {
             CloudStep::PutUserPolicy { user, policy, document } => {
                 Box::pin(self.put_user_policy(what, user, policy, document)).await
             }
-            CloudStep::DeleteUserPolicy { user, policy } => {
-                Box::pin(self.delete_user_policy(what, user, policy)).await
-            }
+            CloudStep::DeleteUserPolicy { user, policy } => Box::pin(self.delete_user_policy(what, user, policy)).await,
             CloudStep::DetachUserPolicy { user, arn } => Box::pin(self.detach_user_policy(what, user, arn)).await,
             CloudStep::CreateAccessKey { user, deliver: place } => {
                 Box::pin(self.create_key(what, user, place, deliver)).await

@@ -72,7 +72,13 @@ impl Aws {
         self.finish(what, answer.operations()).await
     }
 
-    pub(super) async fn import_key(&self, what: &str, name: &str, public_key: &str, tags: &Tags) -> Result<(), Failure> {
+    pub(super) async fn import_key(
+        &self,
+        what: &str,
+        name: &str,
+        public_key: &str,
+        tags: &Tags,
+    ) -> Result<(), Failure> {
         let call = self.lightsail.import_key_pair().key_pair_name(name).public_key_base64(public_key);
         done("lightsail:ImportKeyPair", what, call.send().await)?;
         // The call takes no tags. A pair that was imported and not tagged is not ours to the next run, so it goes again.

@@ -455,7 +455,11 @@ impl<'a> Parts<'a> {
             parts.insert(name, part);
             rest = after;
         }
-        if rest == b"end\n" { Ok(Self { bytes: parts, times }) } else { Err("the answer does not end where it should".to_owned()) }
+        if rest == b"end\n" {
+            Ok(Self { bytes: parts, times })
+        } else {
+            Err("the answer does not end where it should".to_owned())
+        }
     }
 
     fn get(&self, name: &str, part: &str) -> Option<&'a [u8]> {
@@ -465,8 +469,7 @@ impl<'a> Parts<'a> {
     /// What each question took, by number. A worker's processor time counts all its questions until then.
     fn costs(&self, count: usize) -> Vec<Cost> {
         let at = |number: usize, part: &str| self.times.get(format!("{number}.{part}").as_str()).copied();
-        let mut ended: Vec<(u64, usize)> =
-            (0..count).filter_map(|number| Some((at(number, "cpu")?, number))).collect();
+        let mut ended: Vec<(u64, usize)> = (0..count).filter_map(|number| Some((at(number, "cpu")?, number))).collect();
         ended.sort_unstable();
         let mut costs = vec![Cost::default(); count];
         let mut until: BTreeMap<String, u64> = BTreeMap::new();

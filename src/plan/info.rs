@@ -140,18 +140,24 @@ impl Status {
     }
 }
 
-/// Reads the answer about one stanza.
+/// Reads the answer about one stanza; `None` where pgBackRest does not know it.
 ///
 /// # Errors
 /// Why it is no answer.
-pub fn read(bytes: &[u8], stanza: &str) -> Result<Stanza, String> {
+pub fn find(bytes: &[u8], stanza: &str) -> Result<Option<Stanza>, String> {
     // A message may hold raw control characters, which JSON forbids within a text and takes for nothing around it.
     let text: String = String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let all: Vec<Stanza> =
         serde_json::from_str(&text).map_err(|error| format!("the answer of `pgbackrest info`: {error}"))?;
-    all.into_iter()
-        .find(|found| found.name == stanza)
-        .ok_or_else(|| format!("`pgbackrest info` says nothing about stanza `{stanza}`"))
+    Ok(all.into_iter().find(|found| found.name == stanza))
+}
+
+/// Reads the answer about a stanza that is there.
+///
+/// # Errors
+/// Why it is no answer, or that it says nothing about this stanza.
+pub fn read(bytes: &[u8], stanza: &str) -> Result<Stanza, String> {
+    find(bytes, stanza)?.ok_or_else(|| format!("`pgbackrest info` says nothing about stanza `{stanza}`"))
 }
 
 impl Stanza {
@@ -195,7 +201,7 @@ mod tests {
     use super::*;
 
     /// Of pgBackRest 2.45: a full backup and a differential one.
-    const TWO: &str = include_str!("recorded/info-two.json");
+    const TWO: &str = include_str!("../recovery/recorded/info-two.json");
 
     #[test]
     fn backups_are_read() {
