@@ -114,13 +114,11 @@ impl Places {
     fn find(&self, name: &str) -> Result<(PathBuf, Template), TemplateError> {
         let folder = self.of(name)?;
         let known = self.list();
-        match known.iter().find(|template| template.name == name) {
-            Some(template) => Ok((folder, template.clone())),
-            None => {
-                let known = known.into_iter().map(|template| template.name).collect();
-                Err(TemplateError::Unknown { name: name.to_owned(), known })
-            }
+        if let Some(template) = known.iter().find(|template| template.name == name) {
+            return Ok((folder, template.clone()));
         }
+        let known = known.into_iter().map(|template| template.name).collect();
+        Err(TemplateError::Unknown { name: name.to_owned(), known })
     }
 
     /// Whether a lab may be saved under a name; asked before anything is stopped.

@@ -87,7 +87,7 @@ impl Progress {
                 "  server {server}  puts everything of this change back in {seconds} s, unless a new login proves it"
             )),
             JournalEvent::Kept { server } => {
-                self.line(&format!("  server {server}  a new login works: the change stays"))
+                self.line(&format!("  server {server}  a new login works: the change stays"));
             }
             JournalEvent::PutBack { server, what } => {
                 self.line(&format!("  server {server}  PUT BACK: no new login proved the change"));
