@@ -11,6 +11,7 @@ use seawall::engine::resolve::resolve;
 use seawall::engine::snapshot::Scope;
 use seawall::inventory;
 use seawall::reach::aws::{Aws, Connection};
+use seawall::reach::look::Look;
 use seawall::reach::ssh::session::Ssh;
 use seawall::reach::world::World;
 use serde_json::{Value, json};
@@ -82,7 +83,7 @@ fn one_session_and_one_program_per_host(lab: &Rehearsal) {
         let aws = Aws::connect(&connection).await.expect("a connection");
         let ssh = Arc::new(Ssh::new(Some(text("/hosts/0/key_file").into()), None));
         let world = World { aws, ssh: Arc::clone(&ssh) };
-        let snapshot = refresh(&resolved, &resolved.wanted, Scope::Whole, &world.look()).await;
+        let snapshot = refresh(&resolved, &resolved.wanted, Scope::Whole, &Look::of(&world)).await;
         let plan = propose(&resolved, &snapshot, &Intent::default(), &|_| None).plan;
         assert!(plan.is_complete(), "{:?}", plan.unknown);
         assert!(plan.unchanged.len() > 10, "{:?}", plan.unchanged);

@@ -13,17 +13,14 @@ use crate::plan::host::Endpoint;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CommandState, FILE_CONTENT_LIMIT, FileState, HostProbe};
 use crate::reach::ssh::error::{HostError, place};
+use crate::reach::ssh::limits::{COMMAND_LIMIT_S, OUTPUT_LIMIT, TIMED_OUT};
 use crate::reach::ssh::session::{Limit, Ssh};
 use crate::reach::ssh::sql;
 
 /// The fixed part of the program.
 const PRELUDE: &str = include_str!("ask.sh");
-/// Largest standard output of a command that is an answer, in bytes.
-pub const OUTPUT_LIMIT: usize = 256 * 1024;
 /// How much of a command's error output is kept, in bytes: the reason stands in its first lines.
 pub const STDERR_LIMIT: usize = 16 * 1024;
-/// Longest time for one command, in seconds, as [`HostProbe::Command`] promises.
-pub const COMMAND_LIMIT_S: u32 = 10;
 /// Questions that are answered side by side: enough to overlap waiting, few enough for a server with one core and 1 GB.
 const SIDE_BY_SIDE: usize = 6;
 /// Longest time for the whole program. Commands that all run into their limit would fill it with 42 of them.
@@ -34,8 +31,6 @@ const ANSWER_LIMIT: u64 = 64 * 1024 * 1024;
 const BLOCK: usize = 512;
 /// How much of a question is shown in the log, in characters.
 const SHOWN: usize = 160;
-/// What `timeout` exits with, and what it exits with where it had to kill.
-pub(crate) const TIMED_OUT: [i32; 2] = [124, 137];
 
 impl Ssh {
     /// Asks a host everything at once. What could not be seen is `Unknown` in the answers.

@@ -13,6 +13,7 @@ pub mod deliver;
 pub mod error;
 pub mod event;
 pub mod guard;
+pub mod limits;
 pub mod lock;
 pub mod manifest;
 pub mod program;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::plan::probe::SqlAnswer;
-use crate::reach::ssh::ask::{COMMAND_LIMIT_S, OUTPUT_LIMIT, TIMED_OUT};
+use crate::reach::ssh::limits::{COMMAND_LIMIT_S, OUTPUT_LIMIT, TIMED_OUT};
 
 /// Where Debian's cluster has its socket, and the port in the socket's name.
 const SOCKET: &str = "host=/var/run/postgresql port=5432";

@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use nix::fcntl::Flock;
 use nix::fcntl::FlockArg;
-use serde::Deserialize;
-use serde::Serialize;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::io::BufReader;
 use tokio::process::Command;
@@ -23,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::base::digest::Digest;
 use crate::sandbox::machines::error::MachineError;
+use crate::sandbox::machines::release::Release;
 use crate::sandbox::machines::seed::IMAGE_USER;
 use crate::sandbox::machines::seed::write;
 use crate::sandbox::machines::tool::run;
@@ -49,39 +48,6 @@ const BUILD_LIMIT: Duration = Duration::from_mins(20);
 const LOCK_POLL: Duration = Duration::from_millis(200);
 /// The end of a failed build's talk that is shown, in lines.
 const SAID_LINES: usize = 12;
-
-/// What a host runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Release {
-    #[default]
-    #[serde(rename = "debian_12")]
-    Debian12,
-    #[serde(rename = "debian_13")]
-    Debian13,
-}
-
-impl Release {
-    /// What an instance of a Lightsail blueprint runs here. There are Debian's packages and no others, so every other
-    /// system is played by Debian 12.
-    pub fn of_blueprint(id: &str) -> Self {
-        if id == "debian_13" { Self::Debian13 } else { Self::Debian12 }
-    }
-
-    /// As people call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Debian12 => "Debian 12",
-            Self::Debian13 => "Debian 13",
-        }
-    }
-
-    fn suite(self) -> &'static str {
-        match self {
-            Self::Debian12 => "bookworm",
-            Self::Debian13 => "trixie",
-        }
-    }
-}
 
 /// A complete image.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::sandbox::machines::error::MachineError;
-use crate::sandbox::machines::image::Release;
+use crate::sandbox::machines::release::Release;
 use crate::sandbox::machines::tool::run;
 
 /// The login user of the image, and the ids that it has.
