@@ -225,7 +225,8 @@ fn order(plan: &Plan, breaches: &mut Vec<Breach>) {
     let mut at: BTreeMap<&Address, ((usize, usize), &Change)> = BTreeMap::new();
     for (stage, changes) in plan.stages.iter().enumerate() {
         for (index, change) in changes.changes.iter().enumerate() {
-            at.insert(&change.address, (position(stage, index), change));
+            // A resource that is changed twice is a breach of its own; its first change counts here.
+            at.entry(&change.address).or_insert((position(stage, index), change));
         }
     }
     for (here, change) in at.values() {
