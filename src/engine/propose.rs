@@ -247,26 +247,27 @@ impl Draft<'_> {
                     let place = (self.locate)(&wanted.path);
                     self.findings.push(unproven(&change.address, "replace", place));
                 }
-                let change = match opening {
+                match opening {
                     Some(opening) => self.open_first(wanted, *change, opening),
-                    None => *change,
-                };
-                self.changes.push(change);
+                    None => self.changes.push(*change),
+                }
             }
         }
     }
 
-    /// The first part of a change; the whole of it waits until what it makes room for is done.
-    fn open_first(&mut self, wanted: &Wanted, whole: Change, opening: Opening) -> Change {
+    /// Plans the first part of a change; the whole of it waits until what it makes room for is done. Where everything that
+    /// the first part would open is open already, the whole waits all the same, and nothing is done before.
+    fn open_first(&mut self, wanted: &Wanted, whole: Change, opening: Opening) {
         let Opening { fields, steps, until } = opening;
         let until = Address::new(until, wanted.address.name());
-        let first = Change { fields, files: Vec::new(), steps, ..whole.clone() };
+        if !fields.is_empty() {
+            self.changes.push(Change { fields, files: Vec::new(), steps, ..whole.clone() });
+        }
         let mut rest = whole;
         if rest.address != until {
             rest.after.push(until.clone());
         }
         self.deferred.push(Deferred { after: until, change: rest });
-        first
     }
 
     fn defer(&mut self, wanted: &Wanted, after: Address) {

@@ -230,10 +230,8 @@ servers:
         // sshd is still behind a port that goes: it stays open until sshd has been proven behind the new one.
         let mut rules: Vec<PortRule> = desired.rules.iter().cloned().chain(kept).collect();
         rules.sort();
-        let wanted = by_name(&rules);
-        let found = actual.map(|actual| by_name(&actual.ports.rules)).unwrap_or_default();
-        let opened = wanted.iter().filter(|(name, _)| !found.contains_key(*name));
-        let fields = opened.map(|(name, rules)| FieldChange::new(name, None, Some(sources(rules)))).collect();
+        let first = Desired { rules: rules.clone(), ..desired.clone() };
+        let fields = actual.map_or_else(|| Self::describe(&first), |actual| Self::diff(&first, actual));
         let instance = desired.instance.clone();
         Some(Opening { fields, steps: vec![CloudStep::PutPorts { instance, rules }], until: "host.sshd" })
     }
