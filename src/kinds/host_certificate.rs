@@ -17,7 +17,7 @@ use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host;
 use crate::kinds::host_certificate::files::{FOLDERS, PROGRAM, SERVICE, UNITS, opened, parts_of};
 use crate::kinds::host_certificate::seen::{ACCESS, question};
-use crate::kinds::host_packages::HostPackages;
+use crate::kinds::parts::apt;
 use crate::kinds::parts::unit::Unit;
 use crate::kinds::parts::{self, Close, Difference, Seen};
 use crate::kinds::{Declared, Kind, Owned};
@@ -204,7 +204,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
                     consumers: consumers(server),
                     copy: copy(inventory, server),
                 };
-                Some(host::declared(address, name, &[HostPackages::NAME], "certificate", desired))
+                Some(host::declared(address, name, &[apt::KIND], "certificate", desired))
             })
             .collect()
     }

@@ -18,8 +18,7 @@ use crate::inventory::compose;
 use crate::inventory::sections::Inventory;
 use crate::kinds::host::{self, QUICK_S, Wanted};
 use crate::kinds::host_compose::seen::{Docker, LABEL};
-use crate::kinds::host_packages;
-use crate::kinds::parts::unit;
+use crate::kinds::parts::{apt, unit};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
@@ -260,7 +259,7 @@ volumes stay and have to be removed by hand, Docker and its settings stay.
                     volumes: stack.volumes,
                     secrets: section.secrets.clone(),
                 };
-                Some(host::declared(address, name, &[host_packages::HostPackages::NAME], "compose", desired))
+                Some(host::declared(address, name, &[apt::KIND], "compose", desired))
             })
             .collect()
     }

@@ -21,7 +21,6 @@ use crate::kinds::host_fail2ban::effect::{Effect, Running};
 use crate::kinds::host_fail2ban::jails::{
     FILTER, JAILS, LOG, NEVER_BAN, POSTGRES, REPEATERS, SERVER, SSHD, files, names, wanted,
 };
-use crate::kinds::host_packages::HostPackages;
 use crate::kinds::parts::unit::{self, Over};
 use crate::kinds::parts::{self, apt};
 use crate::kinds::{Declared, Kind, Owned};
@@ -227,7 +226,7 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
                     ssh_port: server.ssh_port(),
                     postgres: server.postgres.is_some(),
                 };
-                Some(host::declared(address, name, &[HostPackages::NAME], "fail2ban", desired))
+                Some(host::declared(address, name, &[apt::KIND], "fail2ban", desired))
             })
             .collect()
     }

@@ -76,7 +76,7 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
 }
 
 impl Kind for HostPackages {
-    const NAME: &'static str = "host.packages";
+    const NAME: &'static str = apt::KIND;
     const SUMMARY: &'static str = "Debian packages that are installed";
     const EXPLAIN: &'static str = "\
 Manages: that every package in `packages`, and every package that another section needs, is installed. One

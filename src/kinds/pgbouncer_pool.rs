@@ -17,11 +17,11 @@ use crate::inventory::sections::database::PoolMode;
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::firewall::opening;
 use crate::kinds::host::{self, QUICK_S, Wanted};
-use crate::kinds::parts::unit;
+use crate::kinds::parts::{apt, unit};
 use crate::kinds::pgbouncer_pool::effect::Running;
 use crate::kinds::postgres::{self, PORT};
 use crate::kinds::postgres_access::{Login, PostgresAccess, logins};
-use crate::kinds::{Declared, Kind, Owned, host_packages};
+use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
@@ -313,7 +313,7 @@ write `from: [127.0.0.1/32]` for them. When the section goes, PgBouncer is stopp
                     members: members(inventory.environment.as_str(), name.as_str(), server, &logins),
                     logins,
                 };
-                let mut needs = vec![host_packages::HostPackages::NAME];
+                let mut needs = vec![apt::KIND];
                 needs.extend(server.certificate.is_some().then_some("host.certificate"));
                 // Whoever comes through has a role and a database, and is let in by the kinds that make them.
                 needs.extend((!desired.members.is_empty()).then_some("postgres.roles"));

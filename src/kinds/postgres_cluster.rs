@@ -18,7 +18,7 @@ use crate::base::diag::Diagnostic;
 use crate::inventory::extensions;
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host::{self, Wanted};
-use crate::kinds::host_packages::HostPackages;
+use crate::kinds::parts::apt;
 use crate::kinds::parts::unit::Over;
 use crate::kinds::postgres::{CLUSTER, Cluster};
 use crate::kinds::postgres_cluster::compare::same;
@@ -225,8 +225,7 @@ and settings that it does not name. A cluster is never removed: when the section
         servers
             .filter_map(|(name, server)| {
                 let desired = desired(name.as_str(), server)?;
-                let mut declared =
-                    host::declared(desired.address.clone(), name, &[HostPackages::NAME], "postgres", desired);
+                let mut declared = host::declared(desired.address.clone(), name, &[apt::KIND], "postgres", desired);
                 let certificate = server.certificate.as_ref().map(|_| Address::new("host.certificate", name.as_str()));
                 declared.after.extend(certificate);
                 Some(declared)

@@ -19,7 +19,7 @@ use crate::inventory::scalar::Name;
 use crate::inventory::sections::database::Generations;
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host;
-use crate::kinds::host_packages::HostPackages;
+use crate::kinds::parts::apt;
 use crate::kinds::parts::unit::Unit;
 use crate::kinds::parts::{self, Seen};
 use crate::kinds::pgbackrest_repo::PgbackrestRepo;
@@ -129,7 +129,7 @@ program and timer go; the dumps stay.
         servers
             .filter_map(|(name, server)| {
                 let desired = desired(inventory, name, server)?;
-                let needs = [HostPackages::NAME, PgbackrestRepo::NAME, PostgresDatabases::NAME];
+                let needs = [apt::KIND, PgbackrestRepo::NAME, PostgresDatabases::NAME];
                 Some(host::declared(desired.address.clone(), name, &needs, "backup.dumps", desired))
             })
             .collect()

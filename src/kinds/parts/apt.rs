@@ -7,6 +7,9 @@ use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, Probe, command};
 use crate::plan::step::HostStep;
 
+/// The kind that installs what other kinds need, in one run of apt. Named here, because it knows all of them.
+pub(crate) const KIND: &str = "host.packages";
+
 /// Seconds for `apt-get update`: two small archives take seconds; a mirror that hangs must not hold the host for long.
 pub(crate) const UPDATE_S: u32 = 240;
 /// Seconds for one installation, the wait for the lock included: a database server's packages take half a minute on an
