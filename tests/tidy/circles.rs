@@ -10,12 +10,6 @@ use std::path::{Path, PathBuf};
 
 use super::{read, root, rust_files};
 
-/// Circles that are being cut. Nothing may be added here.
-const KNOWN: &[(&str, &[&str])] = &[(
-    "kinds",
-    &["host_certificate", "host_compose", "host_fail2ban", "host_packages", "pgbouncer_pool", "postgres_dumps"],
-)];
-
 /// A module's path below the crate, for example `["engine", "apply"]`.
 type Module = Vec<String>;
 
@@ -34,14 +28,7 @@ fn no_circle_of_files_inside_a_room() {
         .map(|file| (file.strip_prefix(&src).expect("the file was found below src").to_owned(), read(&file)))
         .collect();
     let found = circles(&texts);
-    let known = |circle: &Circle| {
-        let is_part = |(below, names): &&(&str, &[&str])| {
-            *below == circle.below && circle.names.iter().all(|name| names.contains(&name.as_str()))
-        };
-        KNOWN.iter().any(|known| is_part(&known))
-    };
-    let new: Vec<_> = found.iter().filter(|circle| !known(circle)).collect();
-    assert!(new.is_empty(), "these files need each other in a circle: {new:#?}");
+    assert!(found.is_empty(), "these files need each other in a circle: {found:#?}");
 }
 
 /// The circles of a crate's files.
