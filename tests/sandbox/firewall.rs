@@ -46,7 +46,10 @@ pub(super) const TAMPERINGS: &[Tampering] = &[
     of_ufw("ufw allow OpenSSH"),
     of_ufw("ufw route allow in on eth0 out on eth0"),
     of_ufw("ufw delete allow 443/tcp"),
-    of_ufw("ufw delete allow 443/tcp; ufw --force delete 2"),
+    // By its number, which depends on what happened before.
+    of_ufw(
+        r"ufw delete allow 443/tcp; ufw --force delete $(ufw status numbered | sed -n 's/^\[ *\([0-9]*\)\] 5432.*/\1/p')",
+    ),
     of_ufw("ufw prepend deny proto tcp from 198.51.0.0/16 to any port 5432"),
     of_ufw("ufw default allow incoming"),
     of_ufw("ufw logging high"),
