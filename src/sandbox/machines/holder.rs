@@ -34,8 +34,9 @@ use crate::sandbox::machines::tool::run;
 
 /// The holder of the network namespace stands in milliseconds, and ends when all hosts have.
 const HOLDER_LIMIT: Duration = Duration::from_secs(30);
-/// The kernel takes a killed lab's link away a moment after its end.
-const LINK_LIMIT: Duration = Duration::from_secs(10);
+/// The kernel takes a killed lab's link away a moment after its end. A lab whose number is somebody else's waits this long
+/// in vain.
+const LINK_LIMIT: Duration = Duration::from_secs(3);
 const LINK_POLL: Duration = Duration::from_millis(100);
 
 /// The process that holds a lab's network namespace, and the pipe that keeps it alive.

@@ -34,7 +34,6 @@ use crate::sandbox::machines::net;
 use crate::sandbox::machines::net::FIRST_HOST;
 use crate::sandbox::machines::net::LAST_HOST;
 use crate::sandbox::machines::net::LabNet;
-use crate::sandbox::machines::net::Subnet;
 use crate::sandbox::machines::packages;
 use crate::sandbox::machines::record::LabFile;
 use crate::sandbox::machines::record::Record;
@@ -123,17 +122,20 @@ impl Machines {
         sweep(&exe, &state, &group).await?;
         let records = records(&state)?;
         let mut file: LabFile = load(&state.join("lab.json"))?.unwrap_or_default();
-        // Hosts' files and reserved addresses hold the number; without any, the lab may be another. So may one from a
-        // template, beside which others of the same template run: its hosts' files are rewritten.
+        // A lab that goes on keeps its number where it can: operators know its addresses. One from a template takes any,
+        // because others of the same template run beside it.
         let bound = !file.copied && (!records.is_empty() || !file.reserved.is_empty());
         let wanted = if bound { Some(file.subnet) } else { options.subnet };
         let (holder, pid) = hold(&exe, &state, &group).await?;
-        let net = connect(pid, wanted).await?;
+        let net = match connect(pid, wanted).await {
+            // Somebody else's by now: the lab moves.
+            Err(MachineError::Bad { .. }) if bound => connect(pid, None).await?,
+            other => other?,
+        };
         net.lay(options.operator).await?;
-        if file.copied {
-            let (before, now) = (Subnet(file.subnet).gateway(), net.subnet.gateway());
+        if file.copied || net.subnet.0 != file.subnet {
             for record in &records {
-                seed::move_gateway(&record.layers, &upper(&state, &record.spec.name), before, now)?;
+                seed::move_gateway(&record.layers, &upper(&state, &record.spec.name), net.subnet)?;
             }
             file.copied = false;
         }

@@ -1,7 +1,7 @@
 //! What a cloud writes into a server before its first boot: name, keys, login user, launch script, trust.
 //!
 //! Host keys are made here, so the caller knows them before the host exists and connections can be strict from the
-//! first. A lab keeps its number as long as it has hosts, so the gateway's address may stand in a host's files.
+//! first. The gateway's address stands in a host's files; a lab that gets another number rewrites them before the host boots.
 
 use std::fmt::Write as _;
 use std::io;
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::sandbox::machines::error::MachineError;
+use crate::sandbox::machines::net::Subnet;
 use crate::sandbox::machines::release::Release;
 use crate::sandbox::machines::tool::run;
 
@@ -121,30 +122,39 @@ fn files(spec: &Spec, image: &Path, upper: &Path) -> io::Result<()> {
 /// Files that name the lab's gateway.
 const GATEWAY_FILES: [&str; 2] = ["etc/hosts", "etc/apt/apt.conf.d/95lab-proxy"];
 
-/// Leads a host from a template to this lab's gateway. It reads from the layers only, so that a second try after a kill
-/// does the same.
-pub(super) fn move_gateway(
-    layers: &[PathBuf],
-    upper: &Path,
-    before: Ipv4Addr,
-    now: Ipv4Addr,
-) -> Result<(), MachineError> {
-    let (before, now) = (before.to_string(), now.to_string());
+/// Leads a host to the gateway of a lab that has another number than its files say: it comes from a template, or the
+/// number became somebody else's. A second try after a kill does the same, whatever number the first had written.
+pub(super) fn move_gateway(layers: &[PathBuf], upper: &Path, lab: Subnet) -> Result<(), MachineError> {
     let work = || -> io::Result<()> {
         for file in GATEWAY_FILES {
             // The topmost layer that says something of it; what it removed is a device there, and stays away.
-            let mut sources = layers.iter().map(|layer| layer.join(file));
-            let source = sources.find(|path| path.symlink_metadata().is_ok());
+            let all = [upper.to_owned()].into_iter().chain(layers.iter().cloned());
+            let source = all.map(|layer| layer.join(file)).find(|path| path.symlink_metadata().is_ok());
             let Some(source) = source.filter(|path| path.is_file()) else { continue };
-            let text = fs_err::read_to_string(&source)?;
-            // A colon or a blank follows: 10.99.0.1 is also the beginning of 10.99.0.10.
-            let text =
-                [":", " "].iter().fold(text, |text, end| text.replace(&(before.clone() + end), &(now.clone() + end)));
+            let text = moved(&fs_err::read_to_string(&source)?, lab);
             write(upper, file, &text, fs_err::metadata(&source)?.permissions().mode() & 0o777)?;
         }
         Ok(())
     };
     work().map_err(MachineError::io("cannot lead a host to this lab's gateway"))
+}
+
+/// A text with this lab's gateway in the place of every other lab's.
+fn moved(text: &str, lab: Subnet) -> String {
+    let is_part = |c: char| c.is_ascii_digit() || c == '.';
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let end = rest[at..].find(|c| !is_part(c)).map_or(rest.len(), |length| at + length);
+        let word = &rest[at..end];
+        out.push_str(&rest[..at]);
+        match word.parse::<Ipv4Addr>() {
+            Ok(address) if lab.here(address.into()) == lab.gateway() => out.push_str(&lab.gateway().to_string()),
+            _ => out.push_str(word),
+        }
+        rest = &rest[end..];
+    }
+    out + rest
 }
 
 /// Writes what leads to the lab's gateway.
@@ -227,4 +237,18 @@ fn mode(root: &Path, path: &str, bits: u32) -> io::Result<()> {
 
 fn own(root: &Path, path: &str) -> io::Result<()> {
     chown(root.join(path), Some(USER_ID), Some(USER_ID))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_gateway_is_moved() {
+        let before =
+            "127.0.0.1 localhost\n10.99.3.1 s3.example\n10.99.3.11 db\nproxy \"http://10.99.0.1:3142\";\n10.99.3.1";
+        let after =
+            "127.0.0.1 localhost\n10.99.7.1 s3.example\n10.99.3.11 db\nproxy \"http://10.99.7.1:3142\";\n10.99.7.1";
+        assert_eq!(moved(before, Subnet(7)), after);
+    }
 }
