@@ -128,13 +128,11 @@ fn tree<'a>(text: &'a str, base: &[String], found: &mut Vec<Module>) -> &'a str 
     if !name.is_empty() && name != "self" {
         path.push(name.to_owned());
     }
-    match rest.strip_prefix("::") {
-        Some(rest) => tree(rest, &path, found),
-        None => {
-            found.push(path);
-            rest
-        }
+    if let Some(rest) = rest.strip_prefix("::") {
+        return tree(rest, &path, found);
     }
+    found.push(path);
+    rest
 }
 
 mod the_check_itself {
