@@ -59,7 +59,10 @@ pub(super) fn jails(desired: &Desired) -> Vec<Jail> {
             ],
             own: vec![
                 ("backend", "systemd".to_owned()),
-                ("filter", format!("sshd[mode=aggressive, journalmatch=\"{SSHD_JOURNAL}\"]")),
+                ("filter", "sshd[mode=aggressive]".to_owned()),
+                // Here and not as the filter's argument: Debian 13 gives this jail a match of its own, which would be
+                // one more and sees nothing of newer versions.
+                ("journalmatch", SSHD_JOURNAL.to_owned()),
                 ("port", desired.ssh_port.to_string()),
                 multiport(),
                 ("action", "%(action_)s".to_owned()),
