@@ -2,6 +2,10 @@
 //! server. Deliberately absent: versions, languages that let a database's owner run programs, and pg_cron, which lives in one
 //! database of a cluster only (jobs are the host's).
 
+use crate::inventory::release::Release;
+
+const TOOLKIT: &str = "timescaledb_toolkit";
+
 /// Where an extension's objects go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {
@@ -18,8 +22,8 @@ enum Package {
     Postgres,
     /// `postgresql-N-…`.
     Debian(&'static str),
-    /// A whole name but for the version at its end.
-    Other(&'static str),
+    /// TimescaleDB's makers name theirs whole but for the version at its end.
+    Timescale(&'static str),
 }
 
 #[derive(Clone, Copy)]
@@ -48,14 +52,14 @@ const fn preloaded(known: Known) -> Known {
 }
 
 const fn timescale(name: &'static str, package: &'static str) -> Known {
-    Known { name, package: Package::Other(package), home: Home::Public, preload: None }
+    Known { name, package: Package::Timescale(package), home: Home::Public, preload: None }
 }
 
 /// In the order in which they are made and loaded: TimescaleDB wants to be the first library, and what stands on another
 /// extension comes after it.
 const KNOWN: [Known; 61] = [
     preloaded(timescale("timescaledb", "timescaledb-2-postgresql-")),
-    timescale("timescaledb_toolkit", "timescaledb-toolkit-postgresql-"),
+    timescale(TOOLKIT, "timescaledb-toolkit-postgresql-"),
     preloaded(contrib("pg_stat_statements")),
     preloaded(debian("pgaudit", "pgaudit")),
     preloaded(debian("pg_qualstats", "pg-qualstats")),
@@ -146,14 +150,18 @@ pub fn preload(extensions: &[String]) -> Vec<&'static str> {
     KNOWN.iter().filter(wanted).filter_map(|known| known.preload).collect()
 }
 
-/// The packages that bring these extensions, beside PostgreSQL's own.
-pub fn packages(extensions: &[String], version: u16) -> Vec<String> {
+/// The packages that bring these extensions, beside PostgreSQL's own. TimescaleDB is the release's where it has it, like
+/// PostgreSQL; with the toolkit, which only its makers have, both are theirs.
+pub fn packages(extensions: &[String], version: u16, release: Release) -> Vec<String> {
+    let toolkit = extensions.iter().any(|name| name == TOOLKIT);
+    let own = release.has_timescaledb() && version == release.postgres() && !toolkit;
     let mut packages: Vec<String> = extensions
         .iter()
         .filter_map(|name| match known(name)?.package {
             Package::Postgres => None,
             Package::Debian(rest) => Some(format!("postgresql-{version}-{rest}")),
-            Package::Other(start) => Some(format!("{start}{version}")),
+            Package::Timescale(_) if own => Some(format!("postgresql-{version}-{name}")),
+            Package::Timescale(start) => Some(format!("{start}{version}")),
         })
         .collect();
     packages.sort();
@@ -193,7 +201,17 @@ mod tests {
             "postgresql-15-postgis-3",
             "timescaledb-2-postgresql-15",
         ];
-        assert_eq!(packages(&wanted, 15), expected);
-        assert_eq!(packages(&list(&["pgcrypto"]), 15), Vec::<String>::new());
+        assert_eq!(packages(&wanted, 15, Release::Debian12), expected);
+        assert_eq!(packages(&list(&["pgcrypto"]), 15, Release::Debian12), Vec::<String>::new());
+    }
+
+    #[test]
+    fn timescaledb_is_debians_only_where_debian_has_it() {
+        let of = |names: &[&str], version, release| packages(&list(names), version, release);
+        assert_eq!(of(&["timescaledb"], 17, Release::Debian13), ["postgresql-17-timescaledb"]);
+        assert_eq!(of(&["timescaledb"], 16, Release::Debian13), ["timescaledb-2-postgresql-16"]);
+        assert_eq!(of(&["timescaledb"], 17, Release::Debian12), ["timescaledb-2-postgresql-17"]);
+        let both = ["timescaledb-2-postgresql-17", "timescaledb-toolkit-postgresql-17"];
+        assert_eq!(of(&["timescaledb", "timescaledb_toolkit"], 17, Release::Debian13), both);
     }
 }

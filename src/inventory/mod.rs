@@ -10,6 +10,7 @@ pub mod load;
 pub mod names;
 pub mod places;
 pub mod public_key;
+pub mod release;
 pub mod scalar;
 pub mod schedule;
 pub mod schema;

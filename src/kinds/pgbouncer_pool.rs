@@ -265,8 +265,8 @@ connections than its `connections`; who is too many waits. It is judged by its f
 says of itself; a change of address or port restarts it, everything else is taken up without dropping anybody.
 
 In `transaction` mode a client has no session: SET, LISTEN, advisory locks and temporary tables do not last beyond a
-transaction. Debian 12's PgBouncer (1.18) does not know prepared statements of the protocol in this mode either: switch
-them off in the driver (JDBC prepareThreshold=0, asyncpg statement_cache_size=0, psycopg prepare_threshold=None), or
+transaction. Debian 12's PgBouncer (1.18) does not know prepared statements of the protocol in this mode either; Debian
+13's does. Switch them off in the driver (JDBC prepareThreshold=0, asyncpg statement_cache_size=0, psycopg prepare_threshold=None), or
 choose `session`.
 
 Whether userlist.txt has the declared passwords is seen by digests, and only where the passwords are to be had; elsewhere

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::inventory::extensions;
+use crate::inventory::release::Release;
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host::{self, Wanted};
 use crate::kinds::parts::apt;
@@ -31,8 +32,6 @@ use crate::plan::probe::{Answers, FileState, Probe};
 use crate::plan::step::HostStep;
 use crate::render::render;
 
-/// The version that Debian 12 has; others come from PostgreSQL's own archive.
-const DEBIANS: u16 = 15;
 /// Debian's service that starts every cluster whose `start.conf` says so.
 const BOOT: &str = "postgresql.service";
 /// Keeps a package from making a cluster of its own when it is installed.
@@ -51,6 +50,9 @@ pub struct PostgresCluster;
 pub struct Desired {
     pub address: Address,
     pub cluster: Cluster,
+    /// Says which of the packages come from archives of others.
+    #[serde(default)]
+    pub release: Release,
     pub packages: BTreeSet<String>,
     pub basis: Basis,
 }
@@ -143,8 +145,9 @@ impl Ours {
 fn desired(name: &str, server: &Server) -> Option<Desired> {
     let section = server.postgres.as_ref()?;
     let version = section.version;
+    let release = Release::of_blueprint(&server.instance.blueprint);
     let mut packages = BTreeSet::from([format!("postgresql-{version}")]);
-    packages.extend(extensions::packages(&section.extensions, version));
+    packages.extend(extensions::packages(&section.extensions, version, release));
     if server.backup.is_some() {
         packages.insert("pgbackrest".to_owned());
     }
@@ -152,6 +155,7 @@ fn desired(name: &str, server: &Server) -> Option<Desired> {
     Some(Desired {
         address: Address::new(CLUSTER, name),
         cluster: Cluster { version },
+        release,
         packages,
         basis: Basis {
             version,
@@ -242,7 +246,7 @@ and settings that it does not name. A cluster is never removed: when the section
     }
 
     fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
-        let Desired { address: _, cluster, packages: _, basis: _ } = desired;
+        let Desired { address: _, cluster, release: _, packages: _, basis: _ } = desired;
         let Actual { made, others, missing, memory_mib: _, files, starts, service, boot, over, said } = actual;
         if !made {
             let before = others.iter().cloned().collect::<Vec<_>>().join(", ");

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use crate::base::diag::Diagnostic;
 use crate::base::span::Span;
 use crate::inventory::check::{Report, certificate, cluster, roles, text};
+use crate::inventory::release::BLUEPRINTS;
 use crate::inventory::scalar::Cidr;
 use crate::inventory::sections::host::Sshd;
 use crate::inventory::sections::{FirewallRule, Server, Sources, SysctlValue};
 use crate::inventory::similar::{choices, similar};
 
-/// Operating systems that the host kinds know.
-const BLUEPRINTS: [&str; 2] = ["debian_12", "debian_13"];
 /// MiB. Less than this helps nobody, more than the smallest bundles' disks is a slip.
 const SMALLEST_SWAP: u32 = 64;
 const LARGEST_SWAP: u32 = 16_384;

@@ -3,7 +3,7 @@
 use crate::kinds::host::{self, QUICK_S, Wanted};
 use crate::kinds::parts::{self, apt};
 use crate::kinds::postgres::{MAINTENANCE, PORT, identifier, reload, tell_alone};
-use crate::kinds::postgres_cluster::{Actual, BOOT, DEBIANS, Desired, NO_CLUSTER, RESTART};
+use crate::kinds::postgres_cluster::{Actual, BOOT, Desired, NO_CLUSTER, RESTART};
 use crate::plan::change::FieldChange;
 use crate::plan::step::{Content, HostStep};
 
@@ -18,9 +18,14 @@ const PGDG: &str = "/usr/share/postgresql-common/pgdg/apt.postgresql.org.sh";
 
 /// TimescaleDB's own archive (Timescale, "Install on Linux"). Its key is trusted as TLS brings it the first time: Debian has
 /// no package that would vouch for it.
-const TIMESCALE: &str =
-    "# managed by Seawall; changes here are undone when packages of this archive are installed again
-deb [signed-by=/etc/apt/keyrings/timescaledb.asc] https://packagecloud.io/timescale/timescaledb/debian/ bookworm main";
+fn timescale(desired: &Desired) -> String {
+    let suite = desired.release.suite();
+    format!(
+        "# managed by Seawall; changes here are undone when packages of this archive are installed again
+deb [signed-by=/etc/apt/keyrings/timescaledb.asc] https://packagecloud.io/timescale/timescaledb/debian/ {suite} main
+"
+    )
+}
 const TIMESCALE_LIST: &str = "/etc/apt/sources.list.d/timescaledb.list";
 const TIMESCALE_KEY: &str = "/etc/apt/keyrings/timescaledb.asc";
 const TIMESCALE_KEY_URL: &str = "https://packagecloud.io/timescale/timescaledb/gpgkey";
@@ -67,7 +72,7 @@ fn start(desired: &Desired, verb: &str) -> HostStep {
 fn install(desired: &Desired, packages: &[&str]) -> Vec<HostStep> {
     let mut steps = Vec::new();
     steps.push(apt::update());
-    if desired.cluster.version != DEBIANS {
+    if desired.cluster.version != desired.release.postgres() {
         steps.push(apt::install(&["postgresql-common", "ca-certificates"]));
         steps.push(apt::run(&[PGDG, "-y"], apt::UPDATE_S, "add PostgreSQL's own archive"));
     }
@@ -75,7 +80,7 @@ fn install(desired: &Desired, packages: &[&str]) -> Vec<HostStep> {
         steps.push(apt::install(&["curl", "ca-certificates"]));
         let fetch = ["curl", "-fsS", "--proto", "=https", "--max-time", "60", "-o", TIMESCALE_KEY, TIMESCALE_KEY_URL];
         steps.push(host::run(&fetch, apt::UPDATE_S, "fetch the key of TimescaleDB's archive"));
-        steps.push(Wanted::public(TIMESCALE_LIST, format!("{TIMESCALE}\n")).step(None));
+        steps.push(Wanted::public(TIMESCALE_LIST, timescale(desired)).step(None));
         steps.push(apt::update());
     }
     steps.push(apt::install(packages));
