@@ -77,6 +77,9 @@ impl Cluster {
             SqlAnswer::Said(row) => serde_json::from_str(row.trim())
                 .map(Told::Said)
                 .map_err(|error| Unseen::Misread(format!("PostgreSQL's answer: {error}"))),
+            SqlAnswer::Failed(why) | SqlAnswer::NoSession(why) if lacks_library(why) => {
+                Err(Unseen::NotYetCreated(Address::new(CLUSTER, server)))
+            }
             SqlAnswer::Failed(why) => Err(Unseen::Misread(format!("PostgreSQL: {}", why.trim()))),
             SqlAnswer::NoSession(why) => match why.trim() {
                 why if why.contains("FATAL:") && why.ends_with("does not exist") => Ok(Told::NoDatabase),
@@ -94,6 +97,12 @@ impl Cluster {
 fn is_down(why: &str) -> bool {
     why.contains("connection to server")
         && (why.contains("No such file or directory") || why.contains("Connection refused"))
+}
+
+/// An extension's library is gone, with the package that `postgres.cluster` installs again. Every statement fails in the
+/// databases that have the extension, so nothing else can be known of them before.
+fn lacks_library(why: &str) -> bool {
+    why.contains("could not access file \"$libdir/")
 }
 
 /// What a cluster says.
@@ -240,6 +249,10 @@ mod tests {
         assert_eq!(no_session(down), Err(Unseen::NotYetCreated(Address::new("postgres.cluster", "db"))));
         let closed = "FATAL:  database \"x\" is not currently accepting connections";
         assert_eq!(no_session(closed), Err(Unseen::NotYetCreated(Address::new("postgres.databases", "db"))));
+        let gone = "ERROR:  could not access file \"$libdir/timescaledb-2.19.3\": No such file or directory".to_owned();
+        for said in [SqlAnswer::Failed(gone.clone()), SqlAnswer::NoSession(gone)] {
+            assert_eq!(read(&answers(said)), Err(Unseen::NotYetCreated(Address::new("postgres.cluster", "db"))));
+        }
         assert!(matches!(no_session("FATAL:  the database system is starting up"), Err(Unseen::Misread(_))));
         let failed = SqlAnswer::Failed("relation \"x\" does not exist".to_owned());
         for unclear in [SqlAnswer::Said("seven".to_owned()), failed] {

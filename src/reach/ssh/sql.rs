@@ -39,9 +39,12 @@ const SETTINGS: [&str; 17] = [
     "jit=off",
 ];
 
-/// Settings that older versions refuse at the start of a session, by the version that brought them.
+/// Settings that older versions refuse at the start of a session, by the version that brought them. Where already the first
+/// statement fails, every statement would, and there is no session: an extension's library may be gone.
 const NEWER: &str = "\
+\\set ON_ERROR_STOP on
 select :SERVER_VERSION_NUM >= 140000 as has_14, :SERVER_VERSION_NUM >= 170000 as has_17 \\gset
+\\set ON_ERROR_STOP off
 \\if :has_14
 set idle_session_timeout = 0;
 \\endif
