@@ -1,12 +1,4 @@
-//! The health views on real servers: every version of PostgreSQL that is on this machine, each as a cluster of its own.
-//!
-//! Debian's are found by themselves; `SEAWALL_POSTGRES` names more `bin` folders, separated by colons.
-
-#![allow(clippy::print_stderr, reason = "which versions were tried, and a skip, are said aloud")]
-
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+//! The health views on a real server. `versions` brings it, one for each Debian.
 
 use seawall::base::address::Address;
 use seawall::kinds::KINDS;
@@ -14,12 +6,10 @@ use seawall::kinds::table::{Entry, Wanted};
 use seawall::plan::Place;
 use seawall::plan::change::FieldChange;
 use seawall::plan::observed::Observed;
-use seawall::plan::probe::{Answers, CommandState, HostProbe, Probe, SqlAnswer};
-use seawall::plan::step::{Content, HostStep, Steps};
+use seawall::plan::step::Steps;
 use serde_json::{Value, json};
 
-/// PostgreSQL does not start as root.
-const USER: &str = "postgres";
+use crate::support::postgres::PostgresHost;
 
 /// Something for every view to be about.
 const SCENE: &str = "
@@ -63,109 +53,13 @@ const TAMPERINGS: &[&str] = &[
     "alter default privileges in schema seawall grant select on tables to public; drop view seawall.table_bloat",
 ];
 
-struct Cluster {
-    bin: PathBuf,
-    folder: tempfile::TempDir,
-    version: u16,
-}
-
-fn as_user(program: &Path) -> Command {
-    let mut command = Command::new("runuser");
-    command.args(["-u", USER, "--"]).arg(program).current_dir("/").env("LC_ALL", "C.UTF-8");
-    command
-}
-
-fn done(output: &Output, what: &str) -> String {
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{what}: {err}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-impl Cluster {
-    fn start(bin: &Path) -> Self {
-        let version = done(&Command::new(bin.join("postgres")).arg("--version").output().expect("runs"), "version");
-        let major = version.split_whitespace().find_map(|word| word.split('.').next()?.parse().ok());
-        let folder = tempfile::Builder::new().prefix("seawall-views-").tempdir().expect("a folder");
-        done(&Command::new("chown").arg(USER).arg(folder.path()).output().expect("runs"), "chown");
-        let cluster = Self { bin: bin.to_owned(), folder, version: major.expect("a major version") };
-        let data = cluster.data();
-        let init =
-            as_user(&bin.join("initdb")).args(["-A", "trust", "-U", USER, "--no-sync", "-D"]).arg(&data).output();
-        done(&init.expect("runs"), "initdb");
-        let options = format!("-c listen_addresses= -c fsync=off -k {}", cluster.folder.path().display());
-        let log = cluster.folder.path().join("log");
-        let mut start = as_user(&bin.join("pg_ctl"));
-        start.args(["-w", "-s", "-o", &options, "-l"]).arg(log).arg("-D").arg(&data).arg("start");
-        // It goes on after its parent, and would hold a pipe open.
-        let status = start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        assert!(status.expect("runs").success(), "version {major:?} did not start");
-        cluster
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn psql(&self, arguments: &[&str], stdin: &str) -> Output {
-        let mut child = Command::new("psql")
-            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", "postgres", "-h"])
-            .arg(self.folder.path())
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("psql runs");
-        child.stdin.take().expect("a pipe").write_all(stdin.as_bytes()).expect("psql reads");
-        child.wait_with_output().expect("psql ends")
-    }
-
-    #[track_caller]
-    fn tell(&self, sql: &str) -> String {
-        done(&self.psql(&["-f", "-"], sql), sql)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let mut stop = as_user(&self.bin.join("pg_ctl"));
-        let ended = stop.args(["-w", "-s", "-m", "immediate", "-D"]).arg(self.data()).arg("stop").status();
-        if !ended.is_ok_and(|status| status.success()) {
-            eprintln!("a cluster in {} did not end", self.folder.path().display());
-        }
-    }
-}
-
-fn binaries() -> Vec<PathBuf> {
-    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let debian = debian.map(|entry| entry.path().join("bin"));
-    let named = std::env::var("SEAWALL_POSTGRES").unwrap_or_default();
-    let named: Vec<PathBuf> = named.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect();
-    let mut found: Vec<PathBuf> = debian.chain(named).filter(|bin| bin.join("initdb").exists()).collect();
-    found.sort();
-    found
-}
-
 fn kind() -> &'static Entry {
     KINDS.iter().find(|kind| kind.name == "postgres.views").expect("a kind of the table")
 }
 
 /// What the kind says about the cluster as it is now.
-fn judged(cluster: &Cluster, desired: &Value) -> (Vec<FieldChange>, Steps) {
-    let mut answers = Answers::default();
-    for probe in (kind().probes)(desired) {
-        match probe {
-            Probe::Host(HostProbe::Glob { pattern }) => {
-                let made = CommandState { status: 0, stdout: format!("{pattern}\n"), stderr: String::new() };
-                answers.globs.insert(pattern, made);
-            }
-            Probe::Host(HostProbe::Sql { database, sql }) => {
-                let asked = cluster.psql(&["-c", &format!("set search_path = pg_catalog; {sql}")], "");
-                answers.sql.insert((database, sql), SqlAnswer::Said(done(&asked, "the kind's question")));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
+fn judged(host: &PostgresHost, desired: &Value) -> (Vec<FieldChange>, Steps) {
+    let answers = host.answers((kind().probes)(desired));
     let address = Address::new("postgres.views", "db");
     let place = Place::Host("db".to_owned());
     let desired = desired.clone();
@@ -179,65 +73,39 @@ fn judged(cluster: &Cluster, desired: &Value) -> (Vec<FieldChange>, Steps) {
     (judged.fields, judged.steps)
 }
 
-fn act(cluster: &Cluster, steps: &Steps) {
-    for step in steps.host() {
-        let HostStep::Run { stdin: Some(Content::Text(sql)), .. } = step else { panic!("{step:?}") };
-        done(&cluster.psql(&["--single-transaction", "-f", "-"], sql), "the kind's step");
+pub(crate) fn every_view_tells_the_truth(host: &PostgresHost) {
+    let version = host.version;
+    let tell = |sql: &str| host.superuser("postgres", sql);
+    for statement in SCENE.split(";\n") {
+        tell(statement);
     }
-}
-
-fn try_on(bin: &Path) {
-    let cluster = Cluster::start(bin);
-    let version = cluster.version;
-    let extension = cluster.tell("select count(*) from pg_available_extensions where name = 'pg_stat_statements'");
-    let statements = extension.trim() == "1";
-    eprintln!("PostgreSQL {version}, pg_stat_statements {statements}");
-    cluster.tell(SCENE);
-    if statements {
-        cluster.tell("create schema elsewhere; create extension pg_stat_statements schema elsewhere");
-    }
+    tell("create schema elsewhere; create extension pg_stat_statements schema elsewhere");
     let desired = json!({
-        "address": "postgres.views/db", "cluster": version, "databases": ["postgres"], "statements": statements,
+        "address": "postgres.views/db", "cluster": version, "databases": ["postgres"], "statements": true,
     });
-    let (fields, steps) = judged(&cluster, &desired);
+    let (fields, steps) = judged(host, &desired);
     assert!(fields.len() > 14, "PostgreSQL {version}: {fields:#?}");
-    act(&cluster, &steps);
-    let (fields, _) = judged(&cluster, &desired);
+    host.steps(&steps);
+    let (fields, _) = judged(host, &desired);
     assert!(fields.is_empty(), "PostgreSQL {version}: made and not as wanted: {fields:#?}");
 
-    let names = cluster.tell("select relname from pg_class where relnamespace = 'seawall'::regnamespace order by 1");
+    let names = tell("select relname from pg_class where relnamespace = 'seawall'::regnamespace order by 1");
     assert_eq!(names.lines().any(|name| name == "io"), version >= 16, "PostgreSQL {version}: {names}");
     for name in names.lines().filter(|name| *name != "slow_queries") {
-        cluster.tell(&format!("set role watcher; select * from seawall.{name}"));
+        tell(&format!("set role watcher; select * from seawall.{name}"));
     }
     for (name, shows) in SHOWN {
-        let said = cluster.tell(&format!("select {shows} from seawall.{name}"));
-        assert_eq!(said.trim(), "t", "PostgreSQL {version}: seawall.{name} does not show what is there");
+        let said = tell(&format!("select {shows} from seawall.{name}"));
+        assert_eq!(said, "t", "PostgreSQL {version}: seawall.{name} does not show what is there");
     }
-    assert!(!cluster.psql(&["-c", "create role other; set role other; table seawall.sizes"], "").status.success());
+    assert!(!host.tried("postgres", "create role other; set role other; table seawall.sizes").ok());
 
     for tampering in TAMPERINGS {
-        cluster.tell(tampering);
-        let (fields, steps) = judged(&cluster, &desired);
+        tell(tampering);
+        let (fields, steps) = judged(host, &desired);
         assert!(!fields.is_empty(), "PostgreSQL {version}: `{tampering}` was not found");
-        act(&cluster, &steps);
-        let (fields, _) = judged(&cluster, &desired);
+        host.steps(&steps);
+        let (fields, _) = judged(host, &desired);
         assert!(fields.is_empty(), "PostgreSQL {version}: `{tampering}` was not healed: {fields:#?}");
-    }
-}
-
-#[test]
-fn every_view_runs_and_tells_the_truth_on_every_version_that_is_here() {
-    let test = "every_view_runs_and_tells_the_truth_on_every_version_that_is_here";
-    if !nix::unistd::geteuid().is_root() || nix::unistd::User::from_name(USER).ok().flatten().is_none() {
-        eprintln!("{test}: skipped: clusters are started as the system's user {USER}, which only root can become");
-        return;
-    }
-    let found = binaries();
-    if found.is_empty() {
-        eprintln!("{test}: skipped: no PostgreSQL server is installed on this machine");
-    }
-    for bin in found {
-        try_on(&bin);
     }
 }

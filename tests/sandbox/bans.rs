@@ -10,8 +10,8 @@ use serde_json::json;
 use crate::support::rehearsal::{Ended, Rehearsal, Tampering, tampering};
 
 /// How long a ban may take: the journal is polled, and a busy machine is slow.
-const PATIENCE: Duration = Duration::from_mins(1);
-const ATTACKER: &str = "198.51.100.66";
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const ATTACKER: &str = "198.51.100.66";
 const BYSTANDER: &str = "198.51.100.67";
 /// What is done to fail2ban, its files and what it has loaded; `tamper.rs` does it.
 pub(super) const TAMPERINGS: [Tampering; 13] = [
@@ -91,14 +91,14 @@ fn an_attacker_is_banned_and_the_operator_never_is() {
 }
 
 /// Somebody who connects to the server from an address of the lab, with a key that opens nothing.
-struct Caller<'a> {
+pub(super) struct Caller<'a> {
     lab: &'a Rehearsal,
     server: String,
     key: PathBuf,
 }
 
 impl<'a> Caller<'a> {
-    fn new(lab: &'a Rehearsal) -> Self {
+    pub(super) fn new(lab: &'a Rehearsal) -> Self {
         let server = lab.status()["hosts"][0]["address"].as_str().expect("a server with an address").to_owned();
         let key = lab.path().join("nobodys-key");
         let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
@@ -115,11 +115,11 @@ impl<'a> Caller<'a> {
         self.lab.run(&args)
     }
 
-    fn reaches(&self, from: Option<&str>) -> bool {
+    pub(super) fn reaches(&self, from: Option<&str>) -> bool {
         self.run(from, &["ssh-keyscan", "-T", "3", "-t", "ed25519", &self.server]).stdout.contains("ssh-ed25519")
     }
 
-    fn fails_to_log_in(&self, from: Option<&str>) {
+    pub(super) fn fails_to_log_in(&self, from: Option<&str>) {
         let key = self.key.to_str().expect("a path of this test");
         // A ban that comes in the middle of a login leaves it waiting for ever.
         let mut program = vec!["timeout", "10", "ssh", "-F", "/dev/null", "-i", key];

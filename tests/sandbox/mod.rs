@@ -6,6 +6,7 @@ mod bans;
 mod certificate;
 mod containers;
 mod database;
+mod debian13;
 mod dumps;
 mod firewall;
 mod jobs;
