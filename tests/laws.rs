@@ -258,6 +258,9 @@ fn with_one_answer_lost(answers: &Answers) -> Vec<(String, Answers)> {
     for key in answers.commands.keys() {
         lose(key.join(" "), &|rest| drop(rest.commands.remove(key)));
     }
+    for key in answers.sql.keys() {
+        lose(format!("{key:?}"), &|rest| drop(rest.sql.remove(key)));
+    }
     ways
 }
 

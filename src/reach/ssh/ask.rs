@@ -65,6 +65,12 @@ impl Ssh {
 #[derive(Debug)]
 enum Task {
     Command(Vec<String>),
+    /// The same properties of several units of systemd, each asked for by a command of its own: one program for all of them.
+    Units {
+        /// The command without its last word.
+        question: Vec<String>,
+        units: Vec<String>,
+    },
     /// All statements to one database.
     Session {
         database: String,
@@ -78,6 +84,9 @@ impl Task {
         const NO_NUL: &str = "questions with NUL were left out";
         match self {
             Self::Command(argv) => format!("cmd {number} {}", quote_all(argv).expect(NO_NUL)),
+            Self::Units { question, units } => {
+                format!("cmd {number} {} {}", quote_all(question).expect(NO_NUL), quote_all(units).expect(NO_NUL))
+            }
             Self::Session { database, statements } => {
                 let words = quote_all(&[sql::session(database), sql::script(statements)]).expect(NO_NUL);
                 format!("sql {number} {} {words}", statements.len())
@@ -89,6 +98,7 @@ impl Task {
     fn shown(&self) -> String {
         let text = match self {
             Self::Command(argv) => argv.join(" "),
+            Self::Units { question, units } => format!("{} {}", question.join(" "), units.join(" ")),
             Self::Session { database, statements } => format!("{} questions to database {database}", statements.len()),
         };
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -111,6 +121,7 @@ impl Questions {
     pub(crate) fn new(probes: &[HostProbe]) -> Self {
         let mut questions = Self::default();
         let mut sessions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut properties: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
         for probe in probes.iter().collect::<BTreeSet<_>>() {
             match probe {
                 // Relative paths and NUL cannot be asked; they stay without an answer, which reads as Unknown.
@@ -122,7 +133,10 @@ impl Questions {
                 HostProbe::Glob { pattern } if pattern.contains('\0') => {}
                 HostProbe::Glob { pattern } => questions.globs.push(pattern.clone()),
                 HostProbe::Command { argv } if argv.is_empty() || argv.iter().any(|word| word.contains('\0')) => {}
-                HostProbe::Command { argv } => questions.tasks.push(Task::Command(argv.clone())),
+                HostProbe::Command { argv } => match unit_of(argv) {
+                    Some((question, unit)) => properties.entry(question.to_vec()).or_default().push(unit.clone()),
+                    None => questions.tasks.push(Task::Command(argv.clone())),
+                },
                 HostProbe::Sql { database, sql } if database.contains('\0') || sql.contains('\0') => {}
                 HostProbe::Sql { database, sql } => {
                     sessions.entry(database.clone()).or_default().push(sql.clone());
@@ -131,6 +145,7 @@ impl Questions {
         }
         let sessions = sessions.into_iter().map(|(database, statements)| Task::Session { database, statements });
         questions.tasks.extend(sessions);
+        questions.tasks.extend(properties.into_iter().map(|(question, units)| Task::Units { question, units }));
         // The longest questions are begun first: what needs a script takes longer than what needs a word, and whatever is begun
         // last is waited for.
         questions.tasks.sort_by_key(|task| std::cmp::Reverse(task.call(0).len()));
@@ -209,6 +224,16 @@ impl Questions {
             match task {
                 Task::Command(argv) => match read_command(&parts, &part) {
                     Ok(state) => drop(answers.commands.insert(argv.clone(), state)),
+                    Err(why) => tracing::warn!(command = task.shown(), why, "a command gave no answer"),
+                },
+                Task::Units { question, units } => match read_command(&parts, &part)
+                    .and_then(|all| by_unit(&all, units))
+                {
+                    Ok(states) => {
+                        for (unit, state) in units.iter().zip(states) {
+                            answers.commands.insert([question.as_slice(), std::slice::from_ref(unit)].concat(), state);
+                        }
+                    }
                     Err(why) => tracing::warn!(command = task.shown(), why, "a command gave no answer"),
                 },
                 Task::Session { database, statements } => {
@@ -395,6 +420,30 @@ fn read_command(parts: &Parts<'_>, name: &str) -> Result<CommandState, String> {
     Ok(CommandState { status, stdout: String::from_utf8_lossy(stdout).into_owned(), stderr })
 }
 
+/// A command that asks systemd for properties of one unit, as question and unit. `systemctl show` says the same about a unit
+/// whether or not others are asked about beside it; its other verbs have one status for all of them.
+fn unit_of(argv: &[String]) -> Option<(&[String], &String)> {
+    let (unit, question) = argv.split_last()?;
+    let show = question.len() > 2 && question[..2] == ["systemctl", "show"];
+    // A pattern would match units of others, and a template has no state: asking about it fails, for its neighbours too.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@' | ':' | '\\');
+    let one = unit.contains('.') && !unit.contains("@.") && !unit.starts_with('-') && unit.chars().all(plain);
+    (show && one).then_some((question, unit))
+}
+
+/// The answer about several units as one about each: systemd puts an empty line between them.
+fn by_unit(all: &CommandState, units: &[String]) -> Result<Vec<CommandState>, String> {
+    if !all.ok() {
+        return Ok(vec![all.clone(); units.len()]);
+    }
+    let texts: Vec<&str> = all.stdout.trim_end_matches('\n').split("\n\n").collect();
+    if texts.len() != units.len() {
+        return Err(format!("it told of {} units, asked about {}", texts.len(), units.len()));
+    }
+    let state = |text: &&str| CommandState { status: 0, stdout: format!("{text}\n"), stderr: all.stderr.clone() };
+    Ok(texts.iter().map(state).collect())
+}
+
 /// The beginning of a statement, for the log.
 fn first_words(statement: &str) -> String {
     statement.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect()
@@ -509,6 +558,29 @@ mod tests {
         assert_eq!(children_ms("0m0.000000s 0m0.000000s\n0m0.120000s 0m0.030000s\n"), Some(150));
         assert_eq!(children_ms("0m0.001s 0m0.002s\n1m2.500s 0m0.001s\n"), Some(62_501));
         assert_eq!(children_ms("0m0.1s\n"), None);
+    }
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn units_share_a_program_and_keep_their_answers() {
+        let ask = |text: &str| HostProbe::Command { argv: words(text) };
+        let probes = [
+            ask("systemctl show -p A,B one.service"),
+            ask("systemctl show -p A,B two@x.timer"),
+            ask("systemctl show -p A *.service"),
+            ask("systemctl show -p A,B three@.service"),
+            ask("systemctl is-active one.service"),
+        ];
+        let questions = Questions::new(&probes);
+        assert_eq!(questions.tasks.len(), 4, "{questions:?}");
+        let all = |stdout: &str| CommandState { status: 0, stdout: stdout.to_owned(), stderr: String::new() };
+        let units = words("one.service two@x.timer");
+        let states = by_unit(&all("A=1\nB=\n\nA=\nB=2\n"), &units).expect("two answers");
+        assert_eq!((states[0].stdout.as_str(), states[1].stdout.as_str()), ("A=1\nB=\n", "A=\nB=2\n"));
+        assert!(by_unit(&all("A=1\nB=\n"), &units).is_err());
     }
 
     #[test]
