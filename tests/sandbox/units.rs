@@ -10,7 +10,7 @@ const TAMPERINGS: [(&str, &[&str]); 7] = [
     ),
     (
         "systemctl disable --now seawall-backup-diff.timer; ln -sfn /dev/null /etc/systemd/system/seawall-backup-diff.timer",
-        &["/etc/systemd/system/seawall-backup-diff.timer", "link to /dev/null"],
+        &["/etc/systemd/system/seawall-backup-diff.timer", "masked → \"enabled, active\""],
     ),
     (
         "d=/run/systemd/system/seawall-heartbeat.timer.d; mkdir -p $d; printf '[Unit]\\nConditionPathExists=/nowhere\\n' >$d/x.conf; \
@@ -28,11 +28,7 @@ const TAMPERINGS: [(&str, &[&str]); 7] = [
 
 #[test]
 fn what_changes_a_unit_beside_its_file_is_named_and_healed() {
-    let Some(lab) = Rehearsal::begin_with_database("what_changes_a_unit") else { return };
-    lab.expect(0, &["sandbox", "up"]);
-    lab.expect(0, &["--sandbox", "apply", "--yes"]);
-    lab.expect(0, &["--sandbox", "drift"]);
-
+    let Some(lab) = Rehearsal::database("what_changes_a_unit") else { return };
     for (tampering, _) in TAMPERINGS {
         lab.on_server(&["bash", "-c", tampering]);
     }
