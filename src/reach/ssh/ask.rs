@@ -27,8 +27,6 @@ const SIDE_BY_SIDE: usize = 6;
 const PROGRAM_LIMIT: Duration = Duration::from_secs(70);
 /// Largest whole answer, in bytes; 100 files and 100 commands at their limits stay under it.
 const ANSWER_LIMIT: u64 = 64 * 1024 * 1024;
-/// The unit of a shell's limit of what may be written, in bytes (`ulimit`, POSIX).
-const BLOCK: usize = 512;
 /// How much of a question is shown in the log, in characters.
 const SHOWN: usize = 160;
 
@@ -160,9 +158,9 @@ impl Questions {
     /// The program, with another limit for each command.
     pub(crate) fn program_within(&self, command_limit_s: u32) -> String {
         let mut text = format!(
-            "command_limit={command_limit_s} session_limit={} output_blocks={} file_bytes={}\n{PRELUDE}question() {{\ncase $1 in\n",
+            "command_limit={command_limit_s} session_limit={} stderr_bytes={STDERR_LIMIT} output_bytes={} file_bytes={}\n{PRELUDE}question() {{\ncase $1 in\n",
             sql::SESSION_LIMIT_S,
-            OUTPUT_LIMIT / BLOCK + 1,
+            OUTPUT_LIMIT + 1,
             FILE_CONTENT_LIMIT + 1,
         );
         let mut line = |line: String| {

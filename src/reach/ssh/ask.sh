@@ -14,8 +14,6 @@ nl='
 # was taken, and when.
 worker() {
     worker=$1
-    # What writes more than it may is told so, instead of being killed by a signal that would take its shell along.
-    trap '' XFSZ
     set -C
     i=0
     while [ "$i" -lt "$2" ]; do
@@ -23,26 +21,33 @@ worker() {
         i=$((i + 1))
     done 2>/dev/null
 }
-# How a question ended, and the processor time of this worker's questions until now.
-ended() {
-    echo $? >"$d/$1.st"
-    { echo "$worker" && times; } >"$d/$1.cpu"
+# NAME SECONDS BYTES ARGV...: both streams are bounded as they come. Not by `ulimit -f`, which would also bound what a program keeps for
+# itself: apt cannot answer where its cache is old and may not be written.
+bounded() {
+    n=$1 seconds=$2 bytes=$3
+    shift 3
+    {
+        {
+            timeout -k 1 "$seconds" "$@" 3>&-
+            echo $? >"$d/$n.st"
+        } 2>&1 >&3 3>&- | head -c "$stderr_bytes" >"$d/$n.err" 3>&-
+    } 3>&1 | head -c "$bytes" >"$d/$n.out"
+    # The processor time of this worker's questions until now.
+    { echo "$worker" && times; } >"$d/$n.cpu"
 }
-# NUMBER ARGV...: limits of time and of what each stream may hold.
+# NUMBER ARGV...
 cmd() {
-    n=$1
+    number=$1
     shift
-    ulimit -f "$output_blocks"
-    timeout -k 1 "$command_limit" "$@" >"$d/$n.out" 2>"$d/$n.err"
-    ended "$n"
+    bounded "$number" "$command_limit" "$output_bytes" "$@"
 }
 # NUMBER COUNT SESSION SCRIPT: all questions to one database. Not Debian's `psql`, which is a program that looks for this one.
 sql() {
-    ulimit -f "$((output_blocks * $2))"
     for psql in /usr/lib/postgresql/*/bin/psql; do :; done
-    printf '%s' "$4" | timeout -k 1 "$session_limit" setpriv --reuid=postgres --regid=postgres --init-groups -- \
-        "$psql" -XAtq0 -d "$3" -f - >"$d/$1.out" 2>"$d/$1.err"
-    ended "$1"
+    bounded "$1" "$session_limit" "$((output_bytes * $2))" setpriv --reuid=postgres --regid=postgres --init-groups -- \
+        "$psql" -XAtq0 -d "$3" -f - <<SCRIPT
+$4
+SCRIPT
 }
 # NAME WORD...: the words are what the shell made of the pattern, or the pattern itself if nothing matched.
 glob() {
