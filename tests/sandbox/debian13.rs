@@ -17,7 +17,7 @@ const EDITS: [(&str, &str); 7] = [
     ("why: application }", "why: application }\n      - { port: 6432, from: [198.51.100.7/32], why: pool }"),
     (
         "archive_timeout: 5m ",
-        "dumps: { schedule: daily 03:30, databases: [chronos_db], keep: { daily: 7 } }\n      archive_timeout: 5m ",
+        "dumps: { schedule: daily 03:30, databases: [chronos_db], keep: { daily: 7, weekly: 4, monthly: 12 } }\n      archive_timeout: 5m ",
     ),
     (
         "    # --- End of the database. ---",
