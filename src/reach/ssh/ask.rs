@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::base::digest::Digest;
 use crate::base::shell::{quote, quote_all, quote_glob};
 use crate::plan::host::Endpoint;
-use crate::plan::observed::{Observed, Unseen};
-use crate::plan::probe::{Answers, CommandState, FILE_CONTENT_LIMIT, FileState, HostProbe};
+use crate::plan::observed::Unseen;
+use crate::plan::probe::{Answers, CommandState, FILE_CONTENT_LIMIT, HostProbe};
 use crate::reach::ssh::error::{HostError, place};
+use crate::reach::ssh::files::{read_files, read_made_up};
+use crate::reach::ssh::frame::{Cost, Parts};
 use crate::reach::ssh::limits::{COMMAND_LIMIT_S, OUTPUT_LIMIT, TIMED_OUT};
 use crate::reach::ssh::session::{Limit, Ssh};
 use crate::reach::ssh::sql;
@@ -202,7 +203,7 @@ impl Questions {
         for (task, Cost { wall_ms, cpu_ms }) in self.tasks.iter().zip(parts.costs(self.tasks.len())) {
             tracing::debug!(ms = wall_ms, cpu_ms, question = task.shown(), "asked a host");
         }
-        let mut answers = Answers { files: self.read_files(&parts), ..Answers::default() };
+        let mut answers = Answers { files: read_files(&self.files, &parts), ..Answers::default() };
         for (number, path) in self.made_up.iter().enumerate() {
             answers.files.insert(path.clone(), read_made_up(&parts, &format!("v{number:05}"), path));
         }
@@ -255,153 +256,6 @@ impl Questions {
         }
         Ok(answers)
     }
-
-    fn read_files(&self, parts: &Parts<'_>) -> BTreeMap<String, Observed<FileState>> {
-        let facts = facts(parts.whole("files.stat"));
-        let sums = sums(parts.whole("files.sums"));
-        let unread = String::from_utf8_lossy(parts.whole("files.unread"));
-        let mut missing = String::from_utf8_lossy(parts.whole("files.err")).into_owned();
-        if missing.lines().count() != self.files.iter().filter(|path| !facts.contains_key(path.as_bytes())).count() {
-            missing = String::new();
-        }
-        let mut missing = missing.lines();
-        let mut text = parts.whole("files.text");
-        let mut found = BTreeMap::new();
-        for path in &self.files {
-            let observed = match facts.get(path.as_bytes()) {
-                None => absent(path, missing.next()),
-                Some(fact) => match (fact.kind(), sums.get(path.as_bytes())) {
-                    (Some(kind), _) => {
-                        Observed::Unknown(Unseen::Misread(format!("`{path}` is {kind}: {}", fact.shown)))
-                    }
-                    (None, None) => {
-                        let why =
-                            unread.lines().find(|line| line.contains(path.as_str())).unwrap_or("no digest in time");
-                        Observed::Unknown(Unseen::Refused(format!("`{path}` could not be read: {why}")))
-                    }
-                    (None, Some(sum)) => {
-                        let length = usize::try_from(fact.size).unwrap_or(usize::MAX).min(FILE_CONTENT_LIMIT + 1);
-                        let (content, rest) = text.split_at(length.min(text.len()));
-                        text = rest;
-                        fact.state(path, sum, content)
-                    }
-                },
-            };
-            found.insert(path.clone(), observed);
-        }
-        found
-    }
-}
-
-/// What `stat` says about one path.
-struct Fact {
-    mode: u32,
-    bits: String,
-    owner: String,
-    group: String,
-    size: u64,
-    /// The quoted name, with the target of a symbolic link.
-    shown: String,
-}
-
-impl Fact {
-    /// What it is, if not a regular file (`st_mode`'s type bits).
-    fn kind(&self) -> Option<&'static str> {
-        Some(match self.mode & 0o170_000 {
-            0o100_000 => return None,
-            0o040_000 => "a directory",
-            0o120_000 => "a symbolic link",
-            0o010_000 => "a pipe",
-            0o140_000 => "a socket",
-            _ => "a device",
-        })
-    }
-
-    fn state(&self, path: &str, sum: &str, content: &[u8]) -> Observed<FileState> {
-        let small = self.size <= FILE_CONTENT_LIMIT as u64;
-        let digest = if small { Digest::of_bytes(content).as_str().to_owned() } else { format!("sha256:{sum}") };
-        if digest != format!("sha256:{sum}") {
-            return Observed::Unknown(Unseen::Misread(format!(
-                "`{path}` (or a file before it) changed while it was read"
-            )));
-        }
-        Observed::Present(FileState {
-            owner: self.owner.clone(),
-            group: self.group.clone(),
-            mode: self.bits.clone(),
-            size: self.size,
-            text: text(content).filter(|_| small),
-            digest,
-        })
-    }
-}
-
-fn text(bytes: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    (!text.contains('\0')).then(|| text.to_owned())
-}
-
-/// Reads records of seven fields that end in NUL.
-fn facts(stat: &[u8]) -> BTreeMap<&[u8], Fact> {
-    let fields: Vec<&[u8]> = stat.split(|&byte| byte == 0).collect();
-    let word = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-    fields
-        .chunks_exact(7)
-        .filter_map(|record| {
-            let fact = Fact {
-                mode: u32::from_str_radix(std::str::from_utf8(record[1]).ok()?, 16).ok()?,
-                bits: word(record[2]),
-                owner: word(record[3]),
-                group: word(record[4]),
-                size: std::str::from_utf8(record[5]).ok()?.parse().ok()?,
-                shown: word(record[6]),
-            };
-            Some((record[0], fact))
-        })
-        .collect()
-}
-
-/// Reads `HEX  NAME` records that end in NUL.
-fn sums(sums: &[u8]) -> BTreeMap<&[u8], &str> {
-    sums.split(|&byte| byte == 0)
-        .filter_map(|record| {
-            let (sum, name) = record.split_at_checked(66)?;
-            Some((name, std::str::from_utf8(&sum[..64]).ok()?))
-        })
-        .collect()
-}
-
-/// A path that `stat` did not print, with the line that it wrote about it.
-fn absent(path: &str, line: Option<&str>) -> Observed<FileState> {
-    match line {
-        Some(line) if line.ends_with(": No such file or directory") => Observed::Absent,
-        Some(line) if line.ends_with(": Not a directory") => {
-            Observed::Unknown(Unseen::Misread(format!("a part of `{path}` before its name is not a directory")))
-        }
-        Some(line) => Observed::Unknown(Unseen::Refused(line.to_owned())),
-        None => Observed::Unknown(Unseen::Misread(format!("`{path}` came or went while it was looked at"))),
-    }
-}
-
-fn read_made_up(parts: &Parts<'_>, name: &str, path: &str) -> Observed<FileState> {
-    let content = parts.get(name, "out").unwrap_or_default();
-    if parts.get(name, "ok").is_none() {
-        let line = String::from_utf8_lossy(parts.get(name, "err").unwrap_or_default()).into_owned();
-        return absent(path, line.lines().next());
-    }
-    let small = content.len() <= FILE_CONTENT_LIMIT;
-    if !small {
-        return Observed::Unknown(Unseen::Misread(format!("`{path}` is larger than {FILE_CONTENT_LIMIT} bytes")));
-    }
-    // Ownership of what the kernel makes up is not configuration; it is root's and says nothing.
-    Observed::Present(FileState {
-        owner: "root".to_owned(),
-        group: "root".to_owned(),
-        mode: "444".to_owned(),
-        size: content.len() as u64,
-        text: text(content),
-        digest: Digest::of_bytes(content).as_str().to_owned(),
-    })
 }
 
 fn read_command(parts: &Parts<'_>, name: &str) -> Result<CommandState, String> {
@@ -447,116 +301,9 @@ fn first_words(statement: &str) -> String {
     statement.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect()
 }
 
-/// What a question took.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Cost {
-    wall_ms: u64,
-    cpu_ms: u64,
-}
-
-/// Processor time of the programs that a shell waited for, in milliseconds: the second line that `times` prints, such as
-/// `0m0.120000s 0m0.030000s`.
-fn children_ms(times: &str) -> Option<u64> {
-    let ms = |word: &str| {
-        let (minutes, seconds) = word.strip_suffix('s')?.split_once('m')?;
-        let seconds = Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?;
-        Some(minutes.parse::<u64>().ok()? * 60_000 + u64::try_from(seconds.as_millis()).ok()?)
-    };
-    times.lines().nth(1)?.split_whitespace().map(ms).sum()
-}
-
-/// The parts of an answer by name.
-struct Parts<'a> {
-    bytes: BTreeMap<&'a str, &'a [u8]>,
-    /// When each was last written, in nanoseconds.
-    times: BTreeMap<&'a str, u64>,
-}
-
-impl<'a> Parts<'a> {
-    fn read(stream: &'a [u8]) -> Result<Self, String> {
-        let (header, mut rest) = line(stream).ok_or("no answer came")?;
-        let count: usize =
-            header.strip_prefix("seawall-answers 2 ").and_then(|count| count.parse().ok()).ok_or_else(|| {
-                format!("something else is printed first, perhaps by a login shell: `{}`", header.escape_debug())
-            })?;
-        let (mut sizes, mut times) = (Vec::new(), BTreeMap::new());
-        for _ in 0..count {
-            let (entry, after) = line(rest).ok_or("the answer is cut")?;
-            let mut words = entry.splitn(3, ' ');
-            let (Some(size), Some(time), Some(name)) = (words.next(), words.next(), words.next()) else {
-                return Err("a part has no name".to_owned());
-            };
-            // Seconds with nine places. A time is for the log only: one that cannot be read is no reason to refuse.
-            times.extend(time.replace('.', "").parse::<u64>().ok().map(|time| (name, time)));
-            sizes.push((name, size.parse::<usize>().map_err(|error| error.to_string())?));
-            rest = after;
-        }
-        let mut parts = BTreeMap::new();
-        for (name, size) in sizes {
-            let (part, after) = rest.split_at_checked(size).ok_or("the answer is cut")?;
-            parts.insert(name, part);
-            rest = after;
-        }
-        if rest == b"end\n" {
-            Ok(Self { bytes: parts, times })
-        } else {
-            Err("the answer does not end where it should".to_owned())
-        }
-    }
-
-    fn get(&self, name: &str, part: &str) -> Option<&'a [u8]> {
-        self.bytes.get(format!("{name}.{part}").as_str()).copied()
-    }
-
-    /// What each question took, by number. A worker's processor time counts all its questions until then.
-    fn costs(&self, count: usize) -> Vec<Cost> {
-        let at = |number: usize, part: &str| self.times.get(format!("{number}.{part}").as_str()).copied();
-        let mut ended: Vec<(u64, usize)> = (0..count).filter_map(|number| Some((at(number, "cpu")?, number))).collect();
-        ended.sort_unstable();
-        let mut costs = vec![Cost::default(); count];
-        let mut until: BTreeMap<String, u64> = BTreeMap::new();
-        for (end, number) in ended {
-            let text = self.words(&number.to_string(), "cpu");
-            let Some((worker, times)) = text.split_once('\n') else { continue };
-            let Some(cpu) = children_ms(times) else { continue };
-            let before = until.insert(worker.to_owned(), cpu).unwrap_or_default();
-            let wall_ms = end.saturating_sub(at(number, "t").unwrap_or(end)) / 1_000_000;
-            costs[number] = Cost { wall_ms, cpu_ms: cpu.saturating_sub(before) };
-        }
-        costs
-    }
-
-    fn words(&self, name: &str, part: &str) -> String {
-        String::from_utf8_lossy(self.get(name, part).unwrap_or_default()).into_owned()
-    }
-
-    /// How a question's program ended, where it did.
-    fn status(&self, name: &str) -> Option<i32> {
-        self.words(name, "st").trim().parse().ok()
-    }
-
-    fn whole(&self, name: &str) -> &'a [u8] {
-        self.bytes.get(name).copied().unwrap_or_default()
-    }
-}
-
-/// The first line as text, and what follows it.
-fn line(stream: &[u8]) -> Option<(&str, &[u8])> {
-    let end = stream.iter().position(|&byte| byte == b'\n')?;
-    Some((std::str::from_utf8(&stream[..end]).ok()?, &stream[end + 1..]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn processor_time_is_read_as_shells_print_it() {
-        // dash, and bash as sh.
-        assert_eq!(children_ms("0m0.000000s 0m0.000000s\n0m0.120000s 0m0.030000s\n"), Some(150));
-        assert_eq!(children_ms("0m0.001s 0m0.002s\n1m2.500s 0m0.001s\n"), Some(62_501));
-        assert_eq!(children_ms("0m0.1s\n"), None);
-    }
 
     fn words(text: &str) -> Vec<String> {
         text.split(' ').map(str::to_owned).collect()
@@ -579,19 +326,5 @@ mod tests {
         let states = by_unit(&all("A=1\nB=\n\nA=\nB=2\n"), &units).expect("two answers");
         assert_eq!((states[0].stdout.as_str(), states[1].stdout.as_str()), ("A=1\nB=\n", "A=\nB=2\n"));
         assert!(by_unit(&all("A=1\nB=\n"), &units).is_err());
-    }
-
-    #[test]
-    fn a_worker_counts_on() {
-        let cpu = |worker: &str, ms: u32| format!("{worker}\n0m0s 0m0s\n0m0.{ms:03}s 0m0s\n");
-        let (first, second, other) = (cpu("0", 20), cpu("0", 50), cpu("1", 5));
-        let bytes = [("0.cpu", &first), ("1.cpu", &second), ("2.cpu", &other)];
-        let times = [("0.t", 1), ("0.cpu", 31), ("1.t", 31), ("1.cpu", 80), ("2.t", 1), ("2.cpu", 7)];
-        let parts = Parts {
-            bytes: bytes.iter().map(|(name, text)| (*name, text.as_bytes())).collect(),
-            times: times.iter().map(|(name, ms)| (*name, ms * 1_000_000)).collect(),
-        };
-        let cost = |wall_ms, cpu_ms| Cost { wall_ms, cpu_ms };
-        assert_eq!(parts.costs(4), [cost(30, 20), cost(49, 30), cost(6, 5), Cost::default()]);
     }
 }

@@ -12,6 +12,8 @@ pub mod command;
 pub mod deliver;
 pub mod error;
 pub mod event;
+mod files;
+mod frame;
 pub mod guard;
 pub mod limits;
 pub mod lock;
