@@ -75,7 +75,7 @@ pub enum Breach {
     ShownSecret(Address, String),
     #[error("`{0}`: the template of `{1}` and its secrets do not fit")]
     TemplateSecrets(Address, String),
-    #[error("`{0}` holds a private key or a password in plain text")]
+    #[error("`{0}` hands a program a private key or a password in plain text")]
     SecretValue(Address),
 }
 
@@ -298,9 +298,21 @@ fn secrets(change: &Change, breaches: &mut Vec<Breach>) {
             }
         }
     }
-    let text = serde_json::to_string(change).expect("a change serialises");
-    if looks_like_a_secret(&text) {
-        breaches.push(Breach::SecretValue(address()));
+    // Only what we compose ourselves: a file of the operator's, or one that somebody left on a host, may say what it likes.
+    let composed = steps.iter().filter_map(|step| match step {
+        HostStep::Run { argv, stdin, .. } => Some((argv, stdin)),
+        HostStep::WriteFile { .. }
+        | HostStep::RemoveFile { .. }
+        | HostStep::MakeDirectory { .. }
+        | HostStep::Record { .. } => None,
+    });
+    for (argv, stdin) in composed {
+        let read = stdin.as_ref().map_or("", |content| match content {
+            Content::Text(text) | Content::WithSecrets { template: text, .. } => text,
+        });
+        if argv.iter().map(String::as_str).chain([read]).any(looks_like_a_secret) {
+            breaches.push(Breach::SecretValue(address()));
+        }
     }
 }
 

@@ -260,8 +260,19 @@ fn a_secret_is_a_reference_that_nobody_else_can_read() {
     });
     assert_eq!(shown, [Breach::ShownSecret(host(), path())]);
     for plain in [concat!("-----BEGIN PRIVATE ", "KEY-----\nMC4CAQ"), "ALTER ROLE app PASSWORD 'hunter2'"] {
-        let told = broken(|plan| packages(plan).fields[0].after = Some(json!(plain)));
-        assert_eq!(told, [Breach::SecretValue(host())], "{plain}");
+        let run = |argv: &[&str], stdin: Option<Content>| HostStep::Run {
+            argv: argv.iter().map(|&word| word.to_owned()).collect(),
+            env: BTreeMap::new(),
+            stdin,
+            timeout_s: 1,
+            revert: None,
+            what: "run it".to_owned(),
+        };
+        assert_eq!(broken(written(run(&["psql", "-c", plain], None))), [Breach::SecretValue(host())], "{plain}");
+        let stdin = Some(Content::Text(plain.to_owned()));
+        assert_eq!(broken(written(run(&["psql"], stdin))), [Breach::SecretValue(host())], "{plain}");
+        // What somebody else wrote is shown as it is, and stops no plan.
+        assert_eq!(broken(|plan| packages(plan).fields[0].after = Some(json!(plain))), [], "{plain}");
     }
 }
 
