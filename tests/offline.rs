@@ -1,4 +1,4 @@
-//! Everything that needs no root, no network and no other program: data in, text out.
+//! Everything that needs no root, no network and no other program but `shellcheck`: data in, text out.
 
 mod support {
     pub(crate) mod case;
@@ -12,4 +12,5 @@ mod engine;
 mod inventories;
 mod laws;
 mod schemas;
+mod shell;
 mod tidy;

@@ -4,6 +4,8 @@
 //! the settings of those who serve the certificate (`postgres.cluster`, `pgbouncer.pool`), wildcards, and revocation.
 
 mod files;
+#[cfg(test)]
+mod runs;
 mod seen;
 
 use std::collections::BTreeMap;
@@ -15,7 +17,7 @@ use crate::base::address::Address;
 use crate::inventory::sections::host::{Certificate, Challenge, Issuer};
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host;
-use crate::kinds::host_certificate::files::{FOLDERS, PROGRAM, SERVICE, UNITS, opened, parts_of};
+use crate::kinds::host_certificate::files::{FOLDERS, PROGRAM, SERVICE, SETTINGS, UNITS, opened, parts_of};
 use crate::kinds::host_certificate::seen::{ACCESS, question};
 use crate::kinds::parts::apt;
 use crate::kinds::parts::unit::Unit;
@@ -159,9 +161,10 @@ impl Kind for HostCertificate {
     const SUMMARY: &'static str = "the TLS certificate of the server's name: issued, renewed, and seen to be served";
     const EXPLAIN: &'static str = "\
 Manages: /etc/seawall/tls/server.crt (with its chain), server.key (root:ssl-cert, 0640) and ca.crt, the program
-/usr/local/lib/seawall/certificate that issues, renews and deploys them, and seawall-certificate.timer, which runs it
-twice a day. A certificate is renewed when less than a third of its own lifetime is left. PostgreSQL and PgBouncer are
-reloaded, and what they then serve is looked at: what they do not take up is put back.
+/usr/local/lib/seawall/certificate that issues, renews and deploys them, its configuration /etc/seawall/certificate.conf,
+and seawall-certificate.timer, which runs it twice a day. A certificate is renewed when less than a third of its own
+lifetime is left. PostgreSQL and PgBouncer are reloaded, and what they then serve is looked at: what they do not take up
+is put back.
 
 `issuer: letsencrypt` orders by `challenge`: `tls-alpn-01` needs port 443 open to anywhere, `http-01` port 80, `dns-01`
 no port but `acme_dns`, the address of an acme-dns service, and one CNAME per name that the plan shows. A name that was never
@@ -226,7 +229,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
             name: _,
             also: _,
             issuer,
-            // The program's; they are in its text.
+            // The program's; they are in its configuration.
             challenge: _,
             contact: _,
             acme_dns: _,
@@ -300,7 +303,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
     }
 
     fn remove(_owned: &Owned) -> Vec<HostStep> {
-        parts::remove(&UNITS.map(Unit::named), &[PROGRAM])
+        parts::remove(&UNITS.map(Unit::named), &[PROGRAM, SETTINGS])
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {

@@ -37,6 +37,7 @@ pub mod postgres_dumps;
 pub mod postgres_extensions;
 pub mod postgres_roles;
 pub mod postgres_views;
+pub mod programs;
 pub mod s3_bucket;
 pub mod sns_topic;
 pub mod table;

@@ -25,7 +25,7 @@ use crate::kinds::parts::{self, Seen};
 use crate::kinds::pgbackrest_repo::PgbackrestRepo;
 use crate::kinds::postgres::Cluster;
 use crate::kinds::postgres_databases::PostgresDatabases;
-use crate::kinds::postgres_dumps::files::{PROGRAM, SERVICE, UNITS, parts_of};
+use crate::kinds::postgres_dumps::files::{PROGRAM, SERVICE, SETTINGS, UNITS, parts_of};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
@@ -90,10 +90,11 @@ impl Kind for PostgresDumps {
     const NAME: &'static str = "postgres.dumps";
     const SUMMARY: &'static str = "logical dumps of single databases in S3, encrypted, and thinned out with age";
     const EXPLAIN: &'static str = "\
-Manages: the program /usr/local/lib/seawall/dump and seawall-dump.timer, which runs it as user postgres. For each database
-it makes a `pg_dump -Fc`, and of the roles and memberships a `pg_dumpall --globals-only` without passwords; encrypts them on
-the server (openssl, AES-256, the passphrase of the backups) and sends them to STANZA/dumps/DATABASE/TIME.dump.enc. What
-the bucket has is then read back and compared; only then the dump's .sha256 is sent, and without that it does not count.
+Manages: the program /usr/local/lib/seawall/dump, its configuration /etc/seawall/dump.conf, and seawall-dump.timer, which
+runs it as user postgres. For each database it makes a `pg_dump -Fc`, and of the roles and memberships a `pg_dumpall
+--globals-only` without passwords; encrypts them on the server (openssl, AES-256, the passphrase of the backups) and sends
+them to STANZA/dumps/DATABASE/TIME.dump.enc. What the bucket has is then read back and compared; only then the dump's
+.sha256 is sent, and without that it does not count.
 
 After a new good dump of a database its older ones are thinned out: the newest of each of the last `daily` days, `weekly`
 ISO weeks and `monthly` months that have one are kept. A database that could not be dumped keeps no other from it; the run
@@ -159,7 +160,7 @@ program and timer go; the dumps stay.
     }
 
     fn remove(_owned: &Owned) -> Vec<HostStep> {
-        parts::remove(&UNITS.map(Unit::named), &[PROGRAM])
+        parts::remove(&UNITS.map(Unit::named), &[PROGRAM, SETTINGS])
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {

@@ -28,7 +28,7 @@ fn as_wanted(lab: &Rehearsal) {
 }
 
 /// What is done to the certificate and what renews it, and what a drift then says; `tamper.rs` does it.
-pub(super) const TAMPERINGS: [Tampering; 6] = [
+pub(super) const TAMPERINGS: [Tampering; 7] = [
     of_certificate(
         "cd /etc/seawall/tls && openssl req -x509 -newkey rsa:2048 -nodes -keyout server.key -out server.crt -subj /CN=evil \
          -addext subjectAltName=DNS:db.automatonicai.com",
@@ -38,6 +38,10 @@ pub(super) const TAMPERINGS: [Tampering; 6] = [
     of_certificate("systemctl stop seawall-certificate.timer", "\"enabled, inactive\" → \"enabled, active\""),
     of_certificate("systemctl disable seawall-certificate.timer", "\"disabled, active\" → \"enabled, active\""),
     of_certificate("echo exit 0 >>/usr/local/lib/seawall/certificate", "- exit 0"),
+    of_certificate(
+        "sed -i s/^name=.*/name=elsewhere.org/ /etc/seawall/certificate.conf; chmod 666 /etc/seawall/certificate.conf",
+        "- name=elsewhere.org",
+    ),
     of_certificate("rm -r /etc/seawall/tls", "/etc/seawall/tls/server.key"),
 ];
 
@@ -100,7 +104,7 @@ fn a_private_certificate_is_kept_and_its_ca_stays() {
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     as_wanted(&lab);
     lab.on_server(&["test", "-s", "/etc/seawall/tls/server.key"]);
-    lab.on_server(&["bash", "-c", "! systemctl cat \"$0\" && ! test -e /usr/local/lib/seawall/certificate", TIMER]);
+    lab.on_server(&["bash", "-c", "! systemctl cat \"$0\" && ! test -e /usr/local/lib/seawall/certificate && ! test -e /etc/seawall/certificate.conf", TIMER]);
 }
 
 #[test]

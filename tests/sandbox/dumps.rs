@@ -11,10 +11,11 @@ const ROW: &str = "the engine of the difference";
 const PROGRAM: &str = "/usr/local/lib/seawall/dump";
 
 /// What may happen to the dumps on a server.
-const TAMPERINGS: [&str; 6] = [
+const TAMPERINGS: [&str; 7] = [
     "systemctl disable --now seawall-dump.timer",
     "sed -i 's/^OnCalendar=.*/OnCalendar=monthly/' /etc/systemd/system/seawall-dump.timer; systemctl daemon-reload",
     "sed -i 's/^run() {/run() { exit 0/' /usr/local/lib/seawall/dump",
+    "sed -i s/^daily=.*/daily=1/ /etc/seawall/dump.conf",
     "mkdir -p /etc/systemd/system/seawall-dump.service.d; \
      printf '[Service]\\nExecStart=\\nExecStart=/bin/true\\n' >/etc/systemd/system/seawall-dump.service.d/x.conf; systemctl daemon-reload",
     "rm /etc/systemd/system/seawall-dump.service",

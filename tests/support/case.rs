@@ -9,7 +9,7 @@ use seawall::base::address::Address;
 use seawall::base::digest::Digest;
 use seawall::base::secret::SecretUse;
 use seawall::kinds::table::{Entry, Judged, Wanted};
-use seawall::kinds::{KINDS, Owned, Owner};
+use seawall::kinds::{KINDS, Owned, Owner, programs};
 use seawall::plan::Place;
 use seawall::plan::change::FieldChange;
 use seawall::plan::cloud::{TAG_ADDRESS, TAG_ENVIRONMENT};
@@ -68,6 +68,8 @@ struct FileAnswer {
     owner: Option<String>,
     group: Option<String>,
     text: Option<String>,
+    /// In the place of a text, the program of that name, which is the same on every server.
+    program: Option<String>,
     #[serde(default)]
     absent: bool,
     unknown: Option<String>,
@@ -297,13 +299,19 @@ impl FileAnswer {
         let given = |part: &Option<String>, what: &str| {
             part.clone().unwrap_or_else(|| panic!("{}: a file that is there has {what}", self.path))
         };
-        let text = self.text.as_deref().unwrap_or_default();
+        let program = self.program.as_deref().map(|name| match name {
+            "certificate" => programs::CERTIFICATE,
+            "dump" => programs::DUMP,
+            other => panic!("there is no program `{other}`"),
+        });
+        let known = self.text.as_deref().or(program);
+        let text = known.unwrap_or_default();
         Observed::Present(FileState {
             owner: given(&self.owner, "an owner"),
             group: given(&self.group, "a group"),
             mode: given(&self.mode, "a mode"),
             size: text.len() as u64,
-            text: self.text.clone(),
+            text: known.map(str::to_owned),
             digest: Digest::of_bytes(text.as_bytes()).to_string(),
         })
     }

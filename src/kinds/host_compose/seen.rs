@@ -21,6 +21,7 @@ all=$(docker ps --all --quiet --no-trunc 2>/dev/null) || { echo stopped; exit 0;
 docker info --format '{"live_restore":{{json .LiveRestoreEnabled}}}' &&
     docker network inspect bridge --format '{"bridge":{{json (index .Options "com.docker.network.bridge.host_binding_ipv4")}}}' &&
     docker volume ls --format '{"volume":{{json .Name}},"project":{{json (.Label "seawall.project")}}}' || exit 1
+# shellcheck disable=SC2086 # identifiers, a word each
 [ -z "$all" ] || docker inspect --type container --format '{"container":{{json .Name}},"project":{{json (index .Config.Labels "com.docker.compose.project")}},"service":{{json (index .Config.Labels "com.docker.compose.service")}},"hash":{{json (index .Config.Labels "com.docker.compose.config-hash")}},"oneoff":{{json (index .Config.Labels "com.docker.compose.oneoff")}},"image":{{json .Image}},"status":{{json .State.Status}},"ports":{{json .NetworkSettings.Ports}},"mounts":{{json .Mounts}}}' -- $all || exit 1
 number=0
 for image; do

@@ -1,4 +1,5 @@
-//! The rule of what is kept, as the program on the server applies it: its own text is run on many histories.
+//! What the program on the server does, by its own text: what it keeps of many histories, what it takes for a good dump, and
+//! how it asks the bucket.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -9,6 +10,8 @@ use jiff::civil::{Date, date};
 use jiff::{Span, ToSpan as _};
 
 use super::*;
+use crate::kinds::programs;
+use crate::kinds::programs::tests::Bench;
 
 fn wanted() -> Desired {
     Desired {
@@ -183,4 +186,62 @@ fn words_that_could_leave_their_folder_are_refused() {
     ] {
         assert_eq!(program.status(words), Some(64), "{words:?}");
     }
+}
+
+/// The program with its configuration, in a folder that stands for the server.
+fn bench() -> Bench {
+    let conf = files::settings(&wanted());
+    assert_eq!((conf.group, conf.mode), ("postgres", "0640"));
+    Bench::new(programs::DUMP, &conf)
+}
+
+#[test]
+fn only_a_dump_with_its_checksum_is_good() {
+    let bench = bench();
+    bench.write(
+        "listing",
+        "20240101T033000Z.dump.enc|10\n20240101T033000Z.dump.enc.sha256|90\n20240102T033000Z.dump.enc|11\n\
+         20240103T033000Z.dump.enc.sha256|90\nshop/20240104T033000Z.dump.enc|12\nshop/20240104T033000Z.dump.enc.sha256|90\n\
+         notes.txt|3\n../20240105T033000Z.dump.enc|1\n",
+    );
+    let listing = bench.at("listing").display().to_string();
+    let picked = |which: &str| bench.says(&format!("pick {which} <{listing}"));
+    assert_eq!(picked("good"), "20240101T033000Z.dump.enc|10\nshop/20240104T033000Z.dump.enc|12\n");
+    assert_eq!(picked("alone"), "20240102T033000Z.dump.enc\n20240103T033000Z.dump.enc.sha256\n");
+}
+
+#[test]
+fn the_bucket_is_asked_with_the_key_in_the_environment_and_nowhere_else() {
+    let bench = bench();
+    bench.write("etc/pgbackrest/conf.d/key.conf", "[global]\nrepo1-s3-key=AKIAEXAMPLE\nrepo1-s3-key-secret=s3cret\n");
+    bench.tool(
+        "rclone",
+        "printf '%s\\n' \"$*\"; env | grep -E '^RCLONE_CONFIG_S3_(REGION|ENDPOINT|ACCESS|SECRET)' | sort",
+    );
+    let said = bench.says("wish; listing -R \"S3:$target/\"; env | grep -c s3cret || true");
+    assert_eq!(
+        said,
+        "--config  lsf --files-only --format ps --separator | -R S3:project-chronos-backups/chronos/dumps/\n\
+         RCLONE_CONFIG_S3_ACCESS_KEY_ID=AKIAEXAMPLE\n\
+         RCLONE_CONFIG_S3_ENDPOINT=https://s3.ca-central-1.amazonaws.com\n\
+         RCLONE_CONFIG_S3_REGION=ca-central-1\n\
+         RCLONE_CONFIG_S3_SECRET_ACCESS_KEY=s3cret\n0\n"
+    );
+    // A folder that is not there holds nothing; what is not known is an error.
+    bench.tool("rclone", "exit 3");
+    assert_eq!(bench.says("wish; listing x"), "");
+    bench.tool("rclone", "exit 1");
+    assert!(!bench.run("wish; listing x").status.success());
+}
+
+#[test]
+fn everything_that_is_declared_is_dumped_and_one_failure_is_no_other_s() {
+    let bench = bench();
+    let text = "one() { echo \"$1 $2\"; [ \"$1\" != chronos_db ]; }; alone() { :; }; wish; run";
+    let ended = bench.run(text);
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "chronos_db dump\nshop dump\n.globals sql\n");
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(!bench.at("var/lib/postgresql/.seawall-dumped").exists(), "not everything was dumped");
+    bench.says("one() { :; }; alone() { :; }; wish; run");
+    assert!(bench.at("var/lib/postgresql/.seawall-dumped").exists());
 }

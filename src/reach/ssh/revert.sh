@@ -30,6 +30,7 @@ back() {
         return "$status"
     }
 }
+# shellcheck disable=SC2012 # the names are numbers, of our own making
 for n in $(ls -- "$before" 2>/dev/null | sed -n 's/\.path$//p' | sort -rn); do
     if back "$n" >>"$dir/output" 2>&1; then how=back; else how=failed; fi
     printf '%s %s\n' "$how" "$(cat "$before/$n.path")" >>"$report"

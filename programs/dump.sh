@@ -1,5 +1,3 @@
-#!/bin/sh
-# managed by Seawall ({{ address }}); changes here are undone by the next apply
 # Logical dumps of PostgreSQL: made, encrypted, sent to the bucket, read back from there, and thinned out.
 #   dump run                       all declared databases and the roles; seawall-dump.timer does this
 #   dump list                      the good dumps: database, time (UTC), bytes
@@ -7,10 +5,9 @@
 #   dump globals TIME              prints the roles and memberships of that time as SQL, without passwords
 #   dump keep DAILY WEEKLY MONTHLY of the names on standard input, prints those that are kept
 # A dump is good when its .sha256 is beside it: that is sent last, after the dump has been read back from the bucket.
-# No secret is in this file, and none is ever an argument of a program.
-LC_ALL=C.UTF-8 PATH=/usr/lib/postgresql/{{ version }}/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/var/lib/postgresql
-PGHOST=/var/run/postgresql PGPORT={{ port }} PGUSER=postgres
-export LC_ALL PATH HOME PGHOST PGPORT PGUSER
+# What is wanted is in /etc/seawall/dump.conf. No secret is in either file, and none is ever an argument of a program.
+LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/var/lib/postgresql PGHOST=/var/run/postgresql PGUSER=postgres
+export LC_ALL PATH HOME PGHOST PGUSER
 set -u
 umask 077
 
@@ -23,18 +20,23 @@ lock_wait=600s
 # A dump that was sent without its .sha256 is a leftover after this, and no longer one that is being made.
 leftover_age='1 day ago'
 
+conf=/etc/seawall/dump.conf
 home=/var/lib/postgresql
 work=$home/seawall-dumps
-key=/etc/pgbackrest/conf.d/key.conf pass=/etc/seawall/backup.pass
-target={{ bucket }}/{{ folder }}
 # No database that can be declared has a dot in its name.
 globals=.globals
 
-say() { printf '%s\n' "$*"; }
-fail() {
-    say "$*" >&2
-    exit 1
+# Reads the configuration.
+wish() {
+    configured
+    target=$(setting bucket)/$(setting folder)
+    PATH=/usr/lib/postgresql/$(setting version)/bin:$PATH PGPORT=$(setting port)
+    export PATH PGPORT
 }
+# pgBackRest's key, which postgres may read.
+key=/etc/pgbackrest/conf.d/key.conf
+access_key() { values "$key" repo1-s3-key; }
+secret_key() { values "$key" repo1-s3-key-secret; }
 
 # DAILY WEEKLY MONTHLY: of the names on standard input, prints the newest of each of the last so many days, ISO weeks and
 # months that have one, the newest of all, and every name that is not of our making.
@@ -58,20 +60,6 @@ keep() {
         }'
 }
 
-# NAME: a value of pgBackRest's key file.
-value() { sed -n "s/^$1=//p" "$key"; }
-# SECONDS WORD...: rclone, with the key of this server's backups in its environment and nowhere else. rclone knows AWS by a
-# name that makes it put the bucket into the host's name, whatever else it is told. After an upload it would ask for that very
-# version, which this key may not; here everything is read back anyway.
-bucket() {
-    limit=$1
-    shift
-    RCLONE_CONFIG_S3_TYPE=s3 RCLONE_CONFIG_S3_PROVIDER=Other RCLONE_CONFIG_S3_REGION={{ region }} \
-        RCLONE_CONFIG_S3_ENDPOINT=https://s3.{{ region }}.amazonaws.com RCLONE_CONFIG_S3_FORCE_PATH_STYLE=true \
-        RCLONE_CONFIG_S3_NO_CHECK_BUCKET=true RCLONE_CONFIG_S3_NO_HEAD=true RCLONE_CONFIG_S3_ACCESS_KEY_ID=$(value repo1-s3-key) \
-        RCLONE_CONFIG_S3_SECRET_ACCESS_KEY=$(value repo1-s3-key-secret) RCLONE_RETRIES=3 RCLONE_LOW_LEVEL_RETRIES=3 \
-        RCLONE_CONTIMEOUT=10s timeout -k 10 "$limit" rclone --config '' "$@" </dev/null
-}
 # FROM TO: sends a file. Without a look at the place first: where nothing is, S3 may say "forbidden" as well.
 send() { bucket "$transfer_limit_s" copyto --no-check-dest "$1" "S3:$target/$2"; }
 # WORD...: `PATH|BYTES` of everything below a folder. 3: there is no such folder, which S3 does not tell from an empty one.
@@ -84,7 +72,7 @@ listing() {
 # or a .sha256 without its dump.
 pick() {
     awk -F '|' -v which="$1" '
-        NF == 2 && $1 ~ /^([a-z0-9_.]+\/)?[0-9]+T[0-9]+Z\.(dump|sql)\.enc(\.sha256)?$/ { size[$1] = $2 }
+        NF == 2 && $1 ~ /^(\.?[a-z0-9_]+\/)?[0-9]+T[0-9]+Z\.(dump|sql)\.enc(\.sha256)?$/ { size[$1] = $2 }
         END {
             for (path in size) {
                 dump = path
@@ -128,7 +116,7 @@ one() (
     dump) pg_dump -Fc --lock-wait-timeout="$lock_wait" -f "$plain" -d "$name" && pg_restore --list "$plain" >/dev/null ;;
     sql) pg_dumpall --globals-only --no-role-passwords -f "$plain" ;;
     esac || failed "it could not be dumped (a file may have $((free / 2)) kB here)"
-    openssl enc -aes-256-cbc -pbkdf2 -salt -pass "file:$pass" -in "$plain" -out "$sealed" || failed "it could not be encrypted"
+    seal "$plain" "$sealed" || failed "it could not be encrypted"
     rm -f -- "$plain"
     cd -- "$work" && sha256sum -- "$file" >"$file.sha256" || failed "it could not be read again"
     send "$sealed" "$name/$file" || failed "it could not be sent"
@@ -148,7 +136,7 @@ thin() {
     listing "S3:$target/$1/" >"$work/listing" || return
     pick good <"$work/listing" | cut -d '|' -f 1 >"$work/good"
     grep -Fxq -- "$2" "$work/good" || return
-    keep {{ daily }} {{ weekly }} {{ monthly }} <"$work/good" | sort >"$work/kept" || return
+    keep "$(setting daily)" "$(setting weekly)" "$(setting monthly)" <"$work/good" | sort >"$work/kept" || return
     comm -23 "$work/good" "$work/kept" >"$work/gone"
     limit=$(date -u -d "$leftover_age" +%Y%m%dT%H%M%SZ) || return
     pick alone <"$work/listing" | awk -v limit="$limit" 'substr($0, 1, 16) < limit' >"$work/leftovers"
@@ -168,7 +156,7 @@ run() {
     began=$(date +%s)
     stamp=$(date -u -d "@$began" +%Y%m%dT%H%M%SZ)
     status=0
-    for name in{% for name in databases %} {{ name }}{% endfor %}; do one "$name" dump || status=1; done
+    for name in $(settings database); do one "$name" dump || status=1; done
     one "$globals" sql || status=1
     if [ "$status" = 0 ]; then
         # For `seawall plan`: when everything was dumped last.
@@ -189,7 +177,7 @@ fetch() {
         bucket "$transfer_limit_s" copyto "S3:$target/$1/$part" "$work/$part" || fail "$target/$1/$part could not be fetched"
     done
     [ "$(checksum <"$work/$2")" = "$(cut -c 1-64 "$work/$2.sha256")" ] || fail "$target/$1/$2 is damaged: its checksum is another"
-    openssl enc -d -aes-256-cbc -pbkdf2 -pass "file:$pass" -in "$work/$2" -out "$work/plain" ||
+    unseal "$work/$2" "$work/plain" ||
         fail "$target/$1/$2 cannot be read with $pass"
     rm -f -- "$work/$2"
 }
@@ -221,34 +209,39 @@ usage() {
     say "usage: dump run | list | restore DATABASE TIME | globals TIME | keep DAILY WEEKLY MONTHLY" >&2
     exit 64
 }
-[ $# -ge 1 ] || usage
-# The names become parts of paths and of statements.
-case $1 in
-restore) case ${2:-} in '' | *[!a-z0-9_]*) usage ;; esac ;;
-esac
-case $1 in
-restore | globals)
-    for time; do :; done
-    case $time in *[!0-9TZ]*) usage ;; ????????T??????Z) ;; *) usage ;; esac
-    ;;
-keep)
-    [ $# = 4 ] || usage
-    case $2$3$4 in '' | *[!0-9]*) usage ;; esac
-    keep "$2" "$3" "$4"
-    exit
-    ;;
-esac
-# Files that root made here would be in the way of the next run.
-[ "$(id -un)" = postgres ] || exec runuser -u postgres -- "$0" "$@"
-cd / || exit
-case $1:$# in
-run:1) run ;;
-list:1) list ;;
-restore:3) restore "$2" "$3" ;;
-globals:2)
-    alone
-    fetch "$globals" "$2.sql.enc"
-    cat -- "$work/plain"
-    ;;
-*) usage ;;
-esac
+# Refuses words that could leave their folder: they become parts of paths and of statements.
+checked() {
+    [ $# -ge 1 ] || usage
+    case $1:$# in run:1 | list:1 | restore:3 | globals:2 | keep:4) ;; *) usage ;; esac
+    case $1 in
+    restore) case $2 in '' | *[!a-z0-9_]*) usage ;; esac ;;
+    keep) case $2$3$4 in '' | *[!0-9]*) usage ;; esac ;;
+    esac
+    case $1 in
+    restore | globals)
+        for time; do :; done
+        case $time in *[!0-9TZ]*) usage ;; ????????T??????Z) ;; *) usage ;; esac
+        ;;
+    esac
+}
+main() {
+    checked "$@"
+    if [ "$1" = keep ]; then
+        keep "$2" "$3" "$4"
+        exit
+    fi
+    # Files that root made here would be in the way of the next run.
+    [ "$(id -un)" = postgres ] || exec runuser -u postgres -- "$0" "$@"
+    cd / || exit
+    wish
+    case $1 in
+    run) run ;;
+    list) list ;;
+    restore) restore "$2" "$3" ;;
+    globals)
+        alone
+        fetch "$globals" "$2.sql.enc"
+        cat -- "$work/plain"
+        ;;
+    esac
+}
