@@ -87,7 +87,11 @@ fn an_attacker_is_banned_and_the_operator_never_is() {
     assert_eq!(left.stdout, "");
     let state = lab.on_server(&["sh", "-c", "systemctl is-active fail2ban; true"]);
     assert_eq!(state.stdout.trim(), "inactive");
-    assert!(caller.reaches(Some(ATTACKER)), "no ban outlives its service");
+    // sshd itself holds back an address whose logins it still waits for.
+    let started = Instant::now();
+    while !caller.reaches(Some(ATTACKER)) {
+        assert!(started.elapsed() < PATIENCE, "a ban outlives its service");
+    }
 }
 
 /// Somebody who connects to the server from an address of the lab, with a key that opens nothing.

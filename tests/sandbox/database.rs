@@ -246,7 +246,7 @@ fn a_full_disk_stops_the_server_and_loses_no_row() {
 }
 
 /// What an intruder, a colleague or a package may do to a database server.
-const CLUSTER: [Tampering; 3] = [
+const CLUSTER: [Tampering; 2] = [
     tampering(
         "postgres.cluster/db",
         "runuser -u postgres -- psql -Xqd postgres -c \"alter system set work_mem = '64MB'\" -c 'select pg_reload_conf()'",
@@ -254,10 +254,6 @@ const CLUSTER: [Tampering; 3] = [
     tampering(
         "postgres.cluster/db",
         "echo \"log_statement = 'none'\" >/etc/postgresql/15/main/conf.d/99-x.conf; systemctl reload postgresql@15-main",
-    ),
-    tampering(
-        "postgres.cluster/db",
-        "sed -i s/include_dir/#include_dir/ /etc/postgresql/15/main/postgresql.conf; systemctl reload postgresql@15-main",
     ),
 ];
 
@@ -268,7 +264,11 @@ const REPOSITORY: [Tampering; 3] = [
 ];
 
 /// What touches more than its own resource, so each is alone. What is not to be seen in a server that is down is no drift.
-const ALONE: [(&str, &str); 3] = [
+const ALONE: [(&str, &str); 4] = [
+    (
+        "sed -i s/include_dir/#include_dir/ /etc/postgresql/15/main/postgresql.conf; systemctl reload postgresql@15-main",
+        "postgres.cluster/db",
+    ),
     ("systemctl stop postgresql@15-main", "postgres.cluster/db"),
     ("printf '[global]\\nrepo1-s3-key=X\\n' >/etc/pgbackrest/conf.d/key.conf", "pgbackrest.repo/db"),
     ("runuser -u postgres -- psql -Xqd postgres -c 'drop table seawall.heartbeat'", "pgbackrest.repo/db"),

@@ -280,7 +280,10 @@ fn unit_of(argv: &[String]) -> Option<(&[String], &String)> {
     // A pattern would match units of others, and a template has no state: asking about it fails, for its neighbours too.
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@' | ':' | '\\');
     let one = unit.contains('.') && !unit.contains("@.") && !unit.starts_with('-') && unit.chars().all(plain);
-    (show && one).then_some((question, unit))
+    // A question about several units already is one question of its kind, with one answer.
+    let before = |index: usize| question.get(index + 1).map(String::as_str);
+    let options = question.iter().skip(2).enumerate().all(|(i, word)| word.starts_with('-') || before(i) == Some("-p"));
+    (show && one && options).then_some((question, unit))
 }
 
 /// The answer about several units as one about each: systemd puts an empty line between them.
@@ -318,9 +321,10 @@ mod tests {
             ask("systemctl show -p A *.service"),
             ask("systemctl show -p A,B three@.service"),
             ask("systemctl is-active one.service"),
+            ask("systemctl show -p A,B -- one.service two.service"),
         ];
         let questions = Questions::new(&probes);
-        assert_eq!(questions.tasks.len(), 4, "{questions:?}");
+        assert_eq!(questions.tasks.len(), 5, "{questions:?}");
         let all = |stdout: &str| CommandState { status: 0, stdout: stdout.to_owned(), stderr: String::new() };
         let units = words("one.service two@x.timer");
         let states = by_unit(&all("A=1\nB=\n\nA=\nB=2\n"), &units).expect("two answers");
