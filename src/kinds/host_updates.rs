@@ -29,18 +29,7 @@ const REBOOT: &str = "/run/reboot-required";
 const TIMERS: [&str; 2] = ["apt-daily.timer", "apt-daily-upgrade.timer"];
 const ASK_CONFIG: [&str; 2] = ["apt-config", "dump"];
 /// Origin and address of each archive that apt takes packages from.
-const ASK_ARCHIVES: [&str; 9] = [
-    "apt-get",
-    // A question writes nothing: without these apt writes its cache, tens of megabytes, where that is not there.
-    "-o",
-    "Dir::Cache::pkgcache=",
-    "-o",
-    "Dir::Cache::srcpkgcache=",
-    "indextargets",
-    "--format",
-    "$(ORIGIN)|$(SITE)",
-    "Created-By: Packages",
-];
+const ASK_ARCHIVES: [&str; 5] = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(SITE)", "Created-By: Packages"];
 /// Prints the stamp that apt's daily service leaves behind, where it is younger than three days.
 const ASK_RECENT_RUN: [&str; 8] =
     ["find", "/var/lib/apt/periodic", "-maxdepth", "1", "-name", "upgrade-stamp", "-mtime", "-3"];
