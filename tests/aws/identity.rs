@@ -94,7 +94,7 @@ fn child(test: &str, environment: &[(&str, &str)]) -> Output {
     let program = std::env::current_exe().expect("this program knows where it is");
     let folder = tempfile::tempdir().expect("a temporary folder");
     Command::new(program)
-        .args(["--exact", test, "--nocapture"])
+        .args(["--exact", &format!("aws::{test}"), "--nocapture"])
         .env_clear()
         .env(CHILD, "1")
         .env("HOME", folder.path())
