@@ -26,7 +26,7 @@ printf '%s|' "$MODE" "$TOKEN" "$@" >~/arrived
 const ARRIVED: &str = r#"fast "x" 100% $Y \z|s3cr"et $x \y %n|a b|$HOME %n %%|q"uote|--x=50%|;|\n||"#;
 
 /// What is done to the jobs of the server; `tamper.rs` does it.
-pub(super) const TAMPERINGS: [Tampering; 13] = [
+pub(super) const TAMPERINGS: [Tampering; 12] = [
     of_jobs(
         "systemctl stop seawall-job-ingest.timer",
     ),
@@ -63,9 +63,6 @@ pub(super) const TAMPERINGS: [Tampering; 13] = [
     ),
     of_jobs(
         "echo \"EXTRA='1'\" >>/etc/seawall/jobs/ingest.env",
-    ),
-    of_jobs(
-        "echo exit 0 >/usr/local/lib/seawall/alert",
     ),
     of_jobs(
         "printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/seawall-job-old.service",

@@ -62,7 +62,20 @@ fn every_tampering_is_found_and_healed() {
     for round in rounds(&[ufw, &jobs::TAMPERINGS, &SYSCTL, &UPDATES, &PACKAGES]) {
         lab.tampered(&round);
     }
+    what_records_failures_is_everybodys(&lab);
     what_nobody_declared_is_shown(&lab);
+}
+
+/// Every service relies on the program that records failures, so each of their resources says that it was changed.
+fn what_records_failures_is_everybodys(lab: &Rehearsal) {
+    lab.on_server(&["bash", "-c", "echo exit 0 >/usr/local/lib/seawall/alert"]);
+    let drift = lab.expect(2, &["--sandbox", "drift"]).stdout;
+    for line in ["host.jobs/db", "host.certificate/db", "/usr/local/lib/seawall/alert", "2 changed behind us"] {
+        assert!(drift.contains(line), "{line}: {drift}");
+    }
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let healed = lab.expect(0, &["--sandbox", "plan"]);
+    assert!(healed.stdout.contains("No changes"), "{}", healed.stdout);
 }
 
 #[test]
