@@ -28,16 +28,35 @@ const SIDE_BY_SIDE: usize = 6;
 const PROGRAM_LIMIT: Duration = Duration::from_secs(70);
 /// Largest whole answer, in bytes; 100 files and 100 commands at their limits stay under it.
 const ANSWER_LIMIT: u64 = 64 * 1024 * 1024;
+/// How long a host is asked again while a daemon is on its way up or down, and the pause between. A host that has just
+/// booted, and PostgreSQL after a crash, are neither as wanted nor different from it.
+const SETTLING: Duration = Duration::from_secs(20);
+const SETTLING_PAUSE: Duration = Duration::from_millis(500);
 /// How much of a question is shown in the log, in characters.
 const SHOWN: usize = 160;
 
 impl Ssh {
-    /// Asks a host everything at once. What could not be seen is `Unknown` in the answers.
+    /// Asks a host everything at once, and once more while a daemon is starting or stopping, for [`SETTLING`] at most. What
+    /// could not be seen is `Unknown` in the answers.
     pub async fn ask(&self, at: &Endpoint, probes: &[HostProbe]) -> Answers {
         if probes.is_empty() {
             return Answers::default();
         }
         let questions = Questions::new(probes);
+        let begun = Instant::now();
+        loop {
+            let answers = self.ask_once(at, &questions).await;
+            match unsettled(&answers) {
+                Some(question) if begun.elapsed() < SETTLING => {
+                    tracing::debug!(server = at.server, question, "on its way up or down: asked again");
+                    tokio::time::sleep(SETTLING_PAUSE).await;
+                }
+                _ => return answers,
+            }
+        }
+    }
+
+    async fn ask_once(&self, at: &Endpoint, questions: &Questions) -> Answers {
         let limit = Limit { time: PROGRAM_LIMIT, bytes: ANSWER_LIMIT };
         let (program, begun) = (questions.program(), Instant::now());
         let printed = match self.run_again(at, &program, &[], limit).await {
@@ -58,6 +77,23 @@ impl Ssh {
             Answers::unseen(Unseen::from(&HostError::Misread { at: place(at), why }))
         })
     }
+}
+
+/// The question whose answer is that a daemon is on its way up or down. Only daemons are asked `is-active` or for the time of
+/// their last change of state; a program that runs once is "activating" for as long as it runs, a backup for hours.
+fn unsettled(answers: &Answers) -> Option<String> {
+    const PASSING: [&str; 4] = ["activating", "deactivating", "reloading", "refreshing"];
+    let passing = |line: &str| {
+        let state = line.strip_prefix("ActiveState=").unwrap_or(line);
+        PASSING.contains(&state)
+    };
+    let of_daemon = |argv: &[String], state: &CommandState| {
+        argv.first().is_some_and(|program| program == "systemctl")
+            && (argv.get(1).is_some_and(|verb| verb == "is-active") || state.stdout.contains("StateChangeTimestamp="))
+    };
+    let mut commands = answers.commands.iter();
+    let passes = |state: &CommandState| state.stdout.lines().any(passing);
+    commands.find(|(argv, state)| of_daemon(argv, state) && passes(state)).map(|(argv, _)| argv.join(" "))
 }
 
 /// What takes a program to answer.
@@ -330,5 +366,21 @@ mod tests {
         let states = by_unit(&all("A=1\nB=\n\nA=\nB=2\n"), &units).expect("two answers");
         assert_eq!((states[0].stdout.as_str(), states[1].stdout.as_str()), ("A=1\nB=\n", "A=\nB=2\n"));
         assert!(by_unit(&all("A=1\nB=\n"), &units).is_err());
+    }
+    #[test]
+    fn a_daemon_on_its_way_up_is_asked_again_and_a_backup_that_runs_is_not() {
+        let after = |argv: &str, stdout: &str| {
+            let mut answers = Answers::default();
+            let state = CommandState { status: 3, stdout: stdout.to_owned(), stderr: String::new() };
+            answers.commands.insert(words(argv), state);
+            unsettled(&answers).is_some()
+        };
+        assert!(after("systemctl is-active postgresql@15-main.service", "activating\n"));
+        assert!(after("systemctl show -p A ssh.service", "ActiveState=reloading\nStateChangeTimestamp=@1\n"));
+        for settled in ["active\n", "failed\n", "inactive\n", ""] {
+            assert!(!after("systemctl is-active postgresql@15-main.service", settled));
+        }
+        assert!(!after("systemctl show -p A seawall-backup@full.service", "LoadState=loaded\nActiveState=activating\n"));
+        assert!(!after("echo activating", "activating\n"));
     }
 }
