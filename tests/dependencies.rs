@@ -2,7 +2,9 @@
 //! replaceable are used in one place only. The checks are functions over text, and are checked themselves (at the end).
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::support::sources::{read, root, rust_files};
 
 /// Libraries that one place alone may know, so that they can be replaced there, or reviewed there.
 const CONTAINED: &[(&str, &str)] = &[
@@ -28,14 +30,6 @@ const CONTAINED: &[(&str, &str)] = &[
 /// Shorter reasons say what a library is and not what it is for.
 const SHORTEST_REASON: usize = 30;
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
 /// A Rust file: its path within the project, what is compiled into the program, and what is compiled for tests only.
 struct Source {
     path: String,
@@ -44,20 +38,12 @@ struct Source {
 }
 
 fn sources() -> Vec<Source> {
-    let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = ["src", "tests", "benches"].map(|folder| root().join(folder)).into();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a folder of this project is readable") {
-            let path = entry.expect("a folder of this project is readable").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let within = path.strip_prefix(root()).expect("the file was found below the root");
-                found.push(source(&within.display().to_string(), &read(&path)));
-            }
-        }
-    }
-    found
+    let files = ["src", "tests", "benches"].into_iter().flat_map(|folder| rust_files(&root().join(folder)));
+    let named = files.map(|path| {
+        let within = path.strip_prefix(root()).expect("the file was found below the root");
+        source(&within.display().to_string(), &read(&path))
+    });
+    named.collect()
 }
 
 fn source(path: &str, text: &str) -> Source {

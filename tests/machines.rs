@@ -13,12 +13,12 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
+use seawall::base::release::Release;
 use seawall::sandbox::machines::HostState;
 use seawall::sandbox::machines::MachineError;
 use seawall::sandbox::machines::Machines;
 use seawall::sandbox::machines::Options;
 use seawall::sandbox::machines::PortRule;
-use seawall::sandbox::machines::Release;
 use seawall::sandbox::machines::Running;
 use seawall::sandbox::machines::Spec;
 use seawall::sandbox::machines::doctor;

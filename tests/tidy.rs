@@ -6,6 +6,8 @@ mod circles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::support::sources::{read, root, rust_files};
+
 /// Room → rooms it may import. `docs/ARCHITECTURE.md` explains why.
 const ROOMS: &[(&str, &[&str])] = &[
     ("base", &[]),
@@ -39,31 +41,6 @@ const FORBIDDEN_WORDS: &[&str] = &[
     concat!("todo", "!("),
     concat!("unimplemented", "!("),
 ];
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a folder of this project is readable") {
-            let path = entry.expect("a folder of this project is readable").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    files
-}
-
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
 
 /// The room that a file below `src/` belongs to; `lib.rs` and `main.rs` belong to none.
 fn room_of(relative: &Path) -> Option<String> {

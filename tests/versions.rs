@@ -3,10 +3,10 @@
 //!
 //! Versions in between come from PostgreSQL's own archive, which a sandbox does not reach.
 
+use seawall::base::release::Release;
 use seawall::kinds::table::{Judged, Wanted};
 use seawall::kinds::{KINDS, kind};
 use seawall::plan::observed::Observed;
-use seawall::sandbox::machines::Release;
 use serde_json::{Value, json};
 
 use crate::support::postgres::PostgresHost;

@@ -1,4 +1,4 @@
-//! Words that every room shares: addresses, diagnostics, spans, digests, secrets, words of a shell.
+//! Words that every room shares: addresses, diagnostics, spans, digests, releases of Debian, secrets, words of a shell.
 //!
 //! Deliberately absent: input, output, the current time and anything asynchronous. Whoever reads only this room
 //! learns the vocabulary of the rest.
@@ -6,6 +6,7 @@
 pub mod address;
 pub mod diag;
 pub mod digest;
+pub mod release;
 pub mod secret;
 pub mod shell;
 pub mod span;

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use serde_json::json;
 
 use crate::base::diag::Diagnostic;
+use crate::base::release::Release;
 use crate::base::secret::Secret;
 use crate::cli::args::SandboxCommand;
 use crate::cli::exit::{Exit, Stop};
@@ -21,7 +22,7 @@ use crate::sandbox::control;
 use crate::sandbox::daemon;
 use crate::sandbox::lab::{self, Lab, LabError, Options, Status};
 use crate::sandbox::lightsail::state::Delays;
-use crate::sandbox::machines::{self, MachineError, Release};
+use crate::sandbox::machines::{self, MachineError};
 use crate::sandbox::template::{Places, TemplateError};
 
 /// What operators share about rehearsed environments, in the local folder.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::base::address::Address;
 use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::Snapshot;
-use crate::kinds::{Owned, kind, physical_name, protected_by_tags};
+use crate::kinds::{self, Owned, kind, physical_name, protected_by_tags};
 use crate::plan::cloud::{CensusEntry, TAG_ADDRESS, TAG_ENVIRONMENT};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::{NotSeen, Place, Unmanaged};
@@ -32,7 +32,7 @@ pub fn sort(resolved: &Resolved, snapshot: &Snapshot) -> Ownership {
             let ours: BTreeSet<&str> = census
                 .entries
                 .iter()
-                .filter(|entry| entry.kind == "lightsail.instance" && is_ours(resolved, entry))
+                .filter(|entry| entry.kind == kinds::SERVER && is_ours(resolved, entry))
                 .map(|entry| entry.name.as_str())
                 .collect();
             for entry in &census.entries {

@@ -11,7 +11,7 @@ use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::stages::stages;
 use crate::kinds::table::{Data, Judged, Wanted};
-use crate::kinds::{Opening, Owned, Owner, kind};
+use crate::kinds::{self, Opening, Owned, Owner, kind};
 use crate::plan::change::{Action, Change, FieldChange, Limit, Reason, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::step::{HostStep, Steps};
@@ -283,7 +283,7 @@ impl Draft<'_> {
         let replaced: BTreeSet<Address> = self
             .changes
             .iter()
-            .filter(|change| change.action == Action::Replace && change.address.kind() == "lightsail.instance")
+            .filter(|change| change.action == Action::Replace && change.address.kind() == kinds::SERVER)
             .map(|change| change.address.clone())
             .collect();
         for instance in replaced {
@@ -388,7 +388,7 @@ impl Draft<'_> {
         }
         let going: BTreeSet<String> = owned
             .keys()
-            .filter(|address| address.kind() == "lightsail.instance")
+            .filter(|address| address.kind() == kinds::SERVER)
             .map(|address| address.name().to_owned())
             .collect();
         for thing in owned.values() {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
 use crate::inventory::sections::{Inventory, Protocol, Server};
-use crate::kinds::KINDS;
 use crate::kinds::physical_name;
 use crate::kinds::table::Wanted;
+use crate::kinds::{self, KINDS};
 use crate::plan::Place;
 use crate::plan::order::layers;
 
@@ -90,7 +90,7 @@ pub fn resolve(inventory: &Inventory) -> Result<Resolved, Diagnostics> {
         .iter()
         .map(|(name, server)| {
             let server = ServerRef {
-                address: Address::new("lightsail.instance", name.as_str()),
+                address: Address::new(kinds::SERVER, name.as_str()),
                 instance: physical_name(&environment, name.as_str(), ""),
                 login: server.login.user.clone(),
                 port: server.ssh_port(),

@@ -2,7 +2,7 @@
 //! server. Deliberately absent: versions, languages that let a database's owner run programs, and pg_cron, which lives in one
 //! database of a cluster only (jobs are the host's).
 
-use crate::inventory::release::Release;
+use crate::base::release::Release;
 
 const TOOLKIT: &str = "timescaledb_toolkit";
 

@@ -10,7 +10,6 @@ pub mod load;
 pub mod names;
 pub mod places;
 pub mod public_key;
-pub mod release;
 pub mod scalar;
 pub mod schedule;
 pub mod schema;

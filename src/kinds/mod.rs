@@ -92,6 +92,9 @@ pub static KINDS: &[Entry] = &[
     table::entry::<host_compose::HostCompose>(),
 ];
 
+/// The kind that is a server: what is on a host lives on one of these, and goes with it.
+pub const SERVER: &str = <lightsail_instance::LightsailInstance as Kind>::NAME;
+
 /// The entry of a kind, by name.
 pub fn kind(name: &str) -> Option<&'static Entry> {
     KINDS.iter().find(|entry| entry.name == name)

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
+use crate::base::release::Release;
 use crate::inventory::extensions;
-use crate::inventory::release::Release;
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host::{self, Wanted};
 use crate::kinds::parts::apt;

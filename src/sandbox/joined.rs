@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use crate::base::release::Release;
 use crate::sandbox::acme::Acme;
 use crate::sandbox::lightsail::machine::{HostKey, Later, Machine, MachineFault, Machines as Behind, Order, PortRule};
-use crate::sandbox::machines::{HostState, Machines, Protocol, Release, Running, Spec};
+use crate::sandbox::machines::{HostState, Machines, Protocol, Running, Spec};
 use crate::sandbox::machines::{Options, PortRule as Rule};
 use crate::sandbox::tls;
 

@@ -11,12 +11,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use seawall::base::address::Address;
+use seawall::base::release::Release;
 use seawall::plan::host::Endpoint;
 use seawall::plan::probe::{Answers, HostProbe};
 use seawall::plan::step::{Content, HostStep};
 use seawall::reach::ssh::session::Ssh;
 use seawall::reach::{Transaction, TransactionStep};
-use seawall::sandbox::machines::{HostState, Machines, Options, PortRule, Release, Spec, ensure_image};
+use seawall::sandbox::machines::{HostState, Machines, Options, PortRule, Spec, ensure_image};
 
 use crate::support::turn::{Turn, cache, hosts_can_run};
 

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use seawall::base::address::Address;
 use seawall::base::digest::Digest;
+use seawall::base::release::Release;
 use seawall::plan::host::Endpoint;
 use seawall::plan::probe::{Answers, CommandState, HostProbe, Probe};
 use seawall::plan::step::{Content, HostStep, Steps};
 use seawall::reach::ssh::session::Ssh;
 use seawall::reach::{Transaction, TransactionStep};
-use seawall::sandbox::machines::{Machines, Options, PortRule, Release, Spec, ensure_image};
+use seawall::sandbox::machines::{Machines, Options, PortRule, Spec, ensure_image};
 use tokio::runtime::Runtime;
 
 use crate::support::turn::{Turn, cache, hosts_can_run};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::base::diag::Diagnostic;
+use crate::base::release::BLUEPRINTS;
 use crate::base::span::Span;
 use crate::inventory::check::{Report, certificate, cluster, roles, text};
-use crate::inventory::release::BLUEPRINTS;
 use crate::inventory::scalar::Cidr;
 use crate::inventory::sections::host::Sshd;
 use crate::inventory::sections::{FirewallRule, Server, Sources, SysctlValue};

@@ -20,8 +20,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::base::digest::Digest;
+use crate::base::release::Release;
 use crate::sandbox::machines::error::MachineError;
-use crate::sandbox::machines::release::Release;
 use crate::sandbox::machines::seed::IMAGE_USER;
 use crate::sandbox::machines::seed::write;
 use crate::sandbox::machines::tool::run;

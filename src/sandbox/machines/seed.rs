@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::base::release::Release;
 use crate::sandbox::machines::error::MachineError;
 use crate::sandbox::machines::net::Subnet;
-use crate::sandbox::machines::release::Release;
 use crate::sandbox::machines::tool::run;
 
 /// The login user of the image, and the ids that it has.

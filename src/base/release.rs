@@ -1,9 +1,10 @@
-//! The operating systems that the host kinds know, and what each one's own archive brings. Deliberately absent: which of them
+//! The operating systems that Seawall knows, and what each one's own archive brings. Deliberately absent: which of them
 //! Lightsail has in a region, which only its `GetBlueprints` knows.
 
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A release of Debian.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Release {
     #[default]
     #[serde(rename = "debian_12")]
@@ -16,7 +17,8 @@ pub enum Release {
 pub const BLUEPRINTS: [&str; 2] = [Release::Debian12.blueprint(), Release::Debian13.blueprint()];
 
 impl Release {
-    /// The release of a blueprint. The inventory's check refuses every other blueprint.
+    /// The release of a Lightsail blueprint, and Debian 12 for every other: the inventory's check refuses those, and the
+    /// sandbox plays them, for instances that are not ours, with the packages that it has.
     pub fn of_blueprint(id: &str) -> Self {
         [Self::Debian12, Self::Debian13].into_iter().find(|release| release.blueprint() == id).unwrap_or_default()
     }
@@ -25,6 +27,14 @@ impl Release {
         match self {
             Self::Debian12 => "debian_12",
             Self::Debian13 => "debian_13",
+        }
+    }
+
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debian12 => "Debian 12",
+            Self::Debian13 => "Debian 13",
         }
     }
 
