@@ -101,6 +101,14 @@ fn operators(server: &Server) -> impl Iterator<Item = String> {
     networks.filter(|network| !network.is_as_good_as_anywhere()).map(ToString::to_string)
 }
 
+/// The named networks that may log in to PostgreSQL: an application that was given a wrong password keeps failing, and must be
+/// let in when it has the right one.
+fn clients(server: &Server) -> impl Iterator<Item = String> {
+    let rules = server.postgres.iter().flat_map(|postgres| &postgres.access);
+    let networks = rules.flat_map(|rule| &rule.from).filter(|network| !network.is_as_good_as_anywhere());
+    networks.map(ToString::to_string)
+}
+
 fn ask_unit(verb: &'static str) -> [&'static str; 3] {
     ["systemctl", verb, UNIT]
 }
@@ -186,8 +194,8 @@ and each further ban of an address lasts twice as long as the one before, up to 
 It is judged by what it does, not by whether it runs: what it would load from all its files together, what it runs with,
 and whether its filters know the line of a failed login as this host's sshd writes it.
 
-Never banned are the host itself, the networks in `ignore`, every named network that `firewall` lets in to sshd, and
-any address from which somebody logged in with a key in the last 7 days.
+Never banned are the host itself, the networks in `ignore`, every named network that `firewall` lets in to sshd or that
+`access` lets in to PostgreSQL, and any address from which somebody logged in with a key in the last 7 days.
 
 Does not manage: jails of others, which are reported, and lifting a ban (`fail2ban-client unban ADDRESS`). A file of
 somebody else's that overrules these settings is named and not touched; the change is refused until it is gone. When the
@@ -213,8 +221,8 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
         servers
             .filter_map(|(name, server)| {
                 let section = server.fail2ban.as_ref()?;
-                let named: BTreeSet<String> =
-                    operators(server).chain(section.ignore.iter().map(ToString::to_string)).collect();
+                let ignored = section.ignore.iter().map(ToString::to_string);
+                let named: BTreeSet<String> = operators(server).chain(clients(server)).chain(ignored).collect();
                 let address = Address::new(Self::NAME, name.as_str());
                 let desired = Desired {
                     address: address.clone(),

@@ -81,8 +81,6 @@ fn who_may_log_in_gets_in_and_nobody_else() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("its mode");
     }
     lab.edit_inventory(DOOR, DOORS);
-    // So many refused logins of the application would have it banned.
-    lab.edit_inventory("    fail2ban: {}", "");
     lab.edit_inventory("\n    sshd: {}", &format!("{SECTION}\n    sshd: {{}}"));
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     lab.expect(0, &["--sandbox", "plan"]);

@@ -179,14 +179,14 @@ fn the_filter_for_postgresql_knows_its_lines(lab: &Rehearsal) {
     lab.on_server(&["sh", "-c", &write]);
     let failed = "FATAL:  password authentication failed for user";
     let lines = [
-        (format!("user=app,db=app,app=[unknown],client=192.0.2.1 {failed} \"app\""), "192.0.2.1"),
-        ("user=app,db=app,app=[unknown],client=2001:db8::7 FATAL:  no pg_hba.conf entry for host \"2001:db8::7\", user \"app\", database \"app\", no encryption".to_owned(), "2001:db8::7"),
-        ("user=app,db=app,app=[unknown],client=192.0.2.1 FATAL:  pg_hba.conf rejects connection for host \"192.0.2.1\"".to_owned(), "192.0.2.1"),
+        (format!("app=[unknown],client=192.0.2.1 {failed} \"app\""), "192.0.2.1"),
+        ("app=[unknown],client=2001:db8::7 FATAL:  no pg_hba.conf entry for host \"2001:db8::7\", user \"app\", database \"app\", no encryption".to_owned(), "2001:db8::7"),
+        ("app=[unknown],client=192.0.2.1 FATAL:  pg_hba.conf rejects connection for host \"192.0.2.1\"".to_owned(), "192.0.2.1"),
         // A user of the name `x,client=192.0.2.9 FATAL: …`: the message repeats it.
         (format!("user=x,client=192.0.2.9 {failed},db=app,app=[unknown],client=192.0.2.1 {failed} \"x,client=192.0.2.9 {failed}\""), ""),
-        ("user=app,db=app,app=psql,client=192.0.2.1 LOG:  connection authorized: user=app database=app".to_owned(), ""),
-        (format!("user=app,db=app,app=psql,client=192.0.2.1 ERROR:  relation \"{failed}\" does not exist"), ""),
-        (format!("user=app,db=app,app=[unknown],client=[local] {failed} \"app\""), ""),
+        ("app=psql,client=192.0.2.1 LOG:  connection authorized: user=app database=app".to_owned(), ""),
+        (format!("app=psql,client=192.0.2.1 ERROR:  relation \"{failed}\" does not exist"), ""),
+        (format!("app=[unknown],client=[local] {failed} \"app\""), ""),
     ];
     for (line, address) in lines {
         let line = format!("2026-11-21 11:50:00.123 UTC [811] {line}");

@@ -13,8 +13,11 @@ const VERSIONS: [u16; 5] = [13, 14, 15, 16, 17];
 /// Seconds. More often than every 10 s makes more segments than rows; an hour is no RPO that anybody wants.
 const ARCHIVE_TIMEOUT_S: (u64, u64) = (10, 3_600);
 
+/// With another value fail2ban would see no failed login, or believe one that a client made up.
+const BANS: &str = "bans go by what PostgreSQL writes into its log";
+
 /// Settings that are not the inventory's to set, with who decides.
-const RESERVED: [(&str, &str); 20] = [
+const RESERVED: [(&str, &str); 28] = [
     ("port", "the cluster always listens on 5432"),
     ("data_directory", "Debian's packages decide where the data is"),
     ("hba_file", "the `access` list makes it"),
@@ -33,6 +36,14 @@ const RESERVED: [(&str, &str); 20] = [
     ("ssl_cert_file", "the `certificate` section decides"),
     ("ssl_key_file", "the `certificate` section decides"),
     ("password_encryption", "passwords are always SCRAM"),
+    ("log_line_prefix", BANS),
+    ("log_destination", BANS),
+    ("logging_collector", BANS),
+    ("log_hostname", BANS),
+    ("log_error_verbosity", BANS),
+    ("log_min_messages", BANS),
+    ("log_timezone", BANS),
+    ("lc_messages", BANS),
     ("fsync", "without it a crash loses the cluster"),
     ("full_page_writes", "without it a crash loses the cluster"),
 ];
@@ -83,7 +94,7 @@ pub(super) fn backup(report: &mut Report<'_>, name: &Name, section: &Backup) {
                 .hint("give each server a stanza of its own: two servers in one overwrite each other's WAL");
         report.found.push(problem);
     }
-    for word in ["backup", "restore"] {
+    for word in ["backup", "restore", "certificate"] {
         let identity = format!("{name}-{word}");
         if report.inventory.identities.keys().any(|taken| taken.as_str() == identity) {
             let path = format!("identities.{identity}");

@@ -23,7 +23,7 @@ pub(super) const SSHD_FILTER: &str = "sshd[mode=aggressive]";
 /// Recorded from fail2ban 1.0.2.
 pub(super) const A_BAN: &str = "2026-11-21 11:38:01,123 fail2ban.actions        [1863]: NOTICE  [sshd] Ban 192.0.2.1";
 /// Recorded from PostgreSQL 15.
-pub(super) const FAILED_PASSWORD: &str = "2026-11-21 11:50:00.123 UTC [811] user=app,db=app,app=[unknown],client=192.0.2.1 FATAL:  password authentication failed for user \"app\"";
+pub(super) const FAILED_PASSWORD: &str = "2026-11-21 11:50:00.123 UTC [811] app=[unknown],client=192.0.2.1 FATAL:  password authentication failed for user \"app\"";
 pub(super) const CAUGHT: &str = "192.0.2.1";
 
 /// Loads the whole configuration with one file exchanged, without touching the real one.
