@@ -87,10 +87,12 @@ checksum() { sha256sum | cut -c 1-64; }
 
 # Nothing readable stays on the disk, however a run ends.
 empty() { rm -rf -- "$work" && mkdir -m 0700 -- "$work"; }
-# What this program made and must not leave behind half done.
+# What this program made and must not leave behind half done: a database, and whether the role that restores it is there.
 unfinished=
+restoring=
 ended() {
     [ -z "$unfinished" ] || dropdb --if-exists -- "$unfinished"
+    [ -z "$restoring" ] || say 'DROP ROLE IF EXISTS :"restorer";' | superuser postgres
     rm -rf -- "$work"
 }
 alone() {
@@ -182,26 +184,77 @@ fetch() {
     rm -f -- "$work/$2"
 }
 
-statement() { say "$1" | psql -Xq -v ON_ERROR_STOP=1 -v name="$copy" -d postgres; }
+# What is in a dump belongs to the owners of its tables: a check, an index or a trigger of theirs runs while it is restored. So
+# it is restored by this role, which may do nothing outside of the new database and logs in as itself: a superuser that had
+# only put on another role could be made to take it off. pg_ident.conf lets postgres log in as it.
+restorer=seawall_restore
+# DATABASE: statements on standard input, as superuser.
+superuser() {
+    PGOPTIONS='-c search_path=pg_catalog' psql -XAtq -v ON_ERROR_STOP=1 -v name="$copy" -v restorer="$restorer" -v owner="$owns" -d "$1"
+}
+superusers() { say "select string_agg(rolname, ',' order by rolname) from pg_roles where rolsuper;" | superuser postgres; }
+# The dump's list of contents on standard input, in three: what a superuser makes first (schemas, extensions), what the role restores,
+# and privileges, which a superuser gives at last. None of the first and the last runs anything that the dump brings. What would act
+# by itself in a copy is in none of them: event triggers, publications, subscriptions.
+contents() {
+    awk -v folder="$work" '
+        !/^[0-9]+; [0-9]+ [0-9]+ / { next }
+        { entry = $0; sub(/^[0-9]+; [0-9]+ [0-9]+ /, "", entry) }
+        entry ~ /^((COMMENT|SECURITY LABEL|ACL) - )?(EVENT TRIGGER|PUBLICATION|SUBSCRIPTION) / { print entry >(folder "/left-out"); next }
+        entry ~ /^PUBLICATION TABLE/ { next }
+        entry ~ /^COMMENT - EXTENSION / { next }
+        entry ~ /^(SCHEMA|EXTENSION) - / { print >(folder "/first"); next }
+        entry ~ /^(DEFAULT )?ACL / { print >(folder "/last"); next }
+        { print >(folder "/content") }'
+}
+# PART WORD...: restores a part of the dump into the copy.
+part() {
+    list=$work/$1
+    shift
+    [ ! -s "$list" ] || pg_restore --exit-on-error -L "$list" -d "$copy" "$@" "$work/plain"
+}
 # DATABASE TIME
 restore() {
     # PostgreSQL cuts names after 63 bytes: 37 and 26.
-    copy=$(printf '%.37s' "$1")_restored_$2
+    copy=$(printf '%.37s' "$1")_restored_$2 owns=postgres
     alone
-    there=$(say "select 1 from pg_database where datname = :'name'" | psql -XAtq -v ON_ERROR_STOP=1 -v name="$copy" -d postgres) || exit
+    there=$(say "select 1 from pg_database where datname = :'name'" | superuser postgres) || exit
     [ -z "$there" ] || fail "$copy is there already; nothing was done"
     fetch "$1" "$2.dump.enc"
+    pg_restore --list "$work/plain" | contents || fail "$1 of $2 has no list of contents"
+    # Its tables are written while they belong to the extension, by a superuser only.
+    ! grep -q ' EXTENSION - timescaledb *$' "$work/first" 2>/dev/null ||
+        fail "$1 has the extension timescaledb, whose tables only a superuser could restore; restore a backup instead. Nothing was done"
     # Encoding and locale as they were.
     made=$(pg_restore --create --section=pre-data -f - "$work/plain" |
         sed -n '/^CREATE DATABASE .* WITH TEMPLATE = template0/{s/^CREATE DATABASE .* WITH TEMPLATE/WITH TEMPLATE/p;q}')
-    [ -n "$made" ] || fail "$1 of $2 does not say how its database was made"
-    statement "CREATE DATABASE :\"name\" $made" || fail "$copy could not be made"
+    say "$made" | grep -Eqx "WITH TEMPLATE = template0( [A-Z_]+ = ('[A-Za-z0-9_.@, -]*'|[a-z0-9]+))*;" ||
+        fail "$1 of $2 does not say how its database was made"
+    # The copy's owner: that of the original, or nobody but the superuser where there is none.
+    found=$(say "select pg_get_userbyid(datdba) from pg_database where datname = '$1'" | superuser postgres) || exit
+    owns=${found:-postgres}
+    before=$(superusers) || exit
+    restoring=yes
+    say "SELECT format('CREATE ROLE %I', :'restorer') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'restorer') \\gexec
+        ALTER ROLE :\"restorer\" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD NULL;
+        CREATE DATABASE :\"name\" $made" | superuser postgres || fail "$copy could not be made"
     # Only from here on: one that somebody else made meanwhile is not this program's to drop.
     unfinished=$copy
     # Nobody but its owner and the superuser gets in, until somebody decides otherwise.
-    statement 'REVOKE ALL ON DATABASE :"name" FROM PUBLIC;' || fail "$copy could not be closed to others; it was dropped again"
-    pg_restore --exit-on-error -d "$copy" "$work/plain" || fail "$1 of $2 could not be restored; $copy was dropped again"
+    say 'REVOKE ALL ON DATABASE :"name" FROM PUBLIC; ALTER DATABASE :"name" OWNER TO :"restorer";' | superuser postgres &&
+        part first --no-owner &&
+        say "SELECT format('ALTER SCHEMA %I OWNER TO %I', nspname, :'restorer') FROM pg_namespace n
+            WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND pg_get_userbyid(nspowner) <> 'pg_database_owner'
+            AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_namespace'::regclass AND objid = n.oid AND deptype = 'e') \\gexec" |
+        superuser "$copy" &&
+        part content --no-owner --username="$restorer" &&
+        say 'REASSIGN OWNED BY :"restorer" TO :"owner"; DROP OWNED BY :"restorer"; DROP ROLE :"restorer";' | superuser "$copy" &&
+        part last || fail "$1 of $2 could not be restored; $copy was dropped again"
+    restoring=
+    [ "$(superusers)" = "$before" ] ||
+        fail "there are other superusers than before: look at every role before you trust this server; $copy was dropped again"
     unfinished=
+    [ ! -s "$work/left-out" ] || sed 's/^/not restored, because it would act by itself: /' "$work/left-out" >&2
     say "$copy"
 }
 

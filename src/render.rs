@@ -30,6 +30,7 @@ pub static TEMPLATES: &[(&str, &str)] = &[
     ("repository-key.sh", include_str!("../templates/repository-key.sh")),
     ("timer", include_str!("../templates/timer")),
     ("pg_hba.conf", include_str!("../templates/pg_hba.conf")),
+    ("pg_ident.conf", include_str!("../templates/pg_ident.conf")),
     ("pgbouncer-hba.conf", include_str!("../templates/pgbouncer-hba.conf")),
     ("pgbouncer.ini", include_str!("../templates/pgbouncer.ini")),
     ("sshd.conf", include_str!("../templates/sshd.conf")),
@@ -141,7 +142,8 @@ mod tests {
             "createcluster.conf" | "fail2ban-postgresql.conf" | "repository-key.sh" | "ufw.conf" => json!({}),
             "fail2ban-server.conf" => json!({ "log": "/log", "history": 1 }),
             "never-ban.sh" => json!({ "days": 7 }),
-            "pg_hba.conf" => json!({ "blocks": [{ "why": "a", "lines": ["b"] }] }),
+            "pg_hba.conf" => json!({ "blocks": [{ "why": "a", "lines": ["b"] }], "restorers": ["c"] }),
+            "pg_ident.conf" => json!({ "restorers": ["c"] }),
             "pgbouncer-hba.conf" => json!({ "lines": ["a"] }),
             "pgbouncer.ini" => json!({
                 "databases": ["a"], "postgres": 1, "roles": [{ "name": "b", "connections": 1 }], "listen": "*", "port": 2,

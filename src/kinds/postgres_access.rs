@@ -2,9 +2,9 @@
 //!
 //! Judged by two answers of PostgreSQL's: what it reads in the file, and whether it goes by that; for a reload says true
 //! on a broken file, too, and the old rules stay. Deliberately absent: replication over the network, maps of names
-//! (`map=`), and any way for a superuser but the socket.
+//! (`map=`) but the one for restoring dumps, and any way for a superuser but the socket.
 
-use std::net::IpAddr;
+mod row;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::firewall::opening;
 use crate::kinds::host::{self, Wanted};
 use crate::kinds::postgres::{self, CLUSTER, Cluster, MAINTENANCE, PORT, Query, Told};
+use crate::kinds::postgres_access::row::Row;
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
@@ -23,6 +24,8 @@ use crate::plan::probe::{Answers, FileState, Probe, command, file};
 use crate::plan::step::HostStep;
 use crate::render::render;
 
+/// The role that `dump restore` makes, logs in as, and drops again: no superuser, for what is in a dump runs as it.
+const RESTORER: &str = "seawall_restore";
 /// The user of the system that PostgreSQL runs as, and its superuser.
 const SUPERUSER: &str = "postgres";
 /// Asks PostgreSQL about the file before it stands in its place for good.
@@ -54,6 +57,8 @@ pub struct Desired {
     pub logins: Vec<Login>,
     /// By way of the pool, which logs in from this host.
     pub pool: Vec<Pair>,
+    /// The program that restores dumps logs in as a role of its own, which is there only meanwhile.
+    pub restores: bool,
 }
 
 /// Who may log in from one network.
@@ -78,6 +83,8 @@ pub struct Pair {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actual {
     pub file: Option<FileState>,
+    /// Which users of the system may be which other roles.
+    pub map: Option<FileState>,
     /// Where PostgreSQL reads its rules.
     pub hba_file: String,
     /// The rules that it reads there.
@@ -94,45 +101,6 @@ struct Said {
     hba_file: String,
     loaded: f64,
     rules: Vec<Row>,
-}
-
-/// A line of `pg_hba_file_rules`; where there is an error, the rest may be missing. Versions add columns.
-#[derive(Debug, PartialEq, Deserialize)]
-struct Row {
-    line_number: Option<u32>,
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    database: Option<Vec<String>>,
-    user_name: Option<Vec<String>>,
-    address: Option<String>,
-    netmask: Option<String>,
-    auth_method: Option<String>,
-    options: Option<Vec<String>>,
-    error: Option<String>,
-}
-
-impl Row {
-    fn rule(&self) -> String {
-        let list = |words: &Option<Vec<String>>| words.as_ref().map(|words| words.join(","));
-        let options = self.options.as_ref().map(|options| options.join(" "));
-        let words = [
-            self.kind.clone(),
-            list(&self.database),
-            list(&self.user_name),
-            self.network(),
-            self.auth_method.clone(),
-            options,
-        ];
-        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
-    }
-
-    /// The address with its mask as a network, where it is one.
-    fn network(&self) -> Option<String> {
-        let address = self.address.as_ref()?;
-        let mask = || self.netmask.as_ref()?.parse::<IpAddr>().ok();
-        let network = address.parse::<IpAddr>().ok().and_then(|ip| IpNet::with_netmask(ip, mask()?).ok());
-        Some(network.map_or_else(|| address.clone(), |network| network.to_string()))
-    }
 }
 
 /// One line of the file. The words are kept apart: a name is in quotes in the file, and PostgreSQL tells it without.
@@ -192,29 +160,50 @@ impl Desired {
         blocks
     }
 
+    /// Where maps of names are.
+    fn map_path(&self) -> String {
+        format!("{}/pg_ident.conf", self.cluster.conf())
+    }
+
     fn text(&self) -> String {
         let blocks = self.blocks();
         let shown: Vec<Value> = blocks
             .iter()
             .map(|block| serde_json::json!({ "why": block.why, "lines": block.lines.iter().map(Line::text).collect::<Vec<_>>() }))
             .collect();
-        let context = serde_json::json!({ "address": self.address, "blocks": shown });
+        let context = serde_json::json!({ "address": self.address, "blocks": shown, "restorers": self.restorers() });
         render("pg_hba.conf", &context).expect("the template and its context are tested together")
+    }
+
+    fn restorers(&self) -> Vec<&'static str> {
+        self.restores.then_some(RESTORER).into_iter().collect()
+    }
+
+    fn map_text(&self) -> String {
+        let context = serde_json::json!({ "address": self.address, "restorers": self.restorers() });
+        render("pg_ident.conf", &context).expect("the template and its context are tested together")
     }
 
     /// What PostgreSQL reads in [`Desired::text`].
     fn rules(&self) -> Vec<String> {
-        let first =
-            ["local all postgres peer", "local all all peer", "host all postgres all reject"].map(str::to_owned);
+        let restorers = self.restorers().into_iter().map(|role| format!("local all {role} peer map={role}"));
+        let over_the_socket = ["local all all peer", "host all postgres all reject"].map(str::to_owned);
+        let first = ["local all postgres peer".to_owned()].into_iter().chain(restorers).chain(over_the_socket);
         let lines = self.blocks().into_iter().flat_map(|block| block.lines).map(|line| line.rule());
         let last = "host all all all reject".to_owned();
-        first.into_iter().chain(lines).chain([last]).collect()
+        first.chain(lines).chain([last]).collect()
     }
 }
 
 fn wanted<'a>(desired: &Desired, path: &'a str) -> Wanted<'a> {
     // Not for everybody's eyes: it says which roles and networks there are.
     Wanted { path, owner: SUPERUSER, group: SUPERUSER, mode: "0640", text: desired.text() }
+}
+
+/// The file of maps, where a map is wanted; otherwise no rule names one, and what is in it has no effect.
+fn wanted_map<'a>(desired: &Desired, path: &'a str) -> Option<Wanted<'a>> {
+    let wanted = Wanted { text: desired.map_text(), path, ..wanted(desired, path) };
+    desired.restores.then_some(wanted)
 }
 
 /// Who may log in over the network through one port: the access rules, as far as the firewall lets their networks in there.
@@ -256,6 +245,12 @@ fn ask_touched(path: &str) -> [&str; 5] {
     ["stat", "-c", "%.9Z", "--", path]
 }
 
+/// The files that PostgreSQL must have read since they were touched.
+fn files(desired: &Desired) -> Vec<String> {
+    let map = desired.restores.then(|| desired.map_path());
+    [desired.path()].into_iter().chain(map).collect()
+}
+
 fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
     let path = desired.path();
     let query = Query::new(MAINTENANCE, QUESTION);
@@ -265,16 +260,21 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
         Told::NoDatabase => return Err(Unseen::Misread(format!("there is no database `{MAINTENANCE}`"))),
     };
     let file = host::file(answers, &path)?;
-    let touched = host::command(answers, &ask_touched(&path), &[0, 1])?;
-    let touched = touched.stdout.trim().parse::<f64>().ok();
+    let map = if desired.restores { host::file(answers, &desired.map_path())? } else { None };
+    let mut loaded = true;
+    for path in files(desired) {
+        let touched = host::command(answers, &ask_touched(&path), &[0, 1])?.stdout.trim().parse::<f64>();
+        // What is older than the last load and has no error now had none then.
+        loaded &= touched.is_ok_and(|touched| touched + CLOCK_TICK_S < said.loaded);
+    }
     let wrong = |row: &Row| Some(format!("line {}: {}", row.line_number.unwrap_or_default(), row.error.as_ref()?));
     Ok(Some(Actual {
         file,
+        map,
         hba_file: said.hba_file,
         rules: said.rules.iter().filter(|row| row.kind.is_some()).map(Row::rule).collect(),
         errors: said.rules.iter().filter_map(wrong).collect(),
-        // What is older than the last load and has no error now had none then.
-        loaded: touched.is_some_and(|touched| touched + CLOCK_TICK_S < said.loaded),
+        loaded,
     }))
 }
 
@@ -284,7 +284,8 @@ impl Kind for PostgresAccess {
     const EXPLAIN: &'static str = "\
 Manages: pg_hba.conf as a whole. Over the socket every user of the system is the role of the same name, and nobody else.
 Over the network an access rule lets one role into one database from the networks that it names, with TLS and a SCRAM
-password; everybody else is refused, and a superuser always is. A role that comes through the pool comes from this host.
+password; everybody else is refused, and a superuser always is. Where there are dumps, the program that restores one is the
+role `seawall_restore` over the socket, by a map in pg_ident.conf; the role is there only while a dump is restored. A role that comes through the pool comes from this host.
 
 A rule's networks must be within those that `firewall` opens for PostgreSQL's port or the pool's, for what the firewall
 stops never gets to log in. At each of the two ports only those networks are let in that the firewall opens there.
@@ -293,7 +294,7 @@ It is judged by what PostgreSQL reads in the file and by whether it has loaded i
 file with an error says nothing and leaves the old rules in force. Before a new file is put in place, PostgreSQL is
 asked what is wrong with it; if anything is, the old one stays.
 
-Does not manage: replication over the network, maps of names, pg_hba.conf at another place (the change is refused until
+Does not manage: replication over the network, other maps of names, pg_hba.conf at another place (the change is refused until
 `hba_file` is the package's), and connections that are there already: who is no longer let in stays until it leaves.
 When the section goes, the file stays as it is: PostgreSQL does not start without one.
 
@@ -325,6 +326,7 @@ When the section goes, the file stays as it is: PostgreSQL does not start withou
                     cluster: Cluster { version: section.version },
                     logins: logins(server, PORT),
                     pool: pool.unwrap_or_default(),
+                    restores: server.backup.as_ref().is_some_and(|backup| backup.dumps.is_some()),
                 };
                 let mut needs = vec![CLUSTER];
                 needs.extend((!section.roles.is_empty()).then_some("postgres.roles"));
@@ -335,9 +337,12 @@ When the section goes, the file stays as it is: PostgreSQL does not start withou
     }
 
     fn probes(desired: &Desired) -> Vec<Probe> {
-        let path = desired.path();
         let query = Query::new(MAINTENANCE, QUESTION);
-        vec![desired.cluster.probe(), query.probe(), file(&path), command(&ask_touched(&path))]
+        let mut probes = vec![desired.cluster.probe(), query.probe()];
+        for path in files(desired) {
+            probes.extend([file(&path), command(&ask_touched(&path))]);
+        }
+        probes
     }
 
     fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {
@@ -346,12 +351,14 @@ When the section goes, the file stays as it is: PostgreSQL does not start withou
 
     fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
         // All of them are in the file and in its rules.
-        let Desired { address: _, cluster: _, logins: _, pool: _ } = desired;
-        let Actual { file, hba_file, rules, errors, loaded } = actual;
+        let Desired { address: _, cluster: _, logins: _, pool: _, restores: _ } = desired;
+        let Actual { file, map, hba_file, rules, errors, loaded } = actual;
         let path = desired.path();
         let written = wanted(desired, &path).change(file.as_ref());
         let as_written = written.is_none();
         let mut fields: Vec<FieldChange> = written.into_iter().collect();
+        let map_path = desired.map_path();
+        fields.extend(wanted_map(desired, &map_path).and_then(|wanted| wanted.change(map.as_ref())));
         fields.extend(FieldChange::between("hba_file", hba_file, &path));
         // What differs in a file that is not ours is in its diff.
         if as_written {
@@ -364,7 +371,9 @@ When the section goes, the file stays as it is: PostgreSQL does not start withou
 
     fn steps(desired: &Desired, _actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         let path = desired.path();
-        let mut steps = Vec::new();
+        let map_path = desired.map_path();
+        let map = wanted_map(desired, &map_path).filter(|_| host::differs(fields, &map_path));
+        let mut steps: Vec<HostStep> = map.map(|wanted| wanted.step(None)).into_iter().collect();
         if host::differs(fields, &path) {
             let check = ["sh", "-c", CHECK, "sh", "{}", &path, WRONG];
             steps.push(wanted(desired, &path).step(Some(&check)));
@@ -380,13 +389,17 @@ When the section goes, the file stays as it is: PostgreSQL does not start withou
     fn describe(desired: &Desired) -> Vec<FieldChange> {
         let path = desired.path();
         let mut fields: Vec<FieldChange> = wanted(desired, &path).change(None).into_iter().collect();
+        fields.extend(wanted_map(desired, &desired.map_path()).and_then(|wanted| wanted.change(None)));
         fields.push(FieldChange::new("loaded", None, Some(Value::from(true))));
         fields
     }
 
     fn files(desired: &Desired, actual: Option<&Actual>) -> Vec<FileDiff> {
         let path = desired.path();
-        vec![wanted(desired, &path).diff(actual.and_then(|actual| actual.file.as_ref()))]
+        let map_path = desired.map_path();
+        let map = wanted_map(desired, &map_path);
+        let map = map.map(|wanted| wanted.diff(actual.and_then(|actual| actual.map.as_ref())));
+        [wanted(desired, &path).diff(actual.and_then(|actual| actual.file.as_ref()))].into_iter().chain(map).collect()
     }
 
     fn refusals(desired: &Desired, actual: &Actual, _fields: &[FieldChange]) -> Vec<Diagnostic> {
@@ -418,6 +431,7 @@ mod tests {
             cluster: Cluster { version: 15 },
             logins: vec![login("198.51.100.7/32"), login("2001:db8::/64")],
             pool: vec![Pair { database: "chronos_db".to_owned(), role: "app".to_owned() }],
+            restores: true,
         }
     }
 
@@ -445,17 +459,6 @@ mod tests {
     #[test]
     fn a_name_that_pg_hba_knows_as_a_word_is_a_name() {
         assert!(desired("x").text().contains("hostssl \"all\" \"app\" 198.51.100.7/32 scram-sha-256\n"));
-    }
-
-    #[test]
-    fn rows_are_read_as_lines_are_written() {
-        let row: Row = serde_json::from_value(serde_json::json!({
-            "rule_number": 1, "file_name": "/x", "line_number": 9, "type": "hostssl", "database": ["a", "b"],
-            "user_name": ["+group"], "address": "198.51.100.0", "netmask": "255.255.255.0",
-            "auth_method": "cert", "options": ["map=x", "clientcert=verify-full"], "error": null,
-        }))
-        .expect("a row");
-        assert_eq!(row.rule(), "hostssl a,b +group 198.51.100.0/24 cert map=x clientcert=verify-full");
     }
 
     #[test]

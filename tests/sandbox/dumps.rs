@@ -65,6 +65,7 @@ fn a_dump_is_made_encrypted_proven_restored_and_healed() {
     assert!(dumps.iter().any(|of| of["database"] == "chronos_db" && of["count"] == 1), "{list}");
 
     it_comes_back_into_a_new_database(&lab, &time);
+    a_trap_in_a_dump_catches_nobody(&lab);
     older_ones_are_thinned_out(&lab, &time);
     a_failure_keeps_nothing_else_from_being_dumped(&lab);
     for tampering in TAMPERINGS {
@@ -105,6 +106,45 @@ pg_restore -f - plain | grep -c '{ROW}'"#
     let listed = lab.on_server(&[PROGRAM, "list"]).stdout;
     assert!(listed.contains(&format!("chronos_db {time} ")) && listed.contains(".globals"), "{listed}");
     time
+}
+
+/// What the owner of a database can leave in it for whoever restores it: run by a superuser, each of these would make him one.
+const TRAP: &str = "set role app; \
+    create function named(int) returns text language plpgsql immutable as $$ declare way text; begin \
+      foreach way in array array['reset role', 'set role postgres', 'reset session authorization', \
+          'set session authorization postgres', 'alter role app superuser', 'grant pg_execute_server_program to app', \
+          'copy (select 1) to program ''touch /var/lib/postgresql/taken'' '] loop \
+        begin execute way; exception when others then null; end; \
+      end loop; return 'x'; end $$; \
+    create function become() returns trigger language plpgsql as $$ begin perform public.named(1); return new; end $$; \
+    create table trap (id int check (public.named(id) = 'x'), name text generated always as (public.named(id)) stored); \
+    create index trapped on trap ((public.named(id))); \
+    create materialized view seen as select public.named(id) from trap; \
+    create trigger t before insert on trap for each row execute function become(); \
+    grant select on trap to readonly; \
+    insert into trap values (1); refresh materialized view seen";
+
+/// The owner of a database gains nothing when it is restored, and loses nothing.
+fn a_trap_in_a_dump_catches_nobody(lab: &Rehearsal) {
+    sql(lab, "chronos_db", TRAP);
+    lab.on_server(&["systemctl", "start", "seawall-dump.service"]);
+    let list = lab.on_server(&[PROGRAM, "list"]).stdout;
+    let newest = list.lines().filter(|line| line.starts_with("chronos_db ")).max().expect("a dump");
+    let time = newest.split(' ').nth(1).expect("its time");
+    let powers = "select string_agg(concat_ws(' ', rolname, rolsuper, rolcreaterole, rolcreatedb, rolbypassrls), ',' order by rolname) \
+        from pg_roles";
+    let before = sql(lab, "postgres", powers);
+    let copy = lab.on_server(&[PROGRAM, "restore", "chronos_db", time]).stdout.trim().to_owned();
+    assert_eq!(sql(lab, "postgres", powers), before, "no role is more, and none is left over");
+    let member = "select pg_has_role('app', 'pg_execute_server_program', 'member')";
+    assert_eq!(sql(lab, "postgres", member), "f");
+    lab.on_server(&["test", "!", "-e", "/var/lib/postgresql/taken"]);
+    let whole = "select (select count(*) from trap), (select count(*) from seen), pg_get_userbyid(relowner), \
+        has_table_privilege('readonly', 'trap', 'select'), \
+        (select pg_get_userbyid(datdba) from pg_database where datname = current_database()) from pg_class where relname = 'trap'";
+    assert_eq!(sql(lab, &copy, whole), "1|1|app|t|app");
+    sql(lab, "postgres", &format!("drop database \"{copy}\""));
+    sql(lab, "chronos_db", "set role app; drop table trap cascade; drop function become, named");
 }
 
 fn it_comes_back_into_a_new_database(lab: &Rehearsal, time: &str) {

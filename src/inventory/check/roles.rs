@@ -11,7 +11,7 @@ use crate::inventory::sections::database::{Postgres, Role};
 use crate::inventory::similar::{choices, similar};
 
 /// Names that mean something else: the superuser, and two words of SQL.
-const RESERVED_ROLES: [&str; 3] = ["postgres", "public", "none"];
+const RESERVED_ROLES: [&str; 4] = ["postgres", "public", "none", "seawall_restore"];
 /// Databases that are always there, and are not for applications.
 const RESERVED_DATABASES: [&str; 3] = ["postgres", "template0", "template1"];
 /// Connections that one role may hold at once. Each takes memory; no bundle has any for so many.
