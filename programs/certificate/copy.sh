@@ -1,18 +1,27 @@
-# The copy in the bucket of everything below $root that a rebuilt server needs, sealed with the passphrase of the backups.
+# The copy in the bucket of everything below $root that a rebuilt server needs. It is sealed with a passphrase and stored with
+# credentials that nobody but root has: rclone's crypt authenticates what it encrypts, so what opens was made by this program.
 
 # A small object, or a network that does not answer.
 bucket_limit_s=60
 # An AWS credentials file with one profile.
-credentials=$root/backup.credentials
+credentials=$root/certificate.credentials
+# What seals it, in one line.
+seal_pass=$root/certificate.pass
 access_key() { sed -n 's/^aws_access_key_id *= *//p' -- "$credentials" | head -n 1; }
 secret_key() { sed -n 's/^aws_secret_access_key *= *//p' -- "$credentials" | head -n 1; }
 
-# Where it is: `$target/$object` in words of rclone; `$copy` is empty where none is wanted.
+# Where it is: `S3:$target/$object` in words of rclone, and sealed `COPY:$first.tar`; `$copy` is empty where none is wanted.
 where() {
-    target=$(setting bucket)/$(setting folder) object=$first.tar.enc copy=
+    target=$(setting bucket)/$(setting folder) object=$first.tar.bin copy=
     [ -z "$(setting bucket)" ] || copy=$(setting folder)/$object
 }
-ready() { [ -s "$credentials" ] && [ -s "$pass" ] && [ ! -e "$work/hands-off" ]; }
+ready() { [ -s "$credentials" ] && [ -s "$seal_pass" ] && [ ! -e "$work/hands-off" ]; }
+# FROM TO: copies a file to or from the bucket, where `COPY:` is what is sealed. The passphrase is in rclone's environment alone.
+sealed() {
+    RCLONE_CONFIG_COPY_TYPE=crypt RCLONE_CONFIG_COPY_REMOTE=S3:$target RCLONE_CONFIG_COPY_FILENAME_ENCRYPTION=off \
+        RCLONE_CONFIG_COPY_DIRECTORY_NAME_ENCRYPTION=false RCLONE_CONFIG_COPY_PASSWORD=$(rclone --config '' obscure - <"$seal_pass") \
+        bucket "$bucket_limit_s" copyto "$1" "$2"
+}
 # WHY: nothing is written over what could not be read.
 hands_off() {
     say "$1" | tee -- "$state/uncopied" >&2
@@ -33,27 +42,30 @@ listed() {
 }
 # The same text as the question that a plan asks.
 contents() {
-    { say "$target/$object" && cd "$root" && find issued ca acme -type f -exec sha256sum {} + 2>/dev/null | sort; } | sha256sum
+    { say "$target/$object" && sha256sum <"$seal_pass" && cd "$root" && find issued ca acme -type f -exec sha256sum {} + 2>/dev/null | sort; } | sha256sum
 }
 # Whether something is missing that a copy may have. A server that never stored one may be a rebuilt one.
 needs_copy() {
     [ ! -e "$state/stored" ] || [ ! -s "$issued/server.crt" ] || { [ "$issuer" = private ] && [ ! -s "$ca/ca.key" ]; }
 }
+# What keep_copy packs, in this order. The last is an empty file: an archive that was cut does not have it.
+packed='issued ca acme whole'
 # ARCHIVE FOLDER: files and folders only, with nobody's rights but root's. What else is in it was not put there by keep_copy.
 unpack() {
-    tar -x --no-same-owner --no-same-permissions -C "$2" -f "$1" &&
+    ! tar -t -f "$1" | grep -Evq '^(issued|ca|acme)/|^whole$' &&
+        tar -x --no-same-owner --no-same-permissions -C "$2" -f "$1" && [ -f "$2/whole" ] &&
         find "$2" ! -type f ! -type d -delete && chmod -R u=rwX,go=,ug-s,o-t -- "$2"
 }
 # Where something is missing, the copy is the truth, the CA that clients pin above all.
 recall() {
     if ! needs_copy || ! ready || ! listed; then return 0; fi
-    if ! bucket "$bucket_limit_s" copyto "S3:$target/$object" "$work/copy"; then
-        hands_off "the copy in the bucket could not be fetched"
+    mkdir -- "$work/copied"
+    if ! sealed "COPY:$first.tar" "$work/copy.tar" 2>"$work/complaint"; then
+        hands_off "the copy in the bucket cannot be read with $seal_pass, and was left as it is: $(last_line "$work/complaint")"
         return 0
     fi
-    mkdir -- "$work/copied"
-    if ! unseal "$work/copy" "$work/copy.tar" 2>/dev/null || ! unpack "$work/copy.tar" "$work/copied"; then
-        hands_off "the copy in the bucket cannot be read with $pass; it was left as it is"
+    if ! unpack "$work/copy.tar" "$work/copied"; then
+        hands_off "the copy in the bucket is not whole; it was left as it is"
         return 0
     fi
     if [ -s "$work/copied/ca/ca.key" ] && [ -s "$work/copied/ca/ca.crt" ]; then
@@ -70,10 +82,12 @@ keep_copy() {
         listed && rm -f -- "$state/uncopied"
         [ $? = 1 ] || return 0
     fi
+    true >"$work/whole"
     set --
-    for folder in issued ca acme; do [ ! -d "$root/$folder" ] || set -- "$@" "$folder"; done
-    if tar -c -C "$root" -f "$work/new.tar" "$@" && seal "$work/new.tar" "$work/new.enc" &&
-        bucket "$bucket_limit_s" copyto "$work/new.enc" "S3:$target/$object" 2>"$work/complaint"; then
+    for part in $packed; do
+        if [ "$part" = whole ]; then set -- "$@" -C "$work" whole; elif [ -d "$root/$part" ]; then set -- "$@" "$part"; fi
+    done
+    if tar -c -C "$root" -f "$work/new.tar" "$@" && sealed "$work/new.tar" "COPY:$first.tar" 2>"$work/complaint"; then
         contents >"$work/stored" && place "$work/stored" "$state/stored" 0600 root && rm -f -- "$state/uncopied"
         say "stored a copy in the bucket"
     else

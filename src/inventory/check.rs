@@ -85,6 +85,9 @@ pub fn secrets(inventory: &Inventory) -> Vec<(String, SecretRef)> {
         {
             found.push((format!("{base}.postgres.roles.{role}.password"), secret));
         }
+        if let Some(secret) = server.certificate.as_ref().and_then(|section| section.copy_pass.clone()) {
+            found.push((format!("{base}.certificate.copy_pass"), secret));
+        }
         if let Some(backup) = &server.backup {
             found.push((format!("{base}.backup.cipher_pass"), backup.cipher_pass.secret()));
         }

@@ -14,12 +14,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::address::Address;
+use crate::base::secret::SecretUse;
 use crate::inventory::sections::host::{Certificate, Challenge, Issuer};
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host;
-use crate::kinds::host_certificate::files::{FOLDERS, PROGRAM, SERVICE, SETTINGS, UNITS, opened, parts_of};
+use crate::kinds::host_certificate::files::{FOLDERS, PASS, PROGRAM, SERVICE, SETTINGS, UNITS, opened, parts_of};
 use crate::kinds::host_certificate::seen::{ACCESS, question};
+use crate::kinds::iam_user::{IamUser, Purpose, certificate_prefix};
 use crate::kinds::parts::apt;
+use crate::kinds::parts::secret::{self, SecretFile};
 use crate::kinds::parts::unit::Unit;
 use crate::kinds::parts::{self, Close, Difference, Seen};
 use crate::kinds::{Declared, Kind, Owned};
@@ -67,6 +70,8 @@ pub struct Copy {
     pub region: String,
     /// Key prefix, without slashes at its ends.
     pub folder: String,
+    /// What seals it.
+    pub pass: SecretUse,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,8 +88,10 @@ pub struct Actual {
     pub authority_fits: bool,
     /// Unit to what it serves, in words: a certificate that was renewed is served as before.
     pub served: BTreeMap<String, String>,
-    /// `stored`, `missing`, or `waits` for credentials and passphrase.
+    /// `stored`, `missing`, or `waits` for credentials.
     pub copy: Option<String>,
+    /// What seals the copy, as it is on the host.
+    pub copy_pass: secret::State,
     /// Less than a third of its lifetime is left. As all that follows it comes with time, hence not part of a plan's guard.
     #[serde(skip)]
     pub due: bool,
@@ -128,13 +135,21 @@ fn consumers(server: &Server) -> Vec<Consumer> {
 }
 
 fn copy(inventory: &Inventory, server: &Server) -> Option<Copy> {
+    let pass = server.certificate.as_ref()?.copy_pass.clone()?;
     let backup = server.backup.as_ref()?;
     let bucket = inventory.buckets.get(&backup.bucket)?;
     Some(Copy {
         bucket: bucket.name.clone(),
         region: inventory.aws.region.clone(),
-        folder: format!("{}/certificate", backup.stanza),
+        folder: certificate_prefix(backup),
+        pass: pass.into(),
     })
+}
+
+impl Desired {
+    fn copy_pass(&self) -> Option<SecretFile<'_>> {
+        self.copy.as_ref().map(|copy| SecretFile { path: PASS, secret: &copy.pass })
+    }
 }
 
 /// All names, sorted, as a certificate is compared with them.
@@ -171,8 +186,10 @@ no port but `acme_dns`, the address of an acme-dns service, and one CNAME per na
 issued is tried with the staging service first. After three failed orders within an hour nothing is ordered.
 `issuer: private` makes a CA on the server; clients pin its ca.crt and connect with sslmode=verify-full.
 
-Where the server has a `backup` section, a copy of keys, certificates and the private CA is kept in its bucket,
-encrypted with the backup's passphrase: a rebuilt server has the same CA, and orders nothing that it has already.
+With `copy_pass` and a `backup` section, a copy of keys, certificates and the private CA is kept in its bucket below
+STANZA.certificate: a rebuilt server has the same CA, and orders nothing that it has already. The copy is sealed with `copy_pass`
+and stored with an identity of its own, SERVER-certificate; both are root's alone, so that whoever gets into PostgreSQL can
+neither read the copy nor leave one for the next server.
 
 Does not manage: whether PostgreSQL uses these files (`postgres.cluster`), the DNS record of the name, wildcards. When
 the section goes, the timer and the program go; certificates and keys stay, because something may still serve them.
@@ -184,6 +201,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
           issuer: letsencrypt
           challenge: tls-alpn-01
           contact: ops@example.org
+          copy_pass: { env: SEAWALL_CERTIFICATE_PASS }
 ";
 
     type Step = HostStep;
@@ -207,7 +225,11 @@ the section goes, the timer and the program go; certificates and keys stay, beca
                     consumers: consumers(server),
                     copy: copy(inventory, server),
                 };
-                Some(host::declared(address, name, &[apt::KIND], "certificate", desired))
+                let mut declared = host::declared(address, name, &[apt::KIND], "certificate", desired);
+                let copies = declared.desired.copy.is_some();
+                let identity = Address::new(IamUser::NAME, &Purpose::Certificate.identity(name));
+                declared.after.extend(copies.then_some(identity));
+                Some(declared)
             })
             .collect()
     }
@@ -216,6 +238,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
         let mut probes = parts_of(desired).probes();
         let asked = question(desired);
         probes.push(command(&asked.iter().map(String::as_str).collect::<Vec<_>>()));
+        probes.extend(desired.copy_pass().iter().flat_map(SecretFile::probes));
         probes
     }
 
@@ -245,6 +268,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
             authority_fits,
             served,
             copy,
+            copy_pass,
             due,
             // Remarks.
             days: _,
@@ -276,6 +300,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
                 fields.extend(FieldChange::between(&format!("served.{}", consumer.unit), &serves, &Some(SERVED)));
             }
         }
+        fields.extend(desired.copy_pass().iter().flat_map(|pass| pass.differences(copy_pass)));
         if copy.as_deref() == Some("missing") {
             fields.push(FieldChange::new("copy", None, Some(Value::from("stored"))));
         }
@@ -288,6 +313,10 @@ the section goes, the timer and the program go; certificates and keys stay, beca
         let folders = FOLDERS.into_iter().filter(|folder| actual.is_none() || host::differs(fields, folder));
         let mut steps: Vec<HostStep> = folders.map(|folder| host::directory(folder, "root", "root", "0755")).collect();
         steps.extend(closing.files);
+        let none = secret::State::default();
+        let pass = desired.copy_pass();
+        let pass_fields = pass.map(|pass| pass.differences(actual.map_or(&none, |actual| &actual.copy_pass)));
+        steps.extend(pass.zip(pass_fields).and_then(|(pass, fields)| pass.step(&fields)));
         // The program mends what is not a unit, and a new program does its work at once.
         let of_a_unit = |field: &FieldChange| {
             let same = |one: &&Difference| one.field.path == field.path;
@@ -317,6 +346,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
         );
         fields.push(new("issuer", Value::from(word(desired.issuer))));
         fields.push(new("names", Value::from(names(desired))));
+        fields.extend(desired.copy_pass().iter().flat_map(|pass| pass.differences(&secret::State::default())));
         fields
     }
 
@@ -342,10 +372,14 @@ the section goes, the timer and the program go; certificates and keys stay, beca
         match (desired.copy.is_some(), actual.copy.as_deref(), &actual.uncopied) {
             (true, _, Some(why)) => remarks.push(format!("no copy in the bucket: {why}")),
             (true, Some("waits"), None) => {
-                remarks
-                    .push("no copy in the bucket yet: the backup's credentials and passphrase are not here".to_owned());
+                remarks.push("no copy in the bucket yet: its credentials are not here".to_owned());
             }
             _ => {}
+        }
+        if desired.copy.is_none() && desired.issuer == Issuer::Private {
+            remarks.push(
+                "the private CA is on this server alone: `copy_pass` keeps a sealed copy in the bucket".to_owned(),
+            );
         }
         if let Some(days) = actual.authority_days
             && days < AUTHORITY_DAYS

@@ -121,7 +121,8 @@ fn probe(desired: &Desired) -> CloudProbe {
 }
 
 /// What pgBackRest's user guide asks for, and the prefix itself: `repo-ls` asks for it as if it were an object. Never
-/// versions' deletion, policies or lifecycle: a stolen key cannot destroy history.
+/// versions' deletion, policies or lifecycle: a stolen key cannot destroy history. Never a listing of the whole bucket, which has other
+/// servers' names and the operators' state.
 fn policy(bucket: &str, identity: &Identity) -> Value {
     let prefix = &identity.prefix;
     let arn = format!("arn:aws:s3:::{bucket}");
@@ -135,7 +136,7 @@ fn policy(bucket: &str, identity: &Identity) -> Value {
         "Statement": [
             {
                 "Sid": "List", "Effect": "Allow", "Action": list, "Resource": arn,
-                "Condition": { "StringLike": { "s3:prefix": ["", prefix, format!("{prefix}/*")] } },
+                "Condition": { "StringLike": { "s3:prefix": [prefix, format!("{prefix}/*")] } },
             },
             { "Sid": "Objects", "Effect": "Allow", "Action": act, "Resource": objects },
         ],
@@ -158,6 +159,8 @@ pub(crate) enum Purpose {
     Backup,
     /// Restores and drills: reads, and cannot write.
     Restore,
+    /// Keeps the copy of the certificate and its CA, which PostgreSQL may neither read nor write.
+    Certificate,
 }
 
 impl Purpose {
@@ -166,6 +169,7 @@ impl Purpose {
         match self {
             Self::Backup => format!("{server}-backup"),
             Self::Restore => format!("{server}-restore"),
+            Self::Certificate => format!("{server}-certificate"),
         }
     }
 
@@ -173,12 +177,22 @@ impl Purpose {
         let (access, file) = match self {
             Self::Backup => (Access::ReadWrite, "/etc/seawall/backup.credentials"),
             Self::Restore => (Access::ReadOnly, "/etc/seawall/restore.credentials"),
+            Self::Certificate => (Access::ReadWrite, "/etc/seawall/certificate.credentials"),
         };
         let key = KeyPlace::Server { server: server.clone(), file: file.to_owned(), group: "root".to_owned() };
-        let (bucket, prefix) = (section.bucket.clone(), section.stanza.to_string());
+        let prefix = match self {
+            Self::Backup | Self::Restore => section.stanza.to_string(),
+            Self::Certificate => certificate_prefix(section),
+        };
+        let bucket = section.bucket.clone();
         let name = self.identity(server).parse().ok()?;
         Some((name, Identity { bucket, prefix, access, key }))
     }
+}
+
+/// Where the copy of a server's certificate is. No stanza has a dot in its name, so the keys of the backups reach no copy.
+pub(crate) fn certificate_prefix(section: &Backup) -> String {
+    format!("{}.certificate", section.stanza)
 }
 
 /// The identities that the inventory names, and those that come with backups.
@@ -186,8 +200,9 @@ fn identities(inventory: &Inventory) -> Vec<(String, Name, Identity)> {
     let named = inventory.identities.iter().map(|(n, i)| (format!("identities.{n}"), n.clone(), i.clone()));
     let servers = inventory.servers.iter().filter(|(_, server)| server.postgres.is_some());
     let own = servers.filter_map(|(name, server)| Some((name, server.backup.as_ref()?))).flat_map(|(name, section)| {
-        let both = [Purpose::Backup, Purpose::Restore].into_iter();
-        both.filter_map(move |purpose| purpose.of(name, section))
+        let copies = inventory.servers[name].certificate.as_ref().is_some_and(|of| of.copy_pass.is_some());
+        let own = [Purpose::Backup, Purpose::Restore].into_iter().chain(copies.then_some(Purpose::Certificate));
+        own.filter_map(move |purpose| purpose.of(name, section))
             .map(move |(identity, what)| (format!("servers.{name}.backup"), identity, what))
     });
     named.chain(own).collect()

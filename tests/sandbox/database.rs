@@ -134,6 +134,13 @@ printf 'user = "%s:%s"\naws-sigv4 = "aws:amz:ca-central-1:s3"\n' "$id" "$secret"
     assert_eq!(status("restore", "PUT", "chronos/probe"), "403");
     assert_eq!(status("restore", "DELETE", "chronos/probe"), "403");
     assert_eq!(status("backup", "DELETE", "chronos/probe"), "204");
+    // The names of others in the bucket are not its business either.
+    assert_eq!(status("backup", "GET", "?list-type=2&prefix=chronos%2F"), "200");
+    for beside in
+        ["list-type=2", "list-type=2&prefix=seawall%2F", "list-type=2&prefix=c", "delimiter=%2F&list-type=2&prefix="]
+    {
+        assert_eq!(status("backup", "GET", &format!("?{beside}")), "403", "{beside}");
+    }
 }
 
 /// A key that was lost is made anew, pgBackRest has it at once, and archiving goes on.

@@ -1,6 +1,7 @@
 //! Real hosts, broken on purpose: what may lock out is put back, and what was tampered with is found.
 
 mod access;
+mod attacks_bucket;
 mod backups;
 mod bans;
 mod certificate;

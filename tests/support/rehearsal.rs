@@ -16,8 +16,9 @@ const CACHE: &str = ".seawall/cache";
 const HOME: &str = "home";
 
 /// The secrets that the worked example names.
-const SECRETS: [(&str, &str); 4] = [
+const SECRETS: [(&str, &str); 5] = [
     ("SEAWALL_CIPHER_PASS", "a passphrase for rehearsals only"),
+    ("SEAWALL_CERTIFICATE_PASS", "what seals a copy, for rehearsals only"),
     ("CHRONOS_APP_PASSWORD", "password of app"),
     ("CHRONOS_READONLY_PASSWORD", "password of readonly"),
     ("CHRONOS_MONITORING_PASSWORD", "password of monitoring"),
@@ -252,11 +253,18 @@ impl Rehearsal {
     /// Runs a command on the server as root.
     #[track_caller]
     pub(crate) fn on_server(&self, words: &[&str]) -> Ended {
+        let ended = self.tried_on_server(words);
+        assert_eq!(ended.code, 0, "{words:?}: {}{}", ended.stdout, ended.stderr);
+        ended
+    }
+
+    /// The same for a command that may fail.
+    pub(crate) fn tried_on_server(&self, words: &[&str]) -> Ended {
         // ssh joins its arguments and the login shell splits them again.
         let quoted: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
         let mut args = vec!["sandbox", "ssh", "db", "--", "sudo"];
         args.extend(quoted.iter().map(String::as_str));
-        self.expect(0, &args)
+        self.run(&args)
     }
 
     /// Makes the next calls of an operation go wrong.

@@ -25,6 +25,14 @@ pub(super) fn check(report: &mut Report<'_>, base: &str, section: &Certificate) 
         }
         None => {}
     }
+    let server = base.split('.').nth(1).unwrap_or_default();
+    let backed_up = report.inventory.servers.iter().any(|(name, of)| name.as_str() == server && of.backup.is_some());
+    if section.copy_pass.is_some() && !backed_up {
+        let path = format!("{base}.copy_pass");
+        let message =
+            format!("`{path}` seals a copy in the bucket of the backups, and this server has no `backup` section");
+        report.error("copy-without-backup", message, &path, "nowhere to keep the copy");
+    }
     let answers = section.challenge == Challenge::Dns01 && section.issuer.is_public();
     let path = format!("{base}.acme_dns");
     match &section.acme_dns {

@@ -93,6 +93,9 @@ pub struct Certificate {
     pub contact: Option<String>,
     /// For `dns-01`: the acme-dns service that answers for the name, for example `https://auth.example.org`.
     pub acme_dns: Option<String>,
+    /// What seals the copy of keys, certificates and the private CA in the bucket of the backups. Without it there is no copy. It is not the
+    /// backups' passphrase, which PostgreSQL may read.
+    pub copy_pass: Option<SecretRef>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -20,17 +20,17 @@ const PATH: &str = "seawall-certificate.path";
 pub(super) const UNITS: [&str; 3] = [TIMER, PATH, SERVICE];
 pub(super) const FOLDERS: [&str; 2] = ["/etc/seawall", "/etc/seawall/tls"];
 
-/// An AWS credentials file with one profile, for the bucket of the backups.
-pub(super) const CREDENTIALS: &str = "/etc/seawall/backup.credentials";
-/// The passphrase of the backups, in one line.
-pub(super) const PASS: &str = "/etc/seawall/backup.pass";
+/// An AWS credentials file with one profile, for the copy alone.
+pub(super) const CREDENTIALS: &str = "/etc/seawall/certificate.credentials";
+/// What seals the copy, in one line.
+pub(super) const PASS: &str = "/etc/seawall/certificate.pass";
 
 /// The longest common name that X.509 takes (RFC 5280, ub-common-name). Clients look at the alternative names only.
 const COMMON_NAME: usize = 64;
 
 /// The object's name within the folder of the copy; the program makes the same.
 pub(super) fn object(desired: &Desired) -> String {
-    format!("{}.tar.enc", desired.name)
+    format!("{}.tar.bin", desired.name)
 }
 
 /// The port that an order needs, where it needs one.

@@ -74,7 +74,7 @@ done
 if [ -n "$target" ]; then
     if [ ! -s "$credentials" ] || [ ! -s "$pass" ]; then
         echo "copy waits"
-    elif [ "$(cat -- "$state/stored" 2>/dev/null)" = "$({ printf '%s\n' "$target" && cd "$root" && find issued ca acme -type f -exec sha256sum {} + 2>/dev/null | sort; } | sha256sum)" ]; then
+    elif [ "$(cat -- "$state/stored" 2>/dev/null)" = "$({ printf '%s\n' "$target" && sha256sum <"$pass" && cd "$root" && find issued ca acme -type f -exec sha256sum {} + 2>/dev/null | sort; } | sha256sum)" ]; then
         echo "copy stored"
     else
         echo "copy missing"

@@ -21,7 +21,8 @@ fn wish(issuer: Issuer) -> Desired {
         copy: Some(Copy {
             bucket: "project-chronos-backups".to_owned(),
             region: "ca-central-1".to_owned(),
-            folder: "chronos/certificate".to_owned(),
+            folder: "chronos.certificate".to_owned(),
+            pass: crate::base::secret::SecretRef::Env { env: "SEAWALL_CERTIFICATE_PASS".to_owned() }.into(),
         }),
     }
 }
@@ -106,7 +107,7 @@ fn a_private_authority_signs_for_its_domains_and_what_it_made_is_good() {
     let lost = bench.run(&format!("{BEGIN}good \"$issued\" || order_private"));
     let said = String::from_utf8_lossy(&lost.stdout).into_owned();
     assert!(!lost.status.success() && said.contains("nobody can make the same one again"), "{said}");
-    assert!(said.contains("chronos/certificate/db.example.org.tar.enc in the bucket"), "{said}");
+    assert!(said.contains("chronos.certificate/db.example.org.tar.bin in the bucket"), "{said}");
 }
 
 #[test]
@@ -160,27 +161,31 @@ fn a_name_that_was_never_issued_is_tried_with_the_staging_service_first() {
 #[test]
 fn a_copy_comes_back_without_rights_and_links() {
     let bench = bench(&wish(Issuer::Private));
-    bench.write("etc/seawall/backup.pass", "a passphrase\n");
+    bench.write("etc/seawall/certificate.pass", "a passphrase\n");
     bench.write(
-        "etc/seawall/backup.credentials",
+        "etc/seawall/certificate.credentials",
         "[seawall]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = s3cret\n",
     );
-    // The bucket is a folder, and says when it is empty that there is none, as S3 does.
+    // The bucket is a folder, and says when it is empty that there is none, as S3 does. What is sealed begins with its passphrase.
     bench.tool(
         "rclone",
-        r#"[ "$RCLONE_CONFIG_S3_ACCESS_KEY_ID:$RCLONE_CONFIG_S3_SECRET_ACCESS_KEY" = AKIAEXAMPLE:s3cret ] || exit 9
-shift 2
-case $1:$2 in
-lsf:*) [ -e "$HOME/../object" ] || exit 3; echo db.example.org.tar.enc ;;
-copyto:S3:*) cp -- "$HOME/../object" "$3" ;;
-copyto:*) cp -- "$2" "$HOME/../object" ;;
+        r#"shift 2
+if [ "$1" = obscure ]; then tr a-z b-za; exit; fi
+[ "$RCLONE_CONFIG_S3_ACCESS_KEY_ID:$RCLONE_CONFIG_S3_SECRET_ACCESS_KEY" = AKIAEXAMPLE:s3cret ] || exit 9
+case $1:$2:$RCLONE_CONFIG_COPY_REMOTE in
+lsf:*) [ -e "$HOME/../object" ] || exit 3; echo db.example.org.tar.bin ;;
+copyto:COPY:db.example.org.tar:S3:project-chronos-backups/chronos.certificate)
+    if [ "$(head -n 1 "$HOME/../object")" != "$RCLONE_CONFIG_COPY_PASSWORD" ]; then echo 'failed to authenticate' >&2; exit 1; fi
+    tail -n +2 -- "$HOME/../object" >"$3"
+    ;;
+copyto:/*) { echo "$RCLONE_CONFIG_COPY_PASSWORD" && cat -- "$2"; } >"$HOME/../object" ;;
 esac"#,
     );
     let said =
         bench.says(&format!("{BEGIN}order_private >&2; mkdir -p \"$acme\"; echo {{}} >\"$acme/account\"; keep_copy"));
     assert_eq!(said, "stored a copy in the bucket\n");
     let sealed = std::fs::read(bench.at("var/lib/seawall/object")).expect("an object");
-    assert!(sealed.starts_with(b"Salted__"));
+    assert!(sealed.starts_with(b"b qbttqisbtf\n"), "the passphrase, as rclone wants it");
     // Stored already: nothing is sent. What was lost comes back: the CA, the account, and the certificate.
     assert_eq!(bench.says(&format!("{BEGIN}keep_copy")), "");
     let authority = std::fs::read(bench.at("etc/seawall/ca/ca.crt")).expect("a CA");
@@ -189,20 +194,33 @@ esac"#,
     assert_eq!(said, "restored from the copy in the bucket\n{}\n");
     assert_eq!(std::fs::read(bench.at("etc/seawall/ca/ca.crt")).expect("a CA"), authority);
 
-    // Somebody with the passphrase put in what a copy of ours never holds.
+    // Even somebody with the passphrase cannot put in what a copy of ours never holds.
     let forged = "mkdir -p f/acme; cp /bin/true f/acme/sh; chmod 4755 f/acme/sh; chmod 2777 f/acme; ln -s /etc/passwd f/acme/link; \
-                  tar -c -C f -f f.tar acme; seal f.tar \"$HOME/../object\"";
+                  true >f/whole; tar -c -C f -f f.tar acme whole; sealed \"$work/f.tar\" \"COPY:$first.tar\"";
     bench.says(&format!("{BEGIN}cd \"$work\"; {forged}"));
     let seen = bench.says(&format!(
         "{BEGIN}{lost}recall >&2; stat -c '%a' \"$acme\" \"$acme/sh\"; [ ! -L \"$acme/link\" ] && echo 'no link'"
     ));
     assert_eq!(seen, "700\n700\nno link\n");
 
-    // What cannot be read is not written over.
+    // What cannot be read, was cut, or has something else in it is not used and not written over.
+    let recalled = format!("{BEGIN}rm -rf \"$state/stored\" \"$work\"; mkdir \"$work\"; recall 2>&1; keep_copy");
     bench.write("var/lib/seawall/object", "not ours");
-    let said = bench
-        .says(&format!("{BEGIN}rm -f \"$state/stored\" \"$work\"/*; recall 2>&1; keep_copy; cat \"$HOME/../object\""));
-    assert!(said.contains("cannot be read with") && said.ends_with("it was left as it is\nnot ours"), "{said}");
+    let said = bench.says(&recalled);
+    assert!(
+        said.ends_with(
+            "cannot be read with /etc/seawall/certificate.pass, and was left as it is: failed to authenticate\n"
+        ) || said.contains("left as it is: failed"),
+        "{said}"
+    );
+    for others in ["acme", "acme ../f/acme whole", "acme work whole"] {
+        let pack = format!(
+            "cd \"$work\"; mkdir -p f/acme f/work; true >f/whole; tar -c -P -C f -f f.tar {others}; sealed \"$work/f.tar\" \"COPY:$first.tar\""
+        );
+        bench.says(&format!("{BEGIN}{pack}"));
+        let said = bench.says(&recalled);
+        assert!(said.ends_with("the copy in the bucket is not whole; it was left as it is\n"), "{others}: {said}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::kinds::host;
 use crate::kinds::host_certificate::files::{CREDENTIALS, PASS, object, parts_of};
 use crate::kinds::host_certificate::{Actual, Desired, word};
-use crate::kinds::parts::Seen;
+use crate::kinds::parts::{Seen, secret};
 use crate::plan::observed::Unseen;
 use crate::plan::probe::Answers;
 
@@ -50,6 +50,9 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         return Err(Unseen::Misread("openssl is not installed, so the certificate cannot be read".to_owned()));
     }
     actual.parts = seen;
+    if let Some(pass) = desired.copy_pass() {
+        actual.copy_pass = pass.look(answers)?;
+    }
     Ok(Some(actual))
 }
 
@@ -67,6 +70,7 @@ fn facts(text: &str) -> Result<Actual, Unseen> {
         authority_fits: false,
         served: BTreeMap::new(),
         copy: None,
+        copy_pass: secret::State::default(),
         due: false,
         days: None,
         authority_days: None,

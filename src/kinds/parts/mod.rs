@@ -1,4 +1,4 @@
-//! Parts that host kinds are made of: files, units of systemd, packages.
+//! Parts that host kinds are made of: files, secrets, units of systemd, packages.
 //!
 //! A part sees its differences and says of each what closes it, so that no kind looks at a field's name to decide what to
 //! do. [`close`] puts all of it in order: what is in the way goes, files are written, systemd reads them once, units are
@@ -8,6 +8,7 @@
 pub(crate) mod alert;
 pub(crate) mod apt;
 pub(crate) mod file;
+pub(crate) mod secret;
 pub(crate) mod unit;
 
 use std::collections::BTreeMap;
