@@ -2,14 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::base::address::Address;
 use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::Snapshot;
+use crate::kinds::table::Wanted;
 use crate::kinds::{self, Owned, kind, physical_name, protected_by_tags};
+use crate::plan::change::FieldChange;
 use crate::plan::cloud::{CensusEntry, TAG_ADDRESS, TAG_ENVIRONMENT};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::{NotSeen, Place, Unmanaged};
-use crate::reach::ssh::manifest::parse_manifest;
+use crate::reach::ssh::manifest::{FOLDER, Found, parse_manifest};
+use crate::reach::ssh::program::record_name;
 
 /// Kind of the address that stands for a host's manifest which could not be read.
 pub const MANIFEST: &str = "host.manifest";
@@ -47,11 +52,20 @@ pub fn sort(resolved: &Resolved, snapshot: &Snapshot) -> Ownership {
     for (server, view) in &snapshot.hosts {
         match parse_manifest(&view.answers) {
             Ok(records) => {
-                for (address, record) in records {
-                    if let Some(why) = misplaced(&address, server) {
-                        found.unseen.push(NotSeen { address: Address::new(MANIFEST, server), why });
-                        continue;
-                    }
+                for Found { file, record } in records {
+                    let believed = record.and_then(|(address, record)| match doubtful(&address, &record, server) {
+                        Some(why) => Err(why),
+                        None => Ok((address, record)),
+                    });
+                    let (address, record) = match believed {
+                        Ok(believed) => believed,
+                        // The next apply writes it anew.
+                        Err(_) if declared(resolved, server, &file) => continue,
+                        Err(why) => {
+                            found.unseen.push(unbelieved(server, &file, &why));
+                            continue;
+                        }
+                    };
                     found.owned.push(Owned {
                         address,
                         place: Place::Host(server.clone()),
@@ -74,12 +88,41 @@ pub fn sort(resolved: &Resolved, snapshot: &Snapshot) -> Ownership {
     found
 }
 
-/// Why a host's record is not believed. Whoever is root on a host can write any address there, and what is done about a
-/// resource follows from its address: one host must not have another's resources taken away, nor something in AWS. Of a
-/// kind that this version does not know nothing is done.
-fn misplaced(address: &Address, server: &str) -> Option<Unseen> {
-    let elsewhere = kind(address.kind()).is_some_and(|kind| !(kind.on_host)() || address.name() != server);
-    elsewhere.then(|| Unseen::Misread(format!("the manifest names `{address}`, which cannot be on `{server}`")))
+/// Why a host's record is not believed. Whoever is root on a host can write anything there, and what is done about a
+/// resource follows from its address and its record: one host must not have another's resources taken away, nor something in
+/// AWS, nor a file that no inventory could have named. Of a kind that this version does not know nothing is done.
+fn doubtful(address: &Address, record: &Value, server: &str) -> Option<String> {
+    let kind = kind(address.kind())?;
+    if !(kind.on_host)() || address.name() != server {
+        return Some(format!("it names `{address}`, which cannot be on `{server}`"));
+    }
+    (kind.doubts)(record)
+}
+
+/// Whether a record's file is that of a resource which the inventory wants on this server.
+fn declared(resolved: &Resolved, server: &str, file: &str) -> bool {
+    let here = Place::Host(server.to_owned());
+    resolved.wanted.iter().any(|wanted| wanted.place == here && record_name(&wanted.address) == file)
+}
+
+fn unbelieved(server: &str, file: &str, why: &str) -> NotSeen {
+    let why = format!("`{FOLDER}/{file}` is not believed: {why}. Look at who wrote it, and remove it");
+    NotSeen { address: Address::new(MANIFEST, server), why: Unseen::Misread(why) }
+}
+
+/// What differs in the record of a resource that is as wanted: without one, nothing could be taken away again once it has
+/// left the inventory.
+pub fn unrecorded(snapshot: &Snapshot, wanted: &Wanted) -> Option<FieldChange> {
+    let Place::Host(server) = &wanted.place else { return None };
+    let records = parse_manifest(&snapshot.hosts.get(server)?.answers).ok()?;
+    let file = record_name(&wanted.address);
+    let before = match records.into_iter().find(|found| found.file == file).map(|found| found.record) {
+        Some(Ok((_, desired))) if desired == wanted.desired => return None,
+        Some(Ok(_)) => Some("another".into()),
+        Some(Err(_)) => Some("not readable".into()),
+        None => None,
+    };
+    Some(FieldChange::new("record", before, Some("as declared".into())))
 }
 
 fn is_ours(resolved: &Resolved, entry: &CensusEntry) -> bool {
@@ -165,7 +208,7 @@ mod tests {
             ("lightsail.instance", "db", false),
             ("host.of_a_later_version", "web", true),
         ] {
-            let why = misplaced(&Address::new(kind, "db"), server);
+            let why = doubtful(&Address::new(kind, "db"), &Value::Null, server);
             assert_eq!(why.is_none(), believed, "{kind} on {server}: {why:?}");
         }
     }

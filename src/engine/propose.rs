@@ -6,7 +6,7 @@ use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::Digest;
 use crate::base::span::Span;
-use crate::engine::owned::{MANIFEST, Ownership, sort};
+use crate::engine::owned::{MANIFEST, Ownership, sort, unrecorded};
 use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::stages::stages;
@@ -104,10 +104,11 @@ pub fn change_for(resolved: &Resolved, snapshot: &Snapshot, wanted: &Wanted) -> 
         return Outcome::Unknown(Unseen::Misread("this place was not asked".to_owned()));
     };
     let judged = (wanted.kind.judge)(wanted, &resolved.environment, answers);
+    let guard = Digest::of(&judged.observed);
     match &judged.observed {
         Observed::Unknown(why) => Outcome::Unknown(why.clone()),
         Observed::Absent => Outcome::Change {
-            change: Box::new(creation(wanted, Digest::of(&judged.observed))),
+            change: Box::new(creation(wanted, guard)),
             limits: Vec::new(),
             remarks: Vec::new(),
             refusals: Vec::new(),
@@ -115,7 +116,13 @@ pub fn change_for(resolved: &Resolved, snapshot: &Snapshot, wanted: &Wanted) -> 
         },
         Observed::Present(_) => match &judged.owner {
             Owner::Foreign(why) => Outcome::Foreign(why.clone()),
-            Owner::Ours => present(wanted, judged),
+            Owner::Ours => match present(wanted, judged) {
+                Outcome::Unchanged { limits, remarks } if limits.is_empty() => match unrecorded(snapshot, wanted) {
+                    Some(field) => record_again(wanted, guard, field, remarks),
+                    None => Outcome::Unchanged { limits, remarks },
+                },
+                outcome => outcome,
+            },
         },
     }
 }
@@ -177,6 +184,24 @@ fn present(wanted: &Wanted, judged: Judged) -> Outcome {
     };
     let Judged { remarks, refusals, opening, .. } = judged;
     Outcome::Change { change: Box::new(change), limits, remarks, refusals, opening }
+}
+
+/// Writes the record of a resource that is as wanted, and nothing else.
+fn record_again(wanted: &Wanted, guard: Digest, field: FieldChange, remarks: Vec<String>) -> Outcome {
+    let change = Change {
+        address: wanted.address.clone(),
+        action: Action::Update,
+        reason: Reason::Differs,
+        fields: vec![field],
+        files: Vec::new(),
+        steps: recorded(wanted, Steps::Host(Vec::new())),
+        guard,
+        risk: Risk::Plain,
+        proofs: Vec::new(),
+        undo: Vec::new(),
+        after: Vec::new(),
+    };
+    Outcome::Change { change: Box::new(change), limits: Vec::new(), remarks, refusals: Vec::new(), opening: None }
 }
 
 fn creation(wanted: &Wanted, guard: Digest) -> Change {

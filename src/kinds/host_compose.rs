@@ -15,6 +15,7 @@ use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::base::secret::SecretRef;
 use crate::inventory::compose;
+use crate::inventory::scalar::Name;
 use crate::inventory::sections::Inventory;
 use crate::kinds::host::{self, QUICK_S, Wanted};
 use crate::kinds::host_compose::seen::{Docker, LABEL};
@@ -372,6 +373,11 @@ volumes stay and have to be removed by hand, Docker and its settings stay.
             steps.push(run_in_folder(desired, &argv, &format!("make {} anew", bound.join(", "))));
         }
         steps
+    }
+
+    fn doubts(recorded: &Desired) -> Option<String> {
+        let project = &recorded.project;
+        project.parse::<Name>().is_err().then(|| format!("it has a stack `{project}`, which is no name of one"))
     }
 
     fn remove(owned: &Owned) -> Vec<HostStep> {

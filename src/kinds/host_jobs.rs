@@ -278,11 +278,14 @@ declare, and what was put over a declared one, are removed. The record of failur
         steps
     }
 
+    fn doubts(recorded: &Desired) -> Option<String> {
+        let odd = recorded.jobs.keys().find(|name| name.parse::<Name>().is_err());
+        odd.map(|name| format!("it has a job `{name}`, which is no name of one"))
+    }
+
     fn remove(owned: &Owned) -> Vec<HostStep> {
         let desired = owned.record.clone().and_then(|record| serde_json::from_value::<Desired>(record).ok());
         let names = desired.map(|desired| desired.jobs.into_keys()).into_iter().flatten();
-        // A record is a file on the host: what is no name of a job must not become part of a path.
-        let names: Vec<String> = names.filter(|name| name.parse::<Name>().is_ok()).collect();
         // As a pattern it may match nothing, which is no error. A run that is under way ends by itself.
         let mut steps =
             vec![shared::run(&["systemctl", "stop", "seawall-job-*.timer"], QUICK_S, "stop the timers of all jobs")];

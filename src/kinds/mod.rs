@@ -175,6 +175,11 @@ pub trait Kind {
     fn diff(desired: &Self::Desired, actual: &Self::Actual) -> Vec<FieldChange>;
     /// How to get from `actual` (absent: `None`) to `desired`, doing only what `fields` says differs.
     fn steps(desired: &Self::Desired, actual: Option<&Self::Actual>, fields: &[FieldChange]) -> Vec<Self::Step>;
+    /// Why a record that was found on a host cannot be what an inventory asked for. A record is hostile input: names and paths in
+    /// it decide what is taken away.
+    fn doubts(_recorded: &Self::Desired) -> Option<String> {
+        None
+    }
     /// How to take away what is ours. `actual` is not known here: steps must tolerate that parts are gone already.
     fn remove(owned: &Owned) -> Vec<Self::Step>;
     /// How to delete the data that would keep it from being removed. Only planned after the operator named it.

@@ -31,6 +31,9 @@ use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, FileState, Probe};
 use crate::plan::step::HostStep;
 
+/// pgBackRest's words for kinds of backups; each has a timer of its own.
+const TURNS: [&str; 3] = ["full", "diff", "incr"];
+
 pub struct PgbackrestRepo;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,9 +83,9 @@ fn desired(inventory: &Inventory, name: &Name, server: &Server) -> Option<Desire
     let bucket = inventory.buckets.get(&section.bucket)?;
     let schedule = &section.schedule;
     let turns = [
-        ("full", Some(&schedule.full)),
-        ("diff", schedule.differential.as_ref()),
-        ("incr", schedule.incremental.as_ref()),
+        (TURNS[0], Some(&schedule.full)),
+        (TURNS[1], schedule.differential.as_ref()),
+        (TURNS[2], schedule.incremental.as_ref()),
     ];
     let turns: Vec<_> = turns.into_iter().filter_map(|(kind, when)| Some((kind, when?))).collect();
     Some(Desired {
@@ -194,6 +197,11 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
 
     fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
         steps::steps(desired, actual, fields)
+    }
+
+    fn doubts(recorded: &Desired) -> Option<String> {
+        let odd = recorded.timers.keys().find(|kind| !TURNS.contains(&kind.as_str()));
+        odd.map(|kind| format!("it has a timer `{kind}`, which is no kind of backup"))
     }
 
     fn remove(owned: &Owned) -> Vec<HostStep> {

@@ -24,6 +24,8 @@ pub struct Entry {
     pub goes_with_server: bool,
     /// Whether its resources are on a host, whose name they bear; otherwise they are in AWS.
     pub on_host: fn() -> bool,
+    /// Why a record of this kind holds what no inventory could have said; see [`Kind::doubts`].
+    pub doubts: fn(&Value) -> Option<String>,
     pub declare: fn(&Inventory) -> Vec<Wanted>,
     pub probes: fn(&Value) -> Vec<Probe>,
     pub judge: fn(&Wanted, &str, &Answers) -> Judged,
@@ -91,6 +93,7 @@ pub const fn entry<K: Kind>() -> Entry {
         holds_data: K::HOLDS_DATA,
         goes_with_server: K::GOES_WITH_SERVER,
         on_host: on_host::<K>,
+        doubts: doubts::<K>,
         declare: declare::<K>,
         probes: probes::<K>,
         judge: judge::<K>,
@@ -122,6 +125,10 @@ fn typed<K: Kind>(desired: &Value) -> K::Desired {
 
 fn probes<K: Kind>(desired: &Value) -> Vec<Probe> {
     K::probes(&typed::<K>(desired))
+}
+
+fn doubts<K: Kind>(record: &Value) -> Option<String> {
+    K::doubts(&serde_json::from_value(record.clone()).ok()?)
 }
 
 fn proofs<K: Kind>(desired: &Value) -> Vec<Proof> {

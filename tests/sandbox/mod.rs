@@ -2,6 +2,7 @@
 
 mod access;
 mod attacks_bucket;
+mod attacks_manifest;
 mod backups;
 mod bans;
 mod certificate;

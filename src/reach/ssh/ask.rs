@@ -380,7 +380,10 @@ mod tests {
         for settled in ["active\n", "failed\n", "inactive\n", ""] {
             assert!(!after("systemctl is-active postgresql@15-main.service", settled));
         }
-        assert!(!after("systemctl show -p A seawall-backup@full.service", "LoadState=loaded\nActiveState=activating\n"));
+        assert!(!after(
+            "systemctl show -p A seawall-backup@full.service",
+            "LoadState=loaded\nActiveState=activating\n"
+        ));
         assert!(!after("echo activating", "activating\n"));
     }
 }
