@@ -132,7 +132,7 @@ mod tests {
             "first-boot.sh" => json!({ "user": "admin", "keys": ["ssh-ed25519 AAAA a&b"] }),
             "sshd.conf" => json!({
                 "ports": [22], "users": "admin", "max_auth_tries": 3, "login_grace": 30, "alive_interval": 300,
-                "disable_forwarding": "yes", "tcp_forwarding": "no", "trusted_ca": ["none"], "weak_kex": "a*", "weak_host_keys": "b*",
+                "disable_forwarding": "yes", "tcp_forwarding": "no", "trusted_ca": "none", "weak_kex": "a*", "weak_host_keys": "b*",
                 "weak_ciphers": "c*", "weak_macs": "d*",
             }),
             "fail2ban-jails.conf" => json!({

@@ -36,6 +36,12 @@ const ASK_SERVICE: [&str; 6] =
 const CHECK_ALONE: [&str; 4] = ["/usr/sbin/sshd", "-t", "-f", "{}"];
 /// Ubuntu 22.10 and later start sshd by a socket, which then owns the port.
 const ASK_SOCKET: [&str; 3] = ["systemctl", "is-active", "ssh.socket"];
+/// Where Debian's unit takes options from.
+const DEFAULTS: &str = "/etc/default/ssh";
+/// The command line of the running daemon, which names itself as the listener in it.
+const RUNNING: &str =
+    r#"pid=$(systemctl show -p MainPID --value ssh.service) && [ "$pid" != 0 ] && tr '\0' ' ' <"/proc/$pid/cmdline""#;
+const ASK_RUNNING: [&str; 3] = ["sh", "-c", RUNNING];
 /// When each file was last changed in any way; the folder's own time tells of files that are gone.
 const ASK_CHANGED: [&str; 7] = ["find", MAIN, "/etc/ssh/sshd_config.d", "-maxdepth", "1", "-printf", "@%Cs\\n"];
 
@@ -67,6 +73,12 @@ pub struct Actual {
     /// The daemon runs with the files as they are now.
     pub loaded: bool,
     pub active: bool,
+    /// What the running daemon was given on its command line: it beats every file.
+    pub options: String,
+    /// What the next start would give it.
+    pub defaults: Option<FileState>,
+    /// Whether the authority of Lightsail's browser login is there.
+    pub has_authority: bool,
     pub enabled: bool,
     /// What stands over its units.
     pub over: Over,
@@ -84,7 +96,7 @@ impl Desired {
             "alive_interval": self.alive_interval(),
             "disable_forwarding": if self.forwarding { "no" } else { "yes" },
             "tcp_forwarding": if self.forwarding { "local" } else { "no" },
-            "trusted_ca": if self.rescue { &[][..] } else { &["none"][..] },
+            "trusted_ca": effect::trusted_authority(self),
             "weak_kex": effect::weak_kex(self).join(","),
             "weak_host_keys": effect::WEAK_HOST_KEYS.join(","),
             "weak_ciphers": effect::WEAK_CIPHERS.join(","),
@@ -121,6 +133,7 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
     let seconds = |text: &str| text.trim_start_matches('@').parse::<u64>().ok();
     let newest = changed.stdout.lines().filter_map(seconds).max().unwrap_or(u64::MAX);
     let socket = answers.command(&ASK_SOCKET)?.ok();
+    let running = answers.command(&ASK_RUNNING)?;
     Ok(Some(Actual {
         file: host::file(answers, PATH)?,
         main,
@@ -129,13 +142,41 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
         // A reload is a change of state. Within one second both orders look the same; ours is write, then reload.
         loaded: seconds(of("StateChangeTimestamp")).is_some_and(|at| at >= newest),
         active: of("ActiveState") == "active" || socket,
+        options: if running.ok() { options(&running.stdout) } else { String::new() },
+        defaults: host::file(answers, DEFAULTS)?,
+        has_authority: host::file(answers, effect::LIGHTSAIL_AUTHORITY)?.is_some_and(|file| file.size > 0),
         enabled: of("UnitFileState") == "enabled" || socket,
         over: unit::look_debian(&SERVICES, answers)?,
         socket,
     }))
 }
 
+/// The options in the command line of a daemon, without those that Debian's unit gives it.
+fn options(running: &str) -> String {
+    let listener = running.split(" [listener]").next().unwrap_or_default().trim();
+    let given = listener.strip_prefix("sshd: ").unwrap_or(listener);
+    let given = given.split_whitespace().skip(1).filter(|word| *word != "-D");
+    given.collect::<Vec<_>>().join(" ")
+}
+
+/// The defaults with the line commented out that gives the daemon options.
+fn without_options(text: &str) -> String {
+    let gives = |line: &str| {
+        let rest = line.trim_start().strip_prefix("SSHD_OPTS=");
+        rest.is_some_and(|value| !value.trim().trim_matches(['"', '\'']).trim().is_empty())
+    };
+    let line = |line: &str| format!("{}{line}", if gives(line) { foreign::SILENCED } else { "" });
+    text.split_inclusive('\n').map(line).collect()
+}
+
 impl Actual {
+    /// The file of defaults with its new text, where it must change.
+    fn quiet_defaults(&self) -> Option<(foreign::Other, String)> {
+        let file = foreign::Other::of(self.defaults.as_ref()?);
+        let text = without_options(&file.text);
+        (text != file.text).then_some((file, text))
+    }
+
     /// The ports that sshd listens on by its files.
     fn ports(&self) -> Vec<u16> {
         let settings = self.effect.as_ref().ok().and_then(|effect| effect.values().next());
@@ -168,13 +209,14 @@ impl Kind for HostSshd {
 Manages: /etc/ssh/sshd_config.d/00-seawall.conf: keys only, no root, named users only, no forwarding unless declared, and
 no weak algorithm. Judged by `sshd -T` for the login user and root, from inside and outside, and for every Match block; and
 by whether the daemon has loaded what is on disk. Lines of other files that win over ours (an earlier file, a line before
-the Include, a Match block, lists that add up) are commented out, which the plan shows as a diff.
+the Include, a Match block, lists that add up) are commented out, which the plan shows as a diff, and so are options in
+/etc/default/ssh; a daemon that runs with options of its own is started anew.
 
 A change is kept only if a new login works, becomes root, and if a login without a key and one as root are refused.
 Otherwise the host puts everything back by itself after `revert_after`, also after a reboot, and the exit code is 5.
 
-Does not manage: host keys. `login.rescue: lightsail-connect` leaves the image's certificate authority for Lightsail's
-browser login trusted; `none` does not trust it. When the section goes, the file goes and sshd has its defaults again.
+Does not manage: host keys. `login.rescue: lightsail-connect` trusts the image's certificate authority for Lightsail's browser
+login (/etc/ssh/lightsail_instance_ca.pub) and no other; `none` trusts none. When the section goes, the file goes and sshd has its defaults again.
 
     servers:
       db:
@@ -218,6 +260,9 @@ browser login trusted; `none` does not trust it. When the section goes, the file
             command(&ASK_SERVICE),
             command(&ASK_SOCKET),
             command(&ASK_CHANGED),
+            command(&ASK_RUNNING),
+            file(DEFAULTS),
+            file(effect::LIGHTSAIL_AUTHORITY),
             unit::probe_debian(&SERVICES),
         ]
     }
@@ -237,7 +282,20 @@ browser login trusted; `none` does not trust it. When the section goes, the file
             forwarding: _,
             rescue: _,
         } = desired;
-        let Actual { file, main: _, others: _, effect, loaded, active, enabled, over, socket: _ } = actual;
+        let Actual {
+            file,
+            main: _,
+            others: _,
+            effect,
+            loaded,
+            active,
+            options,
+            defaults: _,
+            has_authority: _,
+            enabled,
+            over,
+            socket: _,
+        } = actual;
         let mut fields: Vec<FieldChange> = desired.drop_in().change(file.as_ref()).into_iter().collect();
         for (path, _, _) in actual.silenced(desired) {
             fields.push(FieldChange::new(
@@ -254,6 +312,11 @@ browser login trusted; `none` does not trust it. When the section goes, the file
                 Some(Value::from("accepted by sshd")),
             )),
         }
+        if actual.quiet_defaults().is_some() {
+            let (before, after) = ("options for sshd", "commented out");
+            fields.push(FieldChange::new(DEFAULTS, Some(Value::from(before)), Some(Value::from(after))));
+        }
+        fields.extend(FieldChange::between("options", options, &String::new()));
         fields.extend(parts::fields(over.differences()));
         fields.extend(FieldChange::between("loaded", loaded, &true));
         fields.extend(FieldChange::between("active", active, &true));
@@ -285,12 +348,19 @@ browser login trusted; `none` does not trust it. When the section goes, the file
             let wanted = Wanted { path, owner: &other.owner, group: &other.group, mode: &other.mode, text };
             steps.push(wanted.step(None));
         }
+        if let Some((other, text)) = actual.and_then(Actual::quiet_defaults) {
+            let foreign::Other { owner, group, mode, text: _ } = &other;
+            steps.push(Wanted { path: DEFAULTS, owner, group, mode, text }.step(None));
+        }
         steps.push(host::run(&["/usr/sbin/sshd", "-t"], QUICK_S, "have sshd check all of its files"));
         if host::differs(fields, "enabled") {
             steps.push(host::run(&["systemctl", "enable", "ssh.service"], QUICK_S, "start sshd at boot"));
         }
         let load: &[&[&str]] = if socket {
             &[&["systemctl", "daemon-reload"], &["systemctl", "restart", "ssh.socket"]]
+        } else if actual.is_some_and(|actual| !actual.options.is_empty()) {
+            // A reload keeps the command line. Connections that are there stay.
+            &[&["systemctl", "restart", "ssh.service"]]
         } else {
             &[&["systemctl", "reload-or-restart", "ssh.service"]]
         };
@@ -332,6 +402,9 @@ browser login trusted; `none` does not trust it. When the section goes, the file
         for (path, other, text) in actual.map(|actual| actual.silenced(desired)).unwrap_or_default() {
             files.push(FileDiff { path: path.to_owned(), before: Some(other.text), after: Some(text) });
         }
+        if let Some((other, text)) = actual.and_then(Actual::quiet_defaults) {
+            files.push(FileDiff { path: DEFAULTS.to_owned(), before: Some(other.text), after: Some(text) });
+        }
         files
     }
 
@@ -345,11 +418,9 @@ browser login trusted; `none` does not trust it. When the section goes, the file
 
     fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
         let mut remarks = actual.over.remarks();
-        let Ok(effect) = &actual.effect else { return remarks };
-        let trusts = effect.values().any(|settings| settings.get("trustedusercakeys").is_some_and(|ca| ca != "none"));
-        let remark = "`login.rescue` is lightsail-connect, and sshd trusts no certificate authority: Lightsail's browser \
+        let remark = "`login.rescue` is lightsail-connect, and the image has no certificate authority of Lightsail's: its browser \
                       login will not work";
-        remarks.extend((desired.rescue && !trusts).then(|| remark.to_owned()));
+        remarks.extend((desired.rescue && !actual.has_authority).then(|| remark.to_owned()));
         remarks
     }
 }

@@ -4,7 +4,7 @@
 use crate::sandbox::{bans, certificate, firewall, jobs};
 use crate::support::rehearsal::{Rehearsal, Tampering, rounds, tampering};
 
-const SSHD: [Tampering; 7] = [
+const SSHD: [Tampering; 10] = [
     of_sshd("sed -i s/^MaxAuthTries.*/MaxAuthTries\\ 20/ /etc/ssh/sshd_config.d/00-seawall.conf"),
     of_sshd("rm /etc/ssh/sshd_config.d/00-seawall.conf"),
     of_sshd("echo PasswordAuthentication yes >/etc/ssh/sshd_config.d/00-a.conf"),
@@ -12,6 +12,13 @@ const SSHD: [Tampering; 7] = [
     of_sshd("printf 'Match Address 10.0.0.0/8\\n  PermitRootLogin yes\\n' >>/etc/ssh/sshd_config"),
     of_sshd("echo 'DenyUsers admin' >/etc/ssh/sshd_config.d/99-z.conf"),
     of_sshd("systemctl disable ssh.service"),
+    // Three doors that no file of keys shows.
+    of_sshd(
+        "rm -f /tmp/ca; ssh-keygen -q -t ed25519 -N '' -f /tmp/ca && echo 'TrustedUserCAKeys /tmp/ca.pub' >/etc/ssh/sshd_config.d/00-a.conf; \
+         systemctl reload ssh",
+    ),
+    of_sshd("echo 'SSHD_OPTS=\"-o PasswordAuthentication=yes\"' >>/etc/default/ssh; systemctl restart ssh"),
+    of_sshd("printf 'Match all\\n  AuthorizedPrincipalsFile /tmp/p\\n' >>/etc/ssh/sshd_config; systemctl reload ssh"),
 ];
 
 const fn of_sshd(command: &'static str) -> Tampering {

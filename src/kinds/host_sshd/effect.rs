@@ -20,6 +20,9 @@ pub(super) const WEAK_CIPHERS: [&str; 3] = ["*-cbc*", "arcfour*", "cast128*"];
 pub(super) const WEAK_MACS: [&str; 6] =
     ["umac-64*", "umac-128@openssh.com", "hmac-sha1*", "hmac-md5*", "hmac-sha2-256", "hmac-sha2-512"];
 
+/// Where Lightsail's images have the authority of its browser login (AWS, "Set up SSH for your Linux/Unix-based Lightsail instances").
+pub(super) const LIGHTSAIL_AUTHORITY: &str = "/etc/ssh/lightsail_instance_ca.pub";
+
 /// Prints `== CLIENT` and what sshd would do for it. Each `Match` line gives a client that it is about. `!!` and a message
 /// where sshd does not accept its files. Arguments: LOGIN PORT PATTERN.
 const EFFECT: &str = r#"login=$1 port=$2 keys=$3
@@ -60,7 +63,7 @@ cat /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf 2>/dev/null | awk -v logi
 /// The keywords that are set, with the values that they must have for every client. Algorithms are judged apart.
 pub(super) fn wanted(desired: &Desired) -> Vec<(&'static str, String)> {
     let fixed = |name: &'static str, value: &str| (name, value.to_owned());
-    let mut wanted = vec![
+    vec![
         ("Port", desired.port.to_string()),
         ("AllowUsers", desired.users.join(" ")),
         fixed("DenyUsers", ""),
@@ -99,11 +102,18 @@ pub(super) fn wanted(desired: &Desired) -> Vec<(&'static str, String)> {
         // Where a command decides who gets in, the files of keys are not all that counts.
         fixed("AuthorizedKeysCommand", "none"),
         fixed("AuthorizedKeysFile", ".ssh/authorized_keys .ssh/authorized_keys2"),
-    ];
-    if !desired.rescue {
-        wanted.push(fixed("TrustedUserCAKeys", "none"));
-    }
-    wanted
+        // Whoever holds the key of an authority that is trusted here lets in anybody.
+        fixed("TrustedUserCAKeys", trusted_authority(desired)),
+        fixed("AuthorizedPrincipalsFile", "none"),
+        fixed("AuthorizedPrincipalsCommand", "none"),
+        fixed("ForceCommand", "none"),
+        fixed("ChrootDirectory", "none"),
+    ]
+}
+
+/// The file of the authority that may sign for logins: that of Lightsail's browser login, or none.
+pub(super) fn trusted_authority(desired: &Desired) -> &'static str {
+    if desired.rescue { LIGHTSAIL_AUTHORITY } else { "none" }
 }
 
 /// The key exchanges to leave out.
@@ -134,7 +144,8 @@ authenticationmethods|passwordauthentication|kbdinteractiveauthentication|permit
 ignorerhosts|gssapiauthentication|maxauthtries|logingracetime|maxstartups|persourcemaxstartups|maxsessions|clientaliveinterval|\
 clientalivecountmax|tcpkeepalive|disableforwarding|allowtcpforwarding|allowstreamlocalforwarding|\
 allowagentforwarding|x11forwarding|gatewayports|permittunnel|permituserenvironment|strictmodes|usepam|compression|\
-usedns|loglevel|authorizedkeyscommand|authorizedkeysfile|trustedusercakeys|kexalgorithms|hostkeyalgorithms|ciphers|\
+usedns|loglevel|authorizedkeyscommand|authorizedkeysfile|trustedusercakeys|authorizedprincipalsfile|\
+authorizedprincipalscommand|forcecommand|chrootdirectory|kexalgorithms|hostkeyalgorithms|ciphers|\
 macs) ";
 
 /// What sshd would do, by client; or why it does not accept its files.

@@ -11,7 +11,7 @@ use crate::plan::probe::FileState;
 
 const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/*.conf";
 /// Put before a line that is taken out of effect.
-const SILENCED: &str = "# not in effect by Seawall: ";
+pub(super) const SILENCED: &str = "# not in effect by Seawall: ";
 /// Keywords whose lines all count, in whichever file they stand.
 const ADD_UP: [&str; 5] = ["port", "allowusers", "denyusers", "allowgroups", "denygroups"];
 const ALGORITHMS: [&str; 4] = ["kexalgorithms", "hostkeyalgorithms", "ciphers", "macs"];
