@@ -5,6 +5,7 @@
 //! (it switches the firewall off in ufw.conf for a moment), and whatever opens a host that was closed.
 
 pub mod filter;
+mod frame;
 pub mod loaded;
 pub mod rules;
 mod settings;
@@ -28,6 +29,7 @@ use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
 use crate::plan::step::{Content, HostStep};
 use crate::render::render;
+use frame::{ASK_ADDED, ASK_TABLES, Added, Tables};
 use loaded::Loaded;
 use rules::{Family, Rule, Want};
 use settings::{CONF, DEFAULTS, SETTINGS, policy, value, with_settings};
@@ -55,6 +57,12 @@ pub struct Actual {
     /// What systemd says about the unit that loads the rules at boot.
     pub unit: String,
     pub sides: Vec<Side>,
+    /// Lines in the package's own files that are not the package's.
+    pub added: Added,
+    /// The package's own files with such lines.
+    pub frames: BTreeMap<String, FileState>,
+    /// What the kernel does with packets besides.
+    pub tables: Tables,
     /// Who asks, and through which port. Not part of a plan's guard.
     #[serde(skip)]
     pub operator: Option<Operator>,
@@ -93,17 +101,22 @@ fn needed(answers: &Answers, path: &str) -> Result<FileState, Unseen> {
     host::file(answers, path)?.ok_or_else(|| Unseen::Misread(format!("{path} is missing, and ufw cannot do without")))
 }
 
-fn side(answers: &Answers, family: Family) -> Result<Side, Unseen> {
+fn side(answers: &Answers, family: Family, added: &Added) -> Result<Side, Unseen> {
     let file = host::file(answers, family.path())?;
     let text = file.as_ref().map_or(Ok(""), |state| whole(state, family.path()))?;
     let rules = rules::parse(family, text).map_err(Unseen::Misread)?;
     let [before, after] = family.frame().map(|path| needed(answers, path));
     let (before, after) = (before?, after?);
-    let frame = [whole(&before, family.frame()[0])?, whole(&after, family.frame()[1])?];
+    // As they will be: what somebody added to open something is not loaded by ours.
+    let clean = |state: &FileState, path: &str| -> Result<String, Unseen> {
+        let none = Vec::new();
+        Ok(frame::silenced(whole(state, path)?, added.opening.get(path).unwrap_or(&none)))
+    };
+    let frame = [clean(&before, family.frame()[0])?, clean(&after, family.frame()[1])?];
     // Status 127: the program is not there, so nothing can have been loaded by it.
     let listing = host::command(answers, &family.ask(), &[0, 127])?;
     let loaded = if listing.ok() {
-        loaded::judge(family, &listing.stdout, text, frame).map_err(Unseen::Misread)?
+        loaded::judge(family, &listing.stdout, text, frame.each_ref().map(String::as_str)).map_err(Unseen::Misread)?
     } else {
         Loaded::default()
     };
@@ -119,12 +132,26 @@ fn look(answers: &Answers) -> Result<Option<Actual>, Unseen> {
     whole(&defaults, DEFAULTS)?;
     // A status other than 0 says that it is not enabled; the word says what it is.
     let unit = answers.command(&ASK_UNIT)?.stdout.trim().to_owned();
-    let sides = Family::BOTH.into_iter().map(|family| side(answers, family)).collect::<Result<_, _>>()?;
+    let added = frame::added(&host::command(answers, &ASK_ADDED, &[0, 1])?.stdout).map_err(Unseen::Misread)?;
+    let tables = frame::tables(&answers.command(&ASK_TABLES)?.stdout).map_err(Unseen::Misread)?;
+    let sides = Family::BOTH.into_iter().map(|family| side(answers, family, &added)).collect::<Result<_, _>>()?;
+    let mut frames = BTreeMap::new();
+    for path in added.opening.keys() {
+        frames.insert(path.clone(), needed(answers, path)?);
+    }
     let operator = operator::read(answers.command(&operator::ask())?);
-    Ok(Some(Actual { conf, defaults, unit, sides, operator }))
+    Ok(Some(Actual { conf, defaults, unit, sides, added, frames, tables, operator }))
 }
 
 impl Actual {
+    /// The package's files with what must not be loaded taken out of effect: path, as it is, and the new text.
+    fn cleaned(&self) -> impl Iterator<Item = (&str, &FileState, String)> {
+        self.frames.iter().map(|(path, state)| {
+            let text = state.text.as_deref().unwrap_or_default();
+            (path.as_str(), state, frame::silenced(text, &self.added.opening[path]))
+        })
+    }
+
     fn setting(&self, file: &str, key: &str) -> Option<&str> {
         let state = if file == CONF { &self.conf } else { &self.defaults };
         value(state.text.as_deref()?, key)
@@ -261,7 +288,11 @@ open. One that opens what is declared becomes ours. Rules of others that deny or
 remarked on; where one stands before a declared rule and nothing would get past it, it is put behind ours. A rule file
 that is not in ufw's format is not touched.
 
-Does not manage: the package's before.rules and after.rules (loopback, answers, ICMP), chains of Docker and fail2ban, and
+Lines in the package's before.rules and after.rules that the package does not have are differences where they open something,
+and are commented out before anything is loaded; so are programs that ufw would run, and rules of the kernel's other tables that
+lead packets to another port past ufw.
+
+Does not manage: what the package has in before.rules and after.rules, chains of Docker and fail2ban, and
 ports that Docker publishes, which never pass INPUT. ufw loads /etc/ufw/sysctl.conf, which host.sysctl may set otherwise.
 When the list goes, the firewall stays as it is and is forgotten: taking out rules could lock you out, and switching it
 off would open the host.
@@ -295,6 +326,7 @@ off would open the host.
             probes.extend(family.frame().map(file));
             probes.push(command(&family.ask()));
         }
+        probes.extend([command(&ASK_ADDED), command(&ASK_TABLES)]);
         probes
     }
 
@@ -304,7 +336,7 @@ off would open the host.
 
     fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
         let Desired { address: _, rules: _ } = desired;
-        let Actual { conf: _, defaults: _, unit, sides, operator: _ } = actual;
+        let Actual { conf: _, defaults: _, unit, sides, added, frames: _, tables, operator: _ } = actual;
         let running = sides.iter().all(|side| side.loaded.running);
         let mut fields: Vec<FieldChange> = FieldChange::between("active", &running, &true).into_iter().collect();
         for (file, key, wanted, path) in SETTINGS {
@@ -312,6 +344,18 @@ off would open the host.
             fields.extend(FieldChange::between(path, &found.map(policy), &Some(policy(wanted))));
         }
         fields.extend(FieldChange::between("boot.service", unit, &"enabled"));
+        for (path, lines) in &added.opening {
+            let one =
+                |line: &String| FieldChange::new(format!("{path} {line}"), Some(Value::from("opens (not ours)")), None);
+            fields.extend(lines.iter().map(one));
+        }
+        let runs =
+            |path: &String| FieldChange::new(path, Some(Value::from("runs whenever the firewall is loaded")), None);
+        fields.extend(added.runs.iter().map(runs));
+        fields.extend(tables.leads.iter().map(|lead| {
+            let path = format!("loaded.{}.{} {}", lead.family.name(), lead.table, lead.rule);
+            FieldChange::new(path, Some(Value::from("leads past ufw (not ours)")), None)
+        }));
         for side in sides {
             fields.extend(rule_fields(desired, side));
             fields.extend(loaded_fields(side.family, &side.loaded));
@@ -335,11 +379,30 @@ off would open the host.
                 None => steps.push(wanted.step(Some(&["sh", "-n", "{}"]))),
             }
         }
+        for (path, state, text) in actual.iter().flat_map(|actual| actual.cleaned()) {
+            let mode = format!("0{}", state.mode);
+            steps.push(Wanted { path, owner: &state.owner, group: &state.group, mode: &mode, text }.step(None));
+        }
+        for path in actual.iter().flat_map(|actual| &actual.added.runs) {
+            steps.push(host::run(&["chmod", "a-x", "--", path], QUICK_S, format!("let nothing run from {path}")));
+        }
+        for family in Family::BOTH {
+            if let Some(text) = actual.and_then(|actual| frame::take_out(family, &actual.tables.leads)) {
+                steps.push(HostStep::Run {
+                    argv: [family.restore(), "--noflush"].map(str::to_owned).to_vec(),
+                    env: BTreeMap::new(),
+                    stdin: Some(Content::Text(text)),
+                    timeout_s: QUICK_S,
+                    revert: None,
+                    what: format!("take out what leads {} past ufw", family.name()),
+                });
+            }
+        }
         if let Some(actual) = actual.filter(|_| host::differs(fields, "boot.service")) {
             steps.extend(unit::unmask(&actual.unit, &[UNIT], "unmask ufw"));
             steps.push(host::run(&["systemctl", "enable", UNIT], QUICK_S, "load the firewall at boot"));
         }
-        let at_boot = |field: &FieldChange| field.path.starts_with("boot.");
+        let at_boot = |field: &FieldChange| field.path.starts_with("boot.") || field.path.starts_with("/etc/ufw/");
         if !fields.iter().all(at_boot) {
             steps.extend(load(actual, fields, &written));
         }
@@ -381,11 +444,25 @@ off would open the host.
     }
 
     fn files(desired: &Desired, actual: Option<&Actual>) -> Vec<FileDiff> {
-        to_write(desired, actual).into_iter().map(|(wanted, before)| wanted.diff(before.as_ref())).collect()
+        let ours = to_write(desired, actual).into_iter().map(|(wanted, before)| wanted.diff(before.as_ref()));
+        let cleaned = actual.iter().flat_map(|actual| actual.cleaned());
+        let cleaned = cleaned.map(|(path, state, text)| FileDiff {
+            path: path.to_owned(),
+            before: state.text.clone(),
+            after: Some(text),
+        });
+        ours.chain(cleaned).collect()
     }
 
     fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
         let mut remarks = Vec::new();
+        for (path, lines) in &actual.added.others {
+            remarks.extend(lines.iter().map(|line| format!("`{line}` in {path} is not the package's and stays")));
+        }
+        let foreign = actual.tables.foreign.iter();
+        remarks.extend(foreign.map(|table| {
+            format!("nftables has the table `{table}`, which is not ours: look at it with `nft list table {table}`")
+        }));
         for side in &actual.sides {
             let stays = |rule: &&Rule| !rule.is_marked();
             let (rules, _) = arranged(desired, side.family, &side.rules);

@@ -36,6 +36,14 @@ pub(super) const TAMPERINGS: &[Tampering] = &[
     of_ufw("iptables -A ufw-track-input -j ACCEPT"),
     of_ufw("iptables -P INPUT ACCEPT; iptables -F"),
     of_ufw("for t in iptables ip6tables; do $t -P INPUT ACCEPT; $t -F; $t -X; done"),
+    // What packets pass before ufw, and what ufw would load itself.
+    of_ufw("iptables -t nat -A PREROUTING -p tcp --dport 443 -j REDIRECT --to-ports 22"),
+    of_ufw("sed -i '/^# End required lines/a -A ufw-before-input -p tcp --dport 8081 -j ACCEPT' /etc/ufw/before.rules"),
+    of_ufw(
+        "sed -i '/^# End required lines/a -A ufw6-before-input -p tcp --dport 8081 -j ACCEPT' /etc/ufw/before6.rules; \
+         /usr/lib/ufw/ufw-init force-reload",
+    ),
+    of_ufw("chmod +x /etc/ufw/before.init"),
     // What only the next boot would show.
     of_ufw("sed -i s/^ENABLED=.*/ENABLED=no/ /etc/ufw/ufw.conf"),
     of_ufw("systemctl mask ufw.service"),

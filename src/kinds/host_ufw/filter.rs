@@ -51,7 +51,8 @@ impl Actual {
     pub fn filters(&self) -> Vec<Filter> {
         let mut filters = Vec::new();
         for side in &self.sides {
-            if side.loaded.running && side.loaded.holes.is_empty() {
+            let leads = self.tables.leads.iter().any(|lead| lead.family == side.family);
+            if side.loaded.running && side.loaded.holes.is_empty() && !leads {
                 filters.extend(side.rules.iter().filter_map(Filter::of));
             } else if let Ok(from) = side.family.anywhere().parse() {
                 filters.push(Filter { allows: true, protocol: None, ports: Vec::new(), from });
