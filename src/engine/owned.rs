@@ -9,7 +9,7 @@ use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::Snapshot;
 use crate::kinds::table::Wanted;
 use crate::kinds::{self, Owned, kind, physical_name, protected_by_tags};
-use crate::plan::change::FieldChange;
+use crate::plan::change::{FieldChange, RECORD};
 use crate::plan::cloud::{CensusEntry, TAG_ADDRESS, TAG_ENVIRONMENT};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::{NotSeen, Place, Unmanaged};
@@ -122,7 +122,7 @@ pub fn unrecorded(snapshot: &Snapshot, wanted: &Wanted) -> Option<FieldChange> {
         Some(Err(_)) => Some("not readable".into()),
         None => None,
     };
-    Some(FieldChange::new("record", before, Some("as declared".into())))
+    Some(FieldChange::new(RECORD, before, Some("as declared".into())))
 }
 
 fn is_ours(resolved: &Resolved, entry: &CensusEntry) -> bool {

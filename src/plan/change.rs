@@ -57,6 +57,9 @@ pub enum Risk {
     LosesData,
 }
 
+/// The field of a resource that is as wanted on its host, and whose record in the host's manifest is not.
+pub const RECORD: &str = "record";
+
 /// One attribute before and after. `None` is absence. A secret's sides are never its value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

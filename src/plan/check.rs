@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
 use crate::base::digest::Digest;
-use crate::plan::change::{Action, Change, Reason, Risk};
+use crate::plan::change::{Action, Change, RECORD, Reason, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::step::{Content, HostStep, Steps};
 use crate::plan::{Place, Plan, Stage};
@@ -175,7 +175,9 @@ fn what_it_does(change: &Change, breaches: &mut Vec<Breach>) {
         }
     };
     // A creation or a removal may be no more than its record: packages stay when nobody wants them any more.
-    let may_only_record = matches!(change.action, Action::Create | Action::Destroy) && records;
+    // What is as wanted and has no record gets one, and says so.
+    let of_record = change.fields.iter().all(|field| field.path == RECORD);
+    let may_only_record = records && (matches!(change.action, Action::Create | Action::Destroy) || of_record);
     if change.action == Action::NoOp || !(acts || may_only_record) {
         breaches.push(Breach::NoSteps(address()));
     }
