@@ -49,6 +49,9 @@ pub struct Actual {
     pub more_keys: Option<FileState>,
     /// What is left of the image's user, where operators log in as another.
     pub image_user: Option<ImageUser>,
+    /// Ways in that nobody declared, in words. Not part of a plan's guard: nothing is done about them.
+    #[serde(skip)]
+    pub doors: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +160,7 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
     let image_user = if user == IMAGE_USER { None } else { image_user(answers)? };
     let group = host::command(answers, &["id", "-gn", "--", user], &[0])?;
     let sudo = answers.command(&["sudo", "-n", "-l", "-U", user])?;
+    let doors = host::command(answers, &ask_doors(user), &[0])?;
     let directory = answers.command(&["stat", "-c", "%a %U:%G", &ssh_path(desired)])?;
     Ok(Some(Actual {
         shell: (*shell).to_owned(),
@@ -167,7 +171,17 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
         keys,
         more_keys: host::file(answers, &more_keys_path(desired))?,
         image_user,
+        doors: doors.stdout.lines().map(str::to_owned).collect(),
     }))
+}
+
+/// Ways in that nobody declared. They are named and left alone: whose they are is not known here.
+const DOORS: &str = include_str!("host_users/doors.sh");
+/// So many are named; whoever has more has been told.
+const DOORS_SHOWN: usize = 20;
+
+fn ask_doors(user: &str) -> [&str; 5] {
+    ["sh", "-c", DOORS, "sh", user]
 }
 
 fn more_keys_path(desired: &Desired) -> String {
@@ -200,6 +214,9 @@ Manages: that the login user exists with a shell, may use sudo without a passwor
 is put in place, and judged by what sudo grants in effect), and that the declared keys open its door and no others do: in
 ~/.ssh/authorized_keys, without restrictions. Where operators log in as somebody else than the image's own `admin`, that
 account is expired, and its sudo and keys are taken away.
+
+Other ways to a login or to root are named and left as they are: accounts with a password or keys, groups that are as good as
+root, lines of sudo, what runs by itself and is no package's, programs with the rights of their owner.
 
 A change is kept only if a new login works and becomes root; otherwise the host puts everything back by itself. A key that
 is taken away from somebody who is connected ends no connection.
@@ -240,6 +257,7 @@ Does not manage: passwords, and other users than these two. The login cannot lea
             command(&["getent", "passwd", user]),
             command(&["id", "-gn", "--", user]),
             command(&["sudo", "-n", "-l", "-U", user]),
+            command(&ask_doors(user)),
             command(&["stat", "-c", "%a %U:%G", &ssh_path(desired)]),
             file(&sudoers_path(desired)),
             file(&keys_path(desired)),
@@ -261,6 +279,7 @@ Does not manage: passwords, and other users than these two. The login cannot lea
             shell,
             group,
             passwordless_sudo,
+            doors: _,
             sudoers: drop_in,
             directory,
             keys: key_file,
@@ -372,6 +391,12 @@ Does not manage: passwords, and other users than these two. The login cannot lea
             files.push(Wanted::public(&keys_path(desired), after).diff(keys));
         }
         files
+    }
+
+    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<String> {
+        let named = actual.doors.iter().take(DOORS_SHOWN).map(|door| format!("not declared: {door}"));
+        let more = actual.doors.len().saturating_sub(DOORS_SHOWN);
+        named.chain((more > 0).then(|| format!("not declared: {more} more"))).collect()
     }
 }
 
