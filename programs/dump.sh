@@ -7,7 +7,9 @@
 # A dump is good when its .sha256 is beside it: that is sent last, after the dump has been read back from the bucket.
 # What is wanted is in /etc/seawall/dump.conf. No secret is in either file, and none is ever an argument of a program.
 LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/var/lib/postgresql PGHOST=/var/run/postgresql PGUSER=postgres
-export LC_ALL PATH HOME PGHOST PGUSER
+# Over what somebody may have set for a database or a role: no limits, no other role, nobody's libraries.
+PGOPTIONS='-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off -c role=none -c local_preload_libraries='
+export LC_ALL PATH HOME PGHOST PGUSER PGOPTIONS
 set -u
 umask 077
 
@@ -190,7 +192,7 @@ fetch() {
 restorer=seawall_restore
 # DATABASE: statements on standard input, as superuser.
 superuser() {
-    PGOPTIONS='-c search_path=pg_catalog' psql -XAtq -v ON_ERROR_STOP=1 -v name="$copy" -v restorer="$restorer" -v owner="$owns" -d "$1"
+    PGOPTIONS="$PGOPTIONS -c search_path=pg_catalog" psql -XAtq -v ON_ERROR_STOP=1 -v name="$copy" -v restorer="$restorer" -v owner="$owns" -d "$1"
 }
 superusers() { say "select string_agg(rolname, ',' order by rolname) from pg_roles where rolsuper;" | superuser postgres; }
 # The dump's list of contents on standard input, in three: what a superuser makes first (schemas, extensions), what the role restores,

@@ -13,6 +13,7 @@ use crate::base::address::Address;
 use crate::kinds::host;
 use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, Probe, SqlAnswer, glob, sql};
+use crate::plan::session::options;
 use crate::plan::step::{Content, HostStep};
 
 /// The kind that the others of a cluster stand on.
@@ -27,7 +28,7 @@ const SOCKETS: &str = "/var/run/postgresql";
 /// The database that is always there.
 pub(crate) const MAINTENANCE: &str = "postgres";
 /// A statement of ours waits this long for a lock before it gives up: longer would queue everybody else behind it.
-const LOCK_TIMEOUT: &str = "10s";
+const LOCK_TIMEOUT: &str = "lock_timeout=10s";
 /// Seconds that quick statements may take: roles, grants, a reload.
 pub(crate) const SQL_S: u32 = 60;
 
@@ -93,16 +94,19 @@ impl Cluster {
     }
 }
 
-/// Whether nothing listens at the cluster's socket: it is stopped, and `postgres.cluster` starts it.
+/// Whether nothing listens at the cluster's socket: it is stopped, and `postgres.cluster` starts it. A server that answers, with a
+/// missing file of its own for example, is not.
 fn is_down(why: &str) -> bool {
     why.contains("connection to server")
+        && !why.contains("FATAL:")
         && (why.contains("No such file or directory") || why.contains("Connection refused"))
 }
 
 /// An extension's library is gone, with the package that `postgres.cluster` installs again. Every statement fails in the
 /// databases that have the extension, so nothing else can be known of them before.
 fn lacks_library(why: &str) -> bool {
-    why.contains("could not access file \"$libdir/")
+    // Those below `plugins` are what a database's owner may name for its sessions, which ours do not load.
+    why.contains("could not access file \"$libdir/") && !why.contains("$libdir/plugins/")
 }
 
 /// What a cluster says.
@@ -171,9 +175,8 @@ fn run(database: &str, statements: Content, together: bool, what: impl Into<Stri
             Content::WithSecrets { template: format!("{quiet}{template}"), secrets }
         }
     };
-    let session = format!(
-        "dbname={database} connect_timeout=10 application_name=seawall options='-c lock_timeout={LOCK_TIMEOUT} -c search_path=pg_catalog'"
-    );
+    let own = ["default_transaction_read_only=off", "statement_timeout=0", LOCK_TIMEOUT];
+    let session = format!("dbname={database} connect_timeout=10 application_name=seawall options='{}'", options(&own));
     let mut argv = psql("-Xq", &session, ["-f", "-"]);
     if matches!(stdin, Content::WithSecrets { .. }) {
         // An error would quote the statement it stands in.
@@ -253,7 +256,13 @@ mod tests {
         for said in [SqlAnswer::Failed(gone.clone()), SqlAnswer::NoSession(gone)] {
             assert_eq!(read(&answers(said)), Err(Unseen::NotYetCreated(Address::new("postgres.cluster", "db"))));
         }
-        assert!(matches!(no_session("FATAL:  the database system is starting up"), Err(Unseen::Misread(_))));
+        for answer in [
+            "FATAL:  the database system is starting up",
+            "FATAL:  could not access file \"$libdir/plugins/nope\": No such file or directory",
+            "FATAL:  could not open file \"base/5/1259\": No such file or directory",
+        ] {
+            assert!(matches!(no_session(answer), Err(Unseen::Misread(_))), "{answer}");
+        }
         let failed = SqlAnswer::Failed("relation \"x\" does not exist".to_owned());
         for unclear in [SqlAnswer::Said("seven".to_owned()), failed] {
             assert!(matches!(read(&answers(unclear)), Err(Unseen::Misread(_))));

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::plan::probe::SqlAnswer;
+use crate::plan::session::options;
 use crate::reach::ssh::limits::{COMMAND_LIMIT_S, OUTPUT_LIMIT, TIMED_OUT};
 
 /// Where Debian's cluster has its socket, and the port in the socket's name.
@@ -16,28 +17,8 @@ const SOCKET: &str = "host=/var/run/postgresql port=5432";
 /// after is not answered.
 pub(crate) const SESSION_LIMIT_S: u32 = 3 * COMMAND_LIMIT_S;
 
-/// What is set for the session, over whatever somebody set for the database or the role: no writing, limits, nobody
-/// else's functions before PostgreSQL's own, no other role, and one form of dates, strings and names. Nothing is compiled
-/// for one use.
-const SETTINGS: [&str; 17] = [
-    "default_transaction_read_only=on",
-    "default_transaction_isolation=read\\\\ committed",
-    "default_transaction_deferrable=off",
-    "statement_timeout=8s",
-    "lock_timeout=2s",
-    "idle_in_transaction_session_timeout=0",
-    "client_min_messages=error",
-    "search_path=pg_catalog",
-    "role=none",
-    "local_preload_libraries=",
-    "client_encoding=UTF8",
-    "datestyle=ISO",
-    "intervalstyle=postgres",
-    "standard_conforming_strings=on",
-    "quote_all_identifiers=off",
-    "extra_float_digits=1",
-    "jit=off",
-];
+/// What a session that only asks fixes besides: it cannot write, and waits for nothing for long.
+const ASKING: [&str; 3] = ["default_transaction_read_only=on", "statement_timeout=8s", "lock_timeout=2s"];
 
 /// Settings that older versions refuse at the start of a session, by the version that brought them. Where already the first
 /// statement fails, every statement would, and there is no session: an extension's library may be gone.
@@ -57,7 +38,7 @@ set transaction_timeout = 0;
 /// How psql connects.
 pub(crate) fn session(database: &str) -> String {
     let name = database.replace('\\', "\\\\").replace('\'', "\\'");
-    let options = SETTINGS.map(|setting| format!("-c {setting}")).join(" ");
+    let options = options(&ASKING);
     format!("{SOCKET} user=postgres dbname='{name}' connect_timeout=5 application_name=seawall options='{options}'")
 }
 
