@@ -144,7 +144,7 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
         active: of("ActiveState") == "active" || socket,
         options: if running.ok() { options(&running.stdout) } else { String::new() },
         defaults: host::file(answers, DEFAULTS)?,
-        has_authority: host::file(answers, effect::LIGHTSAIL_AUTHORITY)?.is_some_and(|file| file.size > 0),
+        has_authority: host::file(answers, effect::LIGHTSAIL_AUTHORITY)?.is_some(),
         enabled: of("UnitFileState") == "enabled" || socket,
         over: unit::look_debian(&SERVICES, answers)?,
         socket,

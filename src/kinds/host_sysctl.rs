@@ -126,6 +126,12 @@ fn path(key: &str) -> String {
     format!("/proc/sys/{}", key.replace('.', "/"))
 }
 
+/// Whether a parameter is of the kernel as a whole, and so of every container that shares it. Only the network's belong to a namespace
+/// (namespaces(7)); that a container may write another one is the mistake of whoever started it.
+fn is_shared(key: &str) -> bool {
+    !key.starts_with("net.")
+}
+
 fn writable(desired: &Desired) -> Vec<String> {
     // `-writable` asks the kernel (access(2)), which knows about read-only mounts; mode bits do not.
     let paths = desired.settings.keys().map(|key| path(key));
@@ -153,7 +159,7 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
     let container = host::is_container(answers)?;
     let keys = desired.settings.keys();
     let limited: BTreeSet<String> =
-        keys.filter(|key| container && !writable.contains(path(key).as_str())).cloned().collect();
+        keys.filter(|key| container && (is_shared(key) || !writable.contains(path(key).as_str()))).cloned().collect();
     // In a container this is never "absent": creating would mean to set everything, and some of it cannot be set.
     let absent = file.is_none() && limited.is_empty();
     Ok((!absent).then_some(Actual { file, live, limited }))
@@ -170,7 +176,8 @@ written with dots.
 Does not manage: parameters of single interfaces (`all` and `default` only), and vm.overcommit_memory unless you set
 it. When the section goes, the file goes; live values stay until the next reboot.
 
-In a container kernel.*, vm.* and fs.* belong to the machine: they are shown as limited and not acted on. The file is
+In a container everything but net.* belongs to the machine, also where the container may write it: such parameters are shown as
+limited and not acted on. The file is
 written in full, so that it holds on a kernel of its own.
 
     servers:

@@ -71,6 +71,46 @@ fn every_tampering_is_found_and_healed() {
     }
     what_records_failures_is_everybodys(&lab);
     what_nobody_declared_is_shown(&lab);
+    ways_in_are_named(&lab);
+}
+
+/// Ways to root that are nobody's of this inventory, and what a plan says about each.
+const WAYS_IN: [(&str, &str); 9] = [
+    (
+        "mkdir -p /root/.ssh; echo 'ssh-ed25519 AAAA x' >/root/.ssh/authorized_keys",
+        "root has keys in /root/.ssh/authorized_keys",
+    ),
+    ("echo root:secret | chpasswd", "root has a password that can be used"),
+    ("useradd -o -u 0 -M toor", "toor is root under another name"),
+    ("useradd -M guest; usermod -aG disk guest", "guest is in the group disk"),
+    (
+        "echo 'www-data ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/web",
+        "/etc/sudoers.d/web says `www-data ALL=(ALL) NOPASSWD: ALL`",
+    ),
+    ("echo '* * * * * root true' >/etc/cron.d/x", "/etc/cron.d/x runs things by itself"),
+    (
+        "printf '[Service]\nExecStart=/bin/true\n' >/etc/systemd/system/x.service",
+        "/etc/systemd/system/x.service runs things by itself",
+    ),
+    ("cp /bin/sh /var/tmp/sh; chmod 4755 /var/tmp/sh", "/var/tmp/sh runs with the rights of its owner"),
+    (
+        "echo /tmp/x.so >/etc/ld.so.preload.new; cp /bin/true /usr/bin/su2; chmod 4755 /usr/bin/su2",
+        "/usr/bin/su2 runs with the rights of its owner",
+    ),
+];
+
+/// Nothing is done about them, and none is passed over.
+fn ways_in_are_named(lab: &Rehearsal) {
+    let before = lab.expect(0, &["--sandbox", "plan"]).stdout;
+    assert!(!before.contains("not declared: "), "{before}");
+    for (command, _) in WAYS_IN {
+        lab.on_server(&["sh", "-c", command]);
+    }
+    let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;
+    let plan = plan.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (command, says) in WAYS_IN {
+        assert!(plan.contains(&format!("not declared: {says}")), "{command}: {plan}");
+    }
 }
 
 /// Every service relies on the program that records failures, so each of their resources says that it was changed.

@@ -175,10 +175,10 @@ fn finish(root: &Path, release: Release) -> io::Result<()> {
     write(root, "etc/ssh/lightsail_instance_ca.pub", "", 0o644)?;
     write(root, "usr/bin/cloud-init", CLOUD_INIT, 0o755)?;
     write(root, "usr/lib/cloud-init/first-boot", FIRST_BOOT, 0o755)?;
-    write(root, "etc/systemd/system/cloud-final.service", FIRST_BOOT_UNIT, 0o644)?;
+    write(root, "usr/lib/systemd/system/cloud-final.service", FIRST_BOOT_UNIT, 0o644)?;
     let wants = root.join("etc/systemd/system/multi-user.target.wants");
     fs_err::create_dir_all(&wants)?;
-    symlink("/etc/systemd/system/cloud-final.service", wants.join("cloud-final.service"))?;
+    symlink("/usr/lib/systemd/system/cloud-final.service", wants.join("cloud-final.service"))?;
     // There is no console; its login prompt would fail over and over.
     symlink("/dev/null", root.join("etc/systemd/system/console-getty.service"))?;
     write(root, "etc/default/locale", "LANG=C.UTF-8\n", 0o644)?;
