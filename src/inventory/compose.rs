@@ -2,8 +2,12 @@
 //!
 //! Docker publishes ports past the host's firewall, and `docker compose down -v` removes every volume that the file itself
 //! declares. So ports are bound to the loopback by name, volumes are external, and whatever would be decided only on the
-//! server (a variable in a port, a second file, an image that is built there) is refused. What is not judged here is
-//! Compose's own business: its syntax is checked by Compose before the file is put in place.
+//! server (a variable in a port, a second file, an image that is built there) is refused. So is every key that is not known
+//! to stay within the container ([`keys`]). What is not judged here is Compose's own business: its syntax is checked by
+//! Compose before the file is put in place.
+
+mod keys;
+mod mounts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,28 +16,6 @@ use serde_json::{Map, Value};
 use crate::base::diag::Diagnostic;
 use crate::inventory::places::{Places, child, item};
 use crate::inventory::yaml;
-
-/// Keys of a service that bring in something from outside of the file, or from the server.
-const FROM_ELSEWHERE: [&str; 6] = ["build", "extends", "env_file", "configs", "secrets", "volumes_from"];
-/// Rights with which a container is root on the server.
-const RIGHTS: [&str; 4] = ["ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO"];
-/// The same at the top level.
-const TOP_FROM_ELSEWHERE: [&str; 3] = ["include", "configs", "secrets"];
-/// Keys that share a part of the host with a container when they say `host`.
-const SHARED: [&str; 5] = ["network_mode", "pid", "ipc", "userns_mode", "uts"];
-/// What must not be within reach of a container: the database, its backups' keys, Seawall's own records, and Docker's
-/// socket, which is as good as root.
-const KEPT_OUT: [&str; 9] = [
-    "/var/lib/postgresql",
-    "/etc/postgresql",
-    "/var/lib/pgbackrest",
-    "/etc/pgbackrest",
-    "/var/lib/seawall",
-    "/etc/seawall",
-    "/var/lib/docker",
-    "/var/run/docker.sock",
-    "/run/docker.sock",
-];
 
 /// What a file declares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,10 +32,10 @@ pub struct Service {
     pub ports: BTreeSet<String>,
 }
 
-/// Reads a file: what it declares, and every problem, each with its place in the file as a note.
-pub fn read(file: &str, text: &str) -> (Stack, Vec<Diagnostic>) {
+/// Reads the file of a project: what it declares, and every problem, each with its place in the file as a label.
+pub fn read(project: &str, file: &str, text: &str) -> (Stack, Vec<Diagnostic>) {
     let read = yaml::read(file, text);
-    let mut reader = Reader { places: &read.places, stack: Stack::default(), found: Vec::new() };
+    let mut reader = Reader { project, places: &read.places, stack: Stack::default(), found: Vec::new() };
     match &read.value {
         Some(value) if merges(value) => {
             reader.error("compose-unreadable", "the Compose file has a merge key, `<<`", "").hint =
@@ -62,15 +44,12 @@ pub fn read(file: &str, text: &str) -> (Stack, Vec<Diagnostic>) {
         Some(Value::Object(top)) if read.problems.is_empty() => reader.top(top),
         _ => {
             for problem in &read.problems {
-                let place = problem.labels.first().map_or_else(|| file.to_owned(), |label| label.span.to_string());
-                reader.found.push(
-                    Diagnostic::error(
-                        "compose-unreadable",
-                        format!("the Compose file cannot be read: {}", problem.message),
-                    )
-                    .note(format!("{place}: the place in the Compose file"))
-                    .hint("write it without anchors, tags and empty values: `docker compose config` prints it so"),
-                );
+                // Where and what kind, and nothing of the text: it may be any file, and no Compose file at all.
+                let refused = Diagnostic::error("compose-unreadable", "the Compose file cannot be read")
+                    .note(format!("its YAML is refused: `{}`", problem.code))
+                    .hint("write it without anchors, tags and empty values: `docker compose config` prints it so");
+                let places = problem.labels.iter().map(|label| label.span.clone());
+                reader.found.push(places.fold(refused, |refused, place| refused.at(place, "here")));
             }
             if reader.found.is_empty() {
                 reader.error("compose-unreadable", "the Compose file is not a mapping", "").hint =
@@ -91,9 +70,16 @@ fn merges(value: &Value) -> bool {
 }
 
 struct Reader<'a> {
+    /// The project's name, whose folder below `/var/lib` is its own.
+    project: &'a str,
     places: &'a Places,
     stack: Stack,
     found: Vec<Diagnostic>,
+}
+
+/// Compose reads nothing in these.
+fn is_extension(key: &str) -> bool {
+    key.starts_with("x-")
 }
 
 fn text(value: &Value) -> String {
@@ -102,14 +88,18 @@ fn text(value: &Value) -> String {
 
 impl Reader<'_> {
     fn error(&mut self, code: &str, message: impl Into<String>, path: &str) -> &mut Diagnostic {
-        let place = format!("{}: `{path}` in the Compose file", self.places.span(path));
-        self.found.push(Diagnostic::error(code, message).note(place));
+        let problem = Diagnostic::error(code, message).at(self.places.span(path), format!("`{path}`"));
+        self.found.push(problem);
         self.found.last_mut().expect("one was just pushed")
     }
 
     fn top(&mut self, top: &Map<String, Value>) {
-        for key in TOP_FROM_ELSEWHERE.iter().filter(|key| top.contains_key(**key)) {
-            self.elsewhere(key, key);
+        for key in top.keys() {
+            if keys::TOP_FROM_ELSEWHERE.contains(&key.as_str()) {
+                self.elsewhere(key, key);
+            } else if !is_extension(key) && !keys::TOP.contains(&key.as_str()) {
+                self.unknown(&format!("the Compose file has `{key}`"), key);
+            }
         }
         let none = Map::new();
         let volumes = top.get("volumes").and_then(Value::as_object).unwrap_or(&none);
@@ -137,7 +127,7 @@ impl Reader<'_> {
     fn elsewhere(&mut self, key: &str, path: &str) {
         self.error("compose-not-judged", format!("`{key}` brings in what this file does not show"), path).hint = Some(
             match key {
-                "build" => "build the image elsewhere and name it by tag or digest",
+                "build" | "develop" => "build the image elsewhere and name it by tag or digest",
                 "env_file" | "secrets" => "declare secrets in the inventory, and use `${NAME}` under `environment`",
                 _ => "write it into this one file; nothing else goes to the server",
             }
@@ -158,6 +148,16 @@ impl Reader<'_> {
 
     fn volume(&mut self, name: &str, volume: &Value) {
         let path = child("volumes", name);
+        if let Some(volume) = volume.as_object() {
+            for key in volume.keys().filter(|key| !is_extension(key) && !keys::VOLUME.contains(&key.as_str())) {
+                self.error(
+                    "compose-bind",
+                    format!("volume `{name}` says with `{key}` where it is"),
+                    &child(&path, key),
+                )
+                .hint = Some("leave it out: a volume is a folder that Docker makes".to_owned());
+            }
+        }
         if volume.get("external") != Some(&Value::Bool(true)) {
             self.error("compose-volume", format!("volume `{name}` would go with `docker compose down -v`"), &path)
                 .hint =
@@ -176,6 +176,12 @@ impl Reader<'_> {
         let external = network.get("external").and_then(|external| external.get("name")).map(text);
         let real = of("name").or(external).unwrap_or_else(|| name.to_owned());
         let path = child("networks", name);
+        if let Some(network) = network.as_object() {
+            self.only(name, &path, network, &keys::NETWORK);
+            if let Some(options) = network.get("driver_opts").and_then(Value::as_object) {
+                self.only(name, &child(&path, "driver_opts"), options, &keys::NETWORK_OPTIONS);
+            }
+        }
         if driver != "bridge" || real == "host" {
             self.error("compose-privileged", format!("network `{name}` is not behind the server's firewall"), &path)
                 .hint = Some("leave `driver` out: a network of Docker's own is enough".to_owned());
@@ -184,43 +190,23 @@ impl Reader<'_> {
     }
 
     fn service(&mut self, name: &str, path: &str, service: &Map<String, Value>, volumes: &Map<String, Value>) {
-        for key in FROM_ELSEWHERE.iter().filter(|key| service.contains_key(**key)) {
-            self.elsewhere(key, &child(path, key));
-        }
-        // Compose's own reader takes `yes` for true, so anything but `false` counts.
-        if service.get("privileged").is_some_and(|value| *value != Value::Bool(false)) {
-            self.error(
-                "compose-privileged",
-                format!("service `{name}` is privileged: it would be root on the server"),
-                &child(path, "privileged"),
-            )
-            .hint = Some("take it out; `cap_add` gives a single right".to_owned());
-        }
-        for key in SHARED {
-            let shared = service.get(key).map(text).filter(|value| value == "host" || value.contains('$'));
-            if shared.is_some() {
+        for key in service.keys() {
+            let at = child(path, key);
+            if keys::FROM_ELSEWHERE.contains(&key.as_str()) {
+                self.elsewhere(key, &at);
+            } else if keys::TO_THE_SERVER.contains(&key.as_str()) || keys::TO_THE_SERVER_TOO.contains(&key.as_str()) {
                 self.error(
                     "compose-privileged",
-                    format!("service `{name}` shares the server's own {key}"),
-                    &child(path, key),
+                    format!("service `{name}` reaches with `{key}` out of its container"),
+                    &at,
                 )
                 .hint = Some("take it out; services of one file reach each other by name".to_owned());
+            } else if !is_extension(key) && !keys::SERVICE.contains(&key.as_str()) {
+                self.unknown(&format!("service `{name}` has `{key}`"), &at);
             }
         }
-        let wanted = service.get("cap_add").and_then(Value::as_array).into_iter().flatten().map(text);
-        let right = wanted
-            .map(|right| right.to_uppercase())
-            .find(|right| right.contains('$') || RIGHTS.contains(&right.trim_start_matches("CAP_")));
-        if let Some(what) =
-            right.or_else(|| service.contains_key("devices").then(|| "devices of the server".to_owned()))
-        {
-            self.error(
-                "compose-privileged",
-                format!("service `{name}` takes {what}: it would be root on the server"),
-                path,
-            )
-            .hint = Some("take it out; a service beside a database needs neither".to_owned());
-        }
+        self.rights(name, path, service);
+        self.surroundings(name, path, service);
         let image = service.get("image").map(text).unwrap_or_default();
         self.image(name, path, &image);
         let mut ports = BTreeSet::new();
@@ -231,14 +217,101 @@ impl Reader<'_> {
             self.mount(name, &item(&child(path, "volumes"), index), mount, volumes);
         }
         if !service.contains_key("restart") {
-            let place = format!("{}: `{path}` in the Compose file", self.places.span(path));
             self.found.push(
                 Diagnostic::warning("compose-restart", format!("service `{name}` would not come back after a reboot"))
-                    .note(place)
+                    .at(self.places.span(path), format!("`{path}`"))
                     .hint("write `restart: unless-stopped`, or `restart: \"no\"` where that is meant"),
             );
         }
         self.stack.services.insert(name.to_owned(), Service { image, ports });
+    }
+
+    /// What makes a container root on the server.
+    fn rights(&mut self, name: &str, path: &str, service: &Map<String, Value>) {
+        // Compose's own reader takes `yes` for true, so anything but `false` counts.
+        if service.get("privileged").is_some_and(|value| *value != Value::Bool(false)) {
+            self.error(
+                "compose-privileged",
+                format!("service `{name}` is privileged: it would be root on the server"),
+                &child(path, "privileged"),
+            )
+            .hint = Some("take it out; `cap_add` gives a single right".to_owned());
+        }
+        let is_right = |right: &str| keys::RIGHTS.contains(&right.to_uppercase().trim_start_matches("CAP_"));
+        self.each(name, &child(path, "cap_add"), service.get("cap_add"), is_right, "takes the right");
+        let is_less = |option: &str| keys::SECURITY.contains(&option);
+        self.each(
+            name,
+            &child(path, "security_opt"),
+            service.get("security_opt"),
+            is_less,
+            "changes its confinement with",
+        );
+    }
+
+    /// Each item of a list must be one of those that are known; a text that is no list counts as its only item.
+    fn each(&mut self, name: &str, path: &str, items: Option<&Value>, known: impl Fn(&str) -> bool, verb: &str) {
+        let items = match items {
+            None => return,
+            Some(Value::Array(items)) => items.as_slice(),
+            Some(other) => std::slice::from_ref(other),
+        };
+        for (index, value) in items.iter().enumerate().filter(|(_, value)| !value.as_str().is_some_and(&known)) {
+            self.error(
+                "compose-privileged",
+                format!("service `{name}` {verb} `{}`", text(value)),
+                &item(path, index),
+            )
+            .hint = Some("take it out; a service beside a database needs no more than Docker gives it".to_owned());
+        }
+    }
+
+    /// Whose network, memory and log a container has.
+    fn surroundings(&mut self, name: &str, path: &str, service: &Map<String, Value>) {
+        for (key, known) in [("network_mode", keys::NETWORK_MODES.as_slice()), ("ipc", keys::IPC.as_slice())] {
+            let other = service.get(key).map(text).filter(|value| !known.contains(&value.as_str()));
+            if let Some(value) = other {
+                self.error(
+                    "compose-privileged",
+                    format!("service `{name}` has `{key}: {value}`, which is not its own"),
+                    &child(path, key),
+                )
+                .hint = Some("take it out; services of one file reach each other by name".to_owned());
+            }
+        }
+        let logging = service.get("logging");
+        if let Some(driver) = logging.and_then(|logging| logging.get("driver")).map(text)
+            && !keys::LOGGING.contains(&driver.as_str())
+        {
+            let at = child(&child(path, "logging"), "driver");
+            self.error(
+                "compose-privileged",
+                format!("service `{name}` has Docker write its log with `{driver}`"),
+                &at,
+            )
+            .hint = Some(format!("use one of {}", keys::LOGGING.join(", ")));
+        }
+        let Some(deploy) = service.get("deploy").and_then(Value::as_object) else { return };
+        let at = child(path, "deploy");
+        self.only(name, &at, deploy, &keys::DEPLOY);
+        for (part, wanted) in deploy.get("resources").and_then(Value::as_object).into_iter().flatten() {
+            if let Some(wanted) = wanted.as_object() {
+                self.only(name, &child(&child(&at, "resources"), part), wanted, &keys::RESOURCES);
+            }
+        }
+    }
+
+    /// Every key of a mapping must be known.
+    fn only(&mut self, name: &str, path: &str, mapping: &Map<String, Value>, known: &[&str]) {
+        for key in mapping.keys().filter(|key| !is_extension(key) && !known.contains(&key.as_str())) {
+            self.unknown(&format!("`{name}` has `{key}`"), &child(path, key));
+        }
+    }
+
+    fn unknown(&mut self, what: &str, path: &str) {
+        let message = format!("{what}, and Seawall does not know what that opens");
+        self.error("compose-not-judged", message, path).hint =
+            Some("take it out; only keys that are known to stay within a container are let through".to_owned());
     }
 
     fn image(&mut self, name: &str, path: &str, image: &str) {
@@ -287,72 +360,6 @@ impl Reader<'_> {
                 Some(format!("{host}:{outer}->{inner}/{protocol}"))
             }
             _ => refused(self, "a single port of the host and one of the container are needed"),
-        }
-    }
-
-    fn mount(&mut self, name: &str, path: &str, mount: &Value, volumes: &Map<String, Value>) {
-        let (kind, source) = match mount {
-            Value::String(short) => match short.split_once(':') {
-                Some((source, _)) => {
-                    (if source.starts_with(['/', '.', '~', '$']) { "bind" } else { "volume" }, source.to_owned())
-                }
-                None => ("volume", String::new()),
-            },
-            long => {
-                let of = |key: &str| long.get(key).map(text).unwrap_or_default();
-                let kind = of("type");
-                (
-                    if kind == "bind" {
-                        "bind"
-                    } else if kind == "tmpfs" {
-                        "tmpfs"
-                    } else {
-                        "volume"
-                    },
-                    of("source"),
-                )
-            }
-        };
-        if self.is_variable(&source, path) {
-            return;
-        }
-        match kind {
-            "volume" if source.is_empty() => {
-                self.error(
-                    "compose-volume",
-                    format!("service `{name}` has a volume without a name, which any clean-up takes"),
-                    path,
-                )
-                .hint = Some("give it a name, and declare that under `volumes` with `external: true`".to_owned());
-            }
-            "volume" if !volumes.contains_key(&source) => {
-                self.error(
-                    "compose-volume",
-                    format!("service `{name}` uses volume `{source}`, which is not under `volumes`"),
-                    path,
-                )
-                .hint = Some(format!("declare `{source}: {{ external: true }}` under `volumes`"));
-            }
-            "bind" => self.bind(name, path, &source),
-            _ => {}
-        }
-    }
-
-    fn bind(&mut self, name: &str, path: &str, source: &str) {
-        if !source.starts_with('/') || source.split('/').any(|part| part == "..") {
-            self.error(
-                "compose-not-judged",
-                format!("service `{name}` mounts `{source}`, and nothing but this file goes to the server"),
-                path,
-            )
-            .hint = Some("name a path of the server from its root, or use a volume".to_owned());
-            return;
-        }
-        let source = format!("{}/", source.trim_end_matches('/'));
-        let within = |kept: &&&str| format!("{kept}/").starts_with(&source) || source.starts_with(&format!("{kept}/"));
-        if let Some(kept) = KEPT_OUT.iter().find(within) {
-            self.error("compose-bind", format!("service `{name}` would have `{kept}` in its hands"), path).hint =
-                Some("mount a directory of its own; to reach the database, connect to it".to_owned());
         }
     }
 }

@@ -247,7 +247,7 @@ volumes stay and have to be removed by hand, Docker and its settings stay.
                 let section = server.compose.as_ref()?;
                 let contents = section.contents.clone().unwrap_or_default();
                 // The check of the inventory refuses what has problems.
-                let (stack, _) = compose::read(&section.file, &contents);
+                let (stack, _) = compose::read(section.project.as_str(), &section.file, &contents);
                 let services = stack.services.into_iter();
                 let address = Address::new(Self::NAME, name.as_str());
                 let desired = Desired {
