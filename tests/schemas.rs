@@ -66,7 +66,7 @@ fn saved() -> Value {
         made_at: Timestamp::UNIX_EPOCH,
         made_by: "tester".to_owned(),
         version: "0.1.0".to_owned(),
-        nonce: "abcdefghijkm".to_owned(),
+        nonce: "abcdefghijkm".parse().expect("a nonce"),
     };
     serde_json::to_value(PlanFile::new(header, plan)).expect("a plan serialises")
 }

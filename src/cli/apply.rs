@@ -8,21 +8,24 @@ use jiff::Timestamp;
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::Digest;
+use crate::base::read;
 use crate::cli::args::{ApplyArgs, DestroyArgs, Format};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::{Session, refuses};
-use crate::cli::work::{Work, holder, nonce, store_failed, store_failed_after, unsound};
+use crate::cli::work::{Work, holder, store_failed, store_failed_after};
 use crate::engine::Planned;
 use crate::engine::apply::{Applied, Run};
 use crate::engine::drift;
-use crate::engine::file::PlanFile;
-use crate::engine::guards::check_guards;
+use crate::engine::file::{Header, PlanFile};
+use crate::engine::guards::check_approved;
 use crate::engine::journal::Journal;
 use crate::engine::lock;
+use crate::engine::nonce::Nonce;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::store::{Claim, Store, StoreFailure, last_applied, remember};
+use crate::plan::Plan;
 use crate::plan::change::Action;
-use crate::plan::check::{CheckedPlan, check};
+use crate::plan::check::CheckedPlan;
 use crate::plan::event::{ApplyVerdict, JournalEvent};
 use crate::reach::look::Look;
 use crate::reach::world::World;
@@ -75,10 +78,16 @@ fn fits(file: &PlanFile, work: &Work) -> Result<(), Stop> {
             .hint("make a new plan with this inventory");
         Err(Stop::new(Exit::Stale, problem))
     };
-    if file.header.environment != here.environment || file.header.account != here.account {
+    let place = |header: &Header| (header.environment.clone(), header.account.clone(), header.region.clone());
+    if place(&file.header) != place(&here) {
         return refuse(format!(
-            "this plan is for environment `{}` in account {}, and the inventory is `{}` in account {}",
-            file.header.environment, file.header.account, here.environment, here.account
+            "this plan is for environment `{}` in account {} and region {}, and the inventory is `{}` in account {} and region {}",
+            file.header.environment,
+            file.header.account,
+            file.header.region,
+            here.environment,
+            here.account,
+            here.region
         ));
     }
     if file.header.sandbox != here.sandbox {
@@ -135,13 +144,12 @@ async fn decide(
 ) -> Result<Exit, Stop> {
     let snapshot = work.look(&Look::of(world)).await;
     let fresh = work.plan(&snapshot)?;
-    let (plan, already) = match &saved {
-        Some(file) => {
-            let already = check_guards(&file.plan, &fresh.plan).map_err(|problems| Stop::new(Exit::Stale, problems))?;
-            (check(file.plan.clone()).map_err(unsound)?, already)
-        }
-        None => (fresh.plan.clone(), BTreeSet::new()),
+    // A saved plan says what was approved. What is shown here and done is proposed anew in any case, and equal to it.
+    let already = match &saved {
+        Some(file) => approved_is(&file.plan, &fresh.plan).map_err(|stop| made_by_another(stop, file))?,
+        None => BTreeSet::new(),
     };
+    let plan = fresh.plan.clone();
     // With --format json, stdout carries one document: the result of the apply.
     if session.global.format == Format::Text {
         session.show_plan(work, &Planned { plan: plan.clone(), remarks: fresh.remarks.clone() })?;
@@ -153,7 +161,7 @@ async fn decide(
         session.say("nothing was changed: what could not be looked at is not known to be safe to change");
         return Ok(Exit::Failed);
     }
-    if plan.is_empty() {
+    if plan.is_empty() && already.is_empty() {
         remember_all(work, store, &fresh.plan.unchanged, &[]).await.map_err(|failure| store_failed(&failure))?;
         session.show_applied(&Applied::default())?;
         return Ok(Exit::Done);
@@ -164,12 +172,28 @@ async fn decide(
     if saved.is_none() && !yes {
         // The world may have moved while a person read.
         let again = work.plan(&work.look(&Look::of(world)).await)?;
-        check_guards(&plan, &again.plan).map_err(|problems| Stop::new(Exit::Stale, problems))?;
+        approved_is(&plan, &again.plan)?;
     }
-    let used = saved.as_ref().map_or_else(nonce, |file| file.header.nonce.clone());
+    let used = saved.as_ref().map_or_else(Nonce::random, |file| file.header.nonce.clone());
     use_once(store, &used, saved.is_some()).await?;
     let approved = Approved { plan, already, unchanged: fresh.plan.unchanged.clone(), snapshot, nonce: used };
     act(session, work, world, store, &approved).await
+}
+
+/// Whether a plan that was approved is the one that is proposed now; the resources that are done already.
+fn approved_is(approved: &Plan, fresh: &Plan) -> Result<BTreeSet<Address>, Stop> {
+    check_approved(approved, fresh).map_err(|problems| Stop::new(Exit::Stale, problems))
+}
+
+/// Another version may plan the same change with other steps: said, so that nobody looks for a forger first.
+fn made_by_another(mut stop: Stop, file: &PlanFile) -> Stop {
+    let version = env!("CARGO_PKG_VERSION");
+    if file.header.version != version {
+        for problem in &mut stop.diagnostics.0 {
+            problem.notes.push(format!("it says that seawall {} made it, and this is {version}", file.header.version));
+        }
+    }
+    stop
 }
 
 /// A person says yes, or nothing happens.
@@ -188,7 +212,7 @@ fn confirmed(session: &mut Session, work: &Work) -> Result<bool, Stop> {
 }
 
 /// Where it is recorded that a plan was used.
-fn used(nonce: &str) -> String {
+fn used(nonce: &Nonce) -> String {
     format!("used/{nonce}")
 }
 
@@ -197,7 +221,7 @@ fn used_now() -> String {
 }
 
 /// Records a nonce; a plan that was used before is refused.
-async fn use_once(store: &Store, nonce: &str, saved: bool) -> Result<(), Stop> {
+async fn use_once(store: &Store, nonce: &Nonce, saved: bool) -> Result<(), Stop> {
     match store.claim(&used(nonce), used_now().as_bytes()).await.map_err(|failure| store_failed(&failure))? {
         Claim::Won => Ok(()),
         Claim::Held(when) if saved => Err(Stop::new(
@@ -220,7 +244,7 @@ struct Approved {
     already: BTreeSet<Address>,
     unchanged: Vec<Address>,
     snapshot: Snapshot,
-    nonce: String,
+    nonce: Nonce,
 }
 
 /// Does it, tells about it, and remembers what is as wanted now.
@@ -247,7 +271,7 @@ async fn act(
         plan: Digest::of(plan).to_string(),
         environment: work.resolved.environment.clone(),
     });
-    let run = Run::new(&work.resolved, &work.intent, world, &journal, nonce);
+    let run = Run::new(&work.resolved, &work.intent, world, &journal, nonce.as_str());
     run.learn(snapshot);
     let ended = run.apply(plan, already).await;
     journal.record(&JournalEvent::Finished { verdict: ended.verdict() });
@@ -291,7 +315,7 @@ async fn remember_all(work: &Work, store: &Store, as_wanted: &[Address], gone: &
 /// Copies the journal to where other operators can read it. A failure is said; the work is done all the same.
 async fn keep_journal(session: &mut Session, store: &Store, folder: &Path) {
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let copied = match fs_err::read(folder.join("journal.jsonl")) {
+    let copied = match read::ours(&folder.join("journal.jsonl"), read::OURS) {
         Ok(bytes) => store.put(&format!("journals/{name}.jsonl"), &bytes).await.map_err(|failure| failure.to_string()),
         Err(error) => Err(error.to_string()),
     };
@@ -300,7 +324,7 @@ async fn keep_journal(session: &mut Session, store: &Store, folder: &Path) {
     }
 }
 
-fn journal_folder(environment: &str, nonce: &str) -> PathBuf {
+fn journal_folder(environment: &str, nonce: &Nonce) -> PathBuf {
     let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     Path::new(PLANS).join(format!("{stamp}-{environment}-{nonce}"))
 }

@@ -4,8 +4,9 @@ use crate::base::diag::{Diagnostic, Diagnostics, Severity};
 use crate::cli::args::{BackupCommand, BackupType, DataArgs, OnlyArgs, ServerArgs};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::Session;
-use crate::cli::work::{Work, holder, nonce, store_failed};
+use crate::cli::work::{Work, holder, store_failed};
 use crate::engine::lock;
+use crate::engine::nonce::Nonce;
 use crate::plan::backups::{Backups, Made, Verified};
 use crate::reach::world::World;
 use crate::recovery::look::{Target, targets};
@@ -102,7 +103,7 @@ async fn locked(session: &mut Session, work: &Work, world: &World, target: &Targ
         session.say(format!("note: {note}"));
     }
     let working = Working::new(session.progress_mode());
-    let id = format!("backup-{}", nonce());
+    let id = format!("backup-{}", Nonce::random());
     let say = |what: &str| working.say(what);
     let made = tokio::select! {
         made = target.backup_now(world, kind, &id, &say) => made,

@@ -8,9 +8,10 @@ use crate::base::diag::Diagnostic;
 use crate::cli::args::{Cli, DataArgs, Document, OnlyArgs};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::Session;
-use crate::cli::work::{Work, nonce, store_failed, store_failed_after, who};
+use crate::cli::work::{Work, store_failed, store_failed_after, who};
 use crate::engine::file::PlanFile;
 use crate::engine::lock::break_lock;
+use crate::engine::nonce::Nonce;
 use crate::engine::refresh::endpoint;
 use crate::inventory;
 use crate::plan::observed::Unseen;
@@ -68,7 +69,7 @@ pub async fn unlock(session: &mut Session, reason: &str) -> Result<Exit, Stop> {
             continue;
         };
         let line = serde_json::json!({ "at": Timestamp::now(), "by": who(), "reason": reason, "held": held });
-        let key = format!("unlocked/{}-{}.json", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"), nonce());
+        let key = format!("unlocked/{}-{}.json", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"), Nonce::random());
         store
             .put(&key, line.to_string().as_bytes())
             .await

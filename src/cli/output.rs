@@ -13,7 +13,7 @@ use crate::cli::work::Work;
 use crate::engine::Planned;
 use crate::engine::apply::Applied;
 use crate::engine::drift::Drift;
-use crate::engine::file::PlanFile;
+use crate::engine::file::{Header, PlanFile};
 use crate::engine::resolve::Resolved;
 use crate::inventory::scalar::Money;
 use crate::plan::backups::{Backups, Made, Verified};
@@ -28,6 +28,7 @@ use crate::view::plan;
 use crate::view::progress::{self, Mode};
 use crate::view::status;
 use crate::view::style::Style;
+use crate::view::text::clean_line;
 
 impl Session {
     fn style_for(&self, terminal: bool) -> Style {
@@ -73,6 +74,7 @@ impl Session {
             sandbox: work.sandbox,
             inventory_file: work.loaded.file.clone(),
             verbose: self.global.verbose > 0,
+            whole_steps: self.global.verbose > 0,
             remarks: planned.remarks.clone(),
             budget_cents: work.loaded.inventory.objectives.monthly_budget.map(Money::cents),
             sources: self.sources.clone(),
@@ -130,7 +132,8 @@ impl Session {
     }
 
     pub fn show_drift(&mut self, work: &Work, planned: &Planned, split: &Drift) -> Result<(), Stop> {
-        let context = PlanContext { next: self.apply_command(work), ..self.context(work, planned) };
+        // Drift is about what was found. What would be done about it is what a plan shows.
+        let context = PlanContext { next: self.apply_command(work), whole_steps: false, ..self.context(work, planned) };
         let (behind, later) = (&split.behind_us, &split.not_applied);
         self.product(&drift::render(behind, later, &planned.plan, &context), || {
             json::drift(behind, later, &planned.plan, &context)
@@ -152,6 +155,7 @@ impl Session {
             sandbox: header.sandbox,
             inventory_file: "the inventory it was made from".to_owned(),
             verbose: self.global.verbose > 0,
+            whole_steps: self.global.verbose > 0,
             style: self.style(),
             destroy: header.destroy,
             next: self.apply_saved(header.sandbox, path),
@@ -160,10 +164,11 @@ impl Session {
         };
         let made = header.made_at.strftime("%Y-%m-%d %H:%M:%S UTC");
         let title = format!(
-            "saved plan {}, made {made} by {} with seawall {}\n",
+            "saved plan {}, made {made} by {} with seawall {}\n{}",
             file.digest.short(),
-            header.made_by,
-            header.version
+            clean_line(&header.made_by),
+            clean_line(&header.version),
+            asked_for(header)
         );
         let text = title + &plan::render(&file.plan, &context);
         self.product(&text, || json::plan(&file.plan, &context))
@@ -252,6 +257,22 @@ impl Session {
         }
         Ok(yes)
     }
+}
+
+/// What a saved plan was asked for beyond its inventory: apply asks for the same again.
+fn asked_for(header: &Header) -> String {
+    let list = |flag: &str, addresses: &[Address]| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        (!addresses.is_empty()).then(|| format!("{flag} {}", addresses.join(" ")))
+    };
+    let words = [
+        header.destroy.then(|| "destroy".to_owned()),
+        header.keep_protected.then(|| "--keep-protected".to_owned()),
+        list("--only", &header.only),
+        list("--lose-data", &header.lose_data),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    if words.is_empty() { String::new() } else { format!("asked for: {}\n", words.join(", ")) }
 }
 
 /// Columns of the terminal that the product goes to; `None` where it goes elsewhere.

@@ -15,6 +15,7 @@ use crate::cli::session::{LOCAL_FOLDER, Loaded, Session, refuses};
 use crate::cli::world;
 use crate::engine::file::Header;
 use crate::engine::lock::Holder;
+use crate::engine::nonce::Nonce;
 use crate::engine::propose::Intent;
 use crate::engine::refresh::refresh;
 use crate::engine::resolve::Resolved;
@@ -134,7 +135,7 @@ impl Work {
             made_at: Timestamp::now(),
             made_by: who(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            nonce: nonce(),
+            nonce: Nonce::random(),
         }
     }
 }
@@ -189,18 +190,6 @@ pub fn machine() -> String {
 /// The holder of a lock taken by this process.
 pub fn holder(what: &str) -> Holder {
     Holder::this(what, who(), machine(), Timestamp::now())
-}
-
-/// Twelve random characters that name one apply: lower-case letters and digits.
-pub fn nonce() -> String {
-    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut bytes = [0_u8; 12];
-    // 32 divides 256: every letter is equally likely. /dev/urandom does not fail on Linux; should it, time still differs.
-    let read = fs_err::File::open("/dev/urandom").and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes));
-    if read.is_err() {
-        bytes[..8].copy_from_slice(&Timestamp::now().as_nanosecond().to_le_bytes()[..8]);
-    }
-    bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect()
 }
 
 /// A store that cannot be used before anything was done, as a message.

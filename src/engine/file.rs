@@ -1,6 +1,7 @@
 //! Saved plans: a plan with who made it, from which inventory, and a digest by which an edited or truncated file is noticed.
 //!
-//! The digest is no signature: it keeps accidents out, not somebody who can write to your plans folder.
+//! The digest is no signature: it keeps accidents out, not somebody who can write to your plans folder. That is why nothing
+//! in a file is run: it is compared with what is proposed anew ([`crate::engine::guards`]).
 
 use std::io::Write as _;
 use std::path::Path;
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::Digest;
+use crate::base::read::{self, NotRead};
+use crate::engine::nonce::Nonce;
 use crate::plan::Plan;
 
 /// The format that this version reads and writes.
@@ -57,7 +60,7 @@ pub struct Header {
     pub made_by: String,
     pub version: String,
     /// Random; recorded when the plan is used, so that it is used once.
-    pub nonce: String,
+    pub nonce: Nonce,
 }
 
 impl PlanFile {
@@ -99,11 +102,7 @@ impl PlanFile {
 
     /// Reads a saved plan and refuses one that is cut short, edited, or of a format that this version does not know.
     pub fn read(path: &Path) -> Result<Self, Diagnostic> {
-        let size = std::fs::metadata(path).map_err(|error| unopened(path, &error))?.len();
-        if size > SIZE_LIMIT {
-            return Err(unreadable(path, &format!("it has {size} bytes; plans have at most {SIZE_LIMIT}")));
-        }
-        let bytes = std::fs::read(path).map_err(|error| unopened(path, &error))?;
+        let bytes = read::bytes(path, SIZE_LIMIT).map_err(|why| unopened(path, &why))?;
         Self::parse(path, &bytes)
     }
 
@@ -140,15 +139,8 @@ impl PlanFile {
     }
 }
 
-/// The common reasons in plain words; for rarer ones the system's own message.
-fn unopened(path: &Path, error: &std::io::Error) -> Diagnostic {
-    let why = match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
-        std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        _ => error.to_string(),
-    };
-    unreadable(path, &why).hint("`seawall plan --out plans/NAME.json` saves a plan")
+fn unopened(path: &Path, why: &NotRead) -> Diagnostic {
+    unreadable(path, &why.to_string()).hint("`seawall plan --out plans/NAME.json` saves a plan")
 }
 
 fn unreadable(path: &Path, why: &str) -> Diagnostic {

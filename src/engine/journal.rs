@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use fs_err as fs;
 use fs_err::File;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -32,13 +33,15 @@ struct Line<'a> {
 }
 
 impl<'a> Journal<'a> {
-    /// Makes `folder` and opens its `journal.jsonl`; a folder of that name must not exist.
+    /// Makes `folder` and opens its `journal.jsonl`, both for this user only: it holds the output of programs. A folder of that
+    /// name must not exist.
     pub fn create(folder: &Path, watch: &'a mut (dyn FnMut(&JournalEvent) + Send)) -> std::io::Result<Self> {
         if let Some(parent) = folder.parent() {
             fs::create_dir_all(parent)?;
         }
-        fs::create_dir(folder)?;
-        let file = File::options().append(true).create_new(true).open(folder.join("journal.jsonl"))?;
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700).create(folder)?;
+        let file = File::options().append(true).create_new(true).mode(0o600).open(folder.join("journal.jsonl"))?;
         let inner = Mutex::new(Inner { file, watch, broken: None });
         Ok(Self { folder: folder.to_owned(), inner })
     }

@@ -14,6 +14,7 @@ pub mod guarded;
 pub mod guards;
 pub mod journal;
 pub mod lock;
+pub mod nonce;
 pub mod owned;
 pub mod propose;
 pub mod reachability;

@@ -10,6 +10,7 @@ use fs_err::File;
 
 use crate::base::address::Address;
 use crate::base::digest::Digest;
+use crate::base::read;
 use crate::reach::aws::Aws;
 use crate::reach::aws::store::{Put, StoreError};
 
@@ -59,7 +60,7 @@ impl Store {
                 match claim_file(&path, bytes) {
                     Ok(()) => Ok(Claim::Won),
                     Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                        Ok(Claim::Held(fs::read(&path)?))
+                        Ok(Claim::Held(read::ours(&path, read::OURS)?))
                     }
                     Err(error) => Err(error.into()),
                 }
@@ -75,7 +76,7 @@ impl Store {
 
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreFailure> {
         match self {
-            Self::Local(folder) => match fs::read(folder.join(key)) {
+            Self::Local(folder) => match read::ours(&folder.join(key), read::OURS) {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error.into()),
@@ -92,7 +93,7 @@ impl Store {
                 let path = folder.join(key);
                 make_parent(&path)?;
                 let beside = path.with_extension("part");
-                fs::write(&beside, bytes)?;
+                private().create(true).truncate(true).open(&beside)?.write_all(bytes)?;
                 Ok(fs::rename(&beside, &path)?)
             }
             Self::S3 { aws, bucket, prefix } => Ok(aws.put_object(bucket, &format!("{prefix}/{key}"), bytes).await?),
@@ -105,7 +106,7 @@ impl Store {
             Self::Local(folder) => {
                 let path = folder.join(key);
                 let _guard = guard(folder, &path)?;
-                match fs::read(&path) {
+                match read::ours(&path, read::OURS) {
                     Ok(found) if found == expected => {
                         fs::remove_file(&path)?;
                         Ok(true)
@@ -130,14 +131,26 @@ impl Store {
     }
 }
 
+/// Folders of this user only: what was applied and who did it is nobody else's.
 fn make_parent(path: &Path) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), fs::create_dir_all)
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700).create(parent)
+}
+
+/// A new or emptied file of this user only.
+fn private() -> fs::OpenOptions {
+    use fs_err::os::unix::fs::OpenOptionsExt as _;
+    let mut options = File::options();
+    options.write(true).mode(0o600);
+    options
 }
 
 /// Locks the folder for one compare-and-act. The kernel releases the lock even if the process is killed.
 fn guard(folder: &Path, path: &Path) -> std::io::Result<std::fs::File> {
     make_parent(path)?;
-    let file = File::options().write(true).create(true).truncate(false).open(folder.join(".guard"))?.into_parts().0;
+    let file = private().create(true).truncate(false).open(folder.join(".guard"))?.into_parts().0;
     file.lock()?;
     Ok(file)
 }
@@ -145,7 +158,7 @@ fn guard(folder: &Path, path: &Path) -> std::io::Result<std::fs::File> {
 /// Creates a file with its content in one step: other processes see the whole content or no file.
 fn claim_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension(format!("{}-{:x}", std::process::id(), fastrand::u64(..)));
-    let mut file = File::options().write(true).create_new(true).open(&beside)?;
+    let mut file = private().create_new(true).open(&beside)?;
     let linked = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&beside, path));
     fs::remove_file(&beside)?;
     linked

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::plan::change::{Action, Change, FieldChange, FileDiff, Reason, Risk};
 use crate::view::context::PlanContext;
 use crate::view::diff;
+use crate::view::steps;
 use crate::view::style::{Role, Style};
 use crate::view::text::{clean_line, without_long_keys, wrap};
 use crate::view::value::{LONGEST, one_line, sides, whole};
@@ -69,9 +70,11 @@ fn render(change: &Change, context: &PlanContext) -> String {
         let _ = writeln!(text, "{:INDENT$}everything on it goes with it", "");
     }
     if context.verbose {
-        for step in change.steps.summaries() {
-            let step = format!("step: {}", clean_line(&step));
-            let _ = writeln!(text, "{:INDENT$}{}", "", style.paint(Role::Faint, step));
+        for step in steps::of(change) {
+            let _ = writeln!(text, "{:INDENT$}{}", "", style.paint(Role::Faint, &step.title));
+            if context.whole_steps {
+                block(&mut text, &step.lines);
+            }
         }
     }
     text

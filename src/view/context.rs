@@ -15,6 +15,8 @@ pub struct PlanContext {
     pub inventory_file: String,
     /// Whole diffs, every step.
     pub verbose: bool,
+    /// Everything that each step would run or write.
+    pub whole_steps: bool,
     /// What is worth saying about resources, whether they change or not.
     pub remarks: Vec<(Address, String)>,
     /// In US cents.

@@ -17,6 +17,7 @@ pub mod reachability;
 #[cfg(test)]
 mod sample;
 pub mod status;
+mod steps;
 pub mod style;
 mod table;
 #[cfg(test)]

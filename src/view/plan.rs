@@ -67,12 +67,13 @@ fn by_place(plan: &Plan) -> Vec<(Place, Vec<&Change>)> {
 
 /// Environment, account, and whether it is AWS.
 pub fn header(context: &PlanContext) -> String {
+    let (account, region) = (clean_line(&context.account), clean_line(&context.region));
     let place = if context.sandbox {
-        format!("sandbox, as account {} in {}", context.account, context.region)
+        format!("sandbox, as account {account} in {region}")
     } else {
-        format!("AWS account {} in {}", context.account, context.region)
+        format!("AWS account {account} in {region}")
     };
-    format!("{}  {place}\n\n", context.style.paint(Role::Title, &context.environment))
+    format!("{}  {place}\n\n", context.style.paint(Role::Title, clean_line(&context.environment)))
 }
 
 fn place(place: &Place) -> String {
@@ -216,7 +217,7 @@ pub fn summary(plan: &Plan, context: &PlanContext) -> String {
     let mut text = if plan.is_empty() && plan.is_complete() {
         let what = if errors > 0 { "No changes, but refused by a rule" } else { "No changes" };
         match (context.destroy, plan.unchanged.len()) {
-            (true, 0) => format!("{what}: nothing of {} is there", context.environment),
+            (true, 0) => format!("{what}: nothing of {} is there", clean_line(&context.environment)),
             (_, count) => format!("{what}: {} {} {}", resources(count), matches(count), context.inventory_file),
         }
     } else {
@@ -225,7 +226,7 @@ pub fn summary(plan: &Plan, context: &PlanContext) -> String {
     if !plan.is_complete() {
         let _ = write!(text, "; {} could not be looked at", resources(plan.unknown.len()));
     }
-    text = wrap(&text, 4, context.width);
+    text = wrap(&clean_line(&text), 4, context.width);
     text.push('\n');
     let _ = if errors > 0 {
         writeln!(text, "{}", refused(errors))

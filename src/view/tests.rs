@@ -4,6 +4,7 @@ mod diag;
 mod json;
 mod plan;
 mod progress;
+mod steps;
 mod values;
 
 use crate::plan::Plan;

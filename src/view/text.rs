@@ -17,6 +17,12 @@ pub fn clean_line(text: &str) -> String {
     text.chars().map(|c| if is_dangerous(c) && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
+/// What must be told apart to the last character: each dangerous one, a line break among them, as Rust writes it (`\u{1b}`).
+pub fn escape_line(text: &str) -> String {
+    let escaped = |c: char| if is_dangerous(c) { c.escape_default().collect::<String>() } else { c.to_string() };
+    text.chars().map(escaped).collect()
+}
+
 /// Whether a character does something to a terminal other than being seen. The bidirectional controls are those of
 /// Unicode's UAX #9.
 pub fn is_dangerous(c: char) -> bool {

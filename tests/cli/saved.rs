@@ -59,7 +59,7 @@ fn sample() -> PlanFile {
         made_at: "2026-11-20T09:30:00Z".parse().expect("a time"),
         made_by: "an operator".to_owned(),
         version: "0.1.0".to_owned(),
-        nonce: "samplesample".to_owned(),
+        nonce: "samesamesame".parse().expect("a nonce"),
     };
     PlanFile::new(header, plan)
 }
@@ -84,6 +84,7 @@ fn damage(desk: &Desk) -> Vec<&'static str> {
     desk.write("edited-plan.json", edited("1073741824", "9973741824"));
     desk.write("edited-header.json", edited("123456789012", "210987654321"));
     desk.write("added-field.json", edited("\"destroy\": false", "\"destroy\": false, \"extra\": 1"));
+    desk.write("bad-nonce.json", edited("samesamesame", "../../../tmp"));
     desk.write("newer.json", edited("seawall.plan/2", "seawall.plan/3"));
     desk.write("other.json", "{ \"terraform_version\": \"1.9.0\" }\n");
     desk.write("notes.txt", "not JSON at all\n");
@@ -93,6 +94,7 @@ fn damage(desk: &Desk) -> Vec<&'static str> {
         "edited-plan.json",
         "edited-header.json",
         "added-field.json",
+        "bad-nonce.json",
         "newer.json",
         "other.json",
         "notes.txt",
@@ -139,6 +141,25 @@ fn show_prints_a_saved_plan_and_needs_no_inventory() {
     let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(shown["format"], "seawall.plan-view/1");
     assert_eq!(shown["plan"], serde_json::to_value(self::sample().plan).expect("a plan serialises"));
+}
+
+/// Whoever writes the file by hand names himself and the place as he likes; none of it reaches the terminal raw.
+#[test]
+fn show_prints_no_control_character_of_a_header() {
+    let desk = Desk::empty();
+    let PlanFile { mut header, plan, .. } = sample();
+    let hostile = "x\u{1b}]0;pwn\u{7}\u{202e}\u{9b}\nx operator";
+    header.made_by = hostile.to_owned();
+    for field in [&mut header.environment, &mut header.region, &mut header.version] {
+        field.push_str(hostile);
+    }
+    desk.write("header.json", serde_json::to_vec(&PlanFile::new(header, plan)).expect("a plan serialises"));
+    let output = desk.run(&["show", "header.json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", desk.plain(&output.stderr));
+    let said = desk.plain(&output.stdout);
+    assert!(said.lines().next().is_some_and(|line| line.contains("operator with seawall")), "{said}");
+    let raw = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!said.contains(raw), "{said:?}");
 }
 
 #[test]

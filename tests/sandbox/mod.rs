@@ -3,6 +3,7 @@
 mod access;
 mod attacks_bucket;
 mod attacks_manifest;
+mod attacks_input;
 mod backups;
 mod bans;
 mod certificate;
