@@ -11,6 +11,7 @@ use crate::base::digest::Digest;
 use crate::base::read;
 use crate::cli::args::{ApplyArgs, DestroyArgs, Format};
 use crate::cli::exit::{Exit, Stop};
+use crate::cli::secrets;
 use crate::cli::session::{Session, refuses};
 use crate::cli::work::{Work, holder, store_failed, store_failed_after};
 use crate::engine::Planned;
@@ -174,6 +175,7 @@ async fn decide(
         let again = work.plan(&work.look(&Look::of(world)).await)?;
         approved_is(&plan, &again.plan)?;
     }
+    secrets::ready(work, world, &plan).await?;
     let used = saved.as_ref().map_or_else(Nonce::random, |file| file.header.nonce.clone());
     use_once(store, &used, saved.is_some()).await?;
     let approved = Approved { plan, already, unchanged: fresh.plan.unchanged.clone(), snapshot, nonce: used };

@@ -3,12 +3,14 @@
 pub mod apply;
 pub mod args;
 pub mod backup;
+pub mod clean;
 pub mod exit;
 pub mod explain;
 pub mod housekeeping;
 pub mod output;
 pub mod plan;
 pub mod sandbox;
+pub mod secrets;
 pub mod session;
 pub mod validate;
 pub mod work;
@@ -19,7 +21,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::base::redact::Redactor;
 use crate::cli::args::{Cli, Command};
+use crate::cli::clean::{Clean, Kind};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::Session;
 
@@ -40,10 +44,10 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
             return exit.into();
         }
     };
-    if cli.global.verbose > 1 {
-        start_log();
-    }
     let mut session = Session::new(cli.global.clone());
+    if cli.global.verbose > 1 {
+        start_log(session.redactor.clone());
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build()
     {
         Ok(runtime) => runtime,
@@ -86,10 +90,12 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Exit, Stop>
 }
 
 /// The log of what happens underneath, on stderr. It never holds request bodies: they may hold secrets.
-fn start_log() {
+fn start_log(redactor: Redactor) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SEAWALL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("seawall=debug,aws_config=info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).finish();
+    let kind = Kind::Text { coloured: true };
+    let writer = move || Clean::new(std::io::stderr(), kind, redactor.clone());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).finish();
     // Fails only if a log was started before, which nothing does.
     let _ = tracing::subscriber::set_global_default(log);
 }

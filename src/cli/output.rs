@@ -47,7 +47,7 @@ impl Session {
 
     /// Where progress goes: drawn on a terminal, lines elsewhere.
     pub fn progress_mode(&self) -> Mode {
-        if std::io::stderr().is_terminal() { Mode::Live } else { Mode::Plain(Box::new(std::io::stderr())) }
+        if std::io::stderr().is_terminal() { Mode::Live } else { Mode::Plain(self.stderr()) }
     }
 
     /// Messages: on stderr as text, on stdout where the product is JSON.

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::base::diag::Diagnostic;
 use crate::base::release::Release;
+use crate::base::read;
 use crate::base::secret::Secret;
 use crate::cli::args::SandboxCommand;
 use crate::cli::exit::{Exit, Stop};
@@ -226,12 +227,12 @@ pub async fn rehearse(
 ) -> Result<PathBuf, Stop> {
     let lab = up(session, &loaded.inventory).await?;
     let status = lab.status().map_err(|error| failed(&error))?;
-    let secret = fs_err::read_to_string(&status.credentials.secret_access_key_file)?;
+    let secret = read::our_text(&status.credentials.secret_access_key_file, read::OURS)?;
     connection.endpoint = Some(status.endpoint.clone());
     connection.ca_file = Some(status.ca_file.clone());
     connection.credentials = Some((status.credentials.access_key_id.clone(), Secret::new(secret.trim().to_owned())));
     let key = lab.folder.join(lab::OPERATOR_KEY_FILE);
-    let public = fs_err::read_to_string(key.with_extension("pub"))?;
+    let public = read::our_text(&key.with_extension("pub"), read::OURS)?;
     let public =
         public.trim().parse().map_err(|error| stop("sandbox-failed", "the operator's key is damaged", &error))?;
     for server in loaded.inventory.servers.values_mut() {

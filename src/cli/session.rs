@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use crate::base::diag::{Diagnostic, Diagnostics};
 use crate::base::digest::Digest;
+use crate::base::redact::Redactor;
 use crate::base::span::Span;
-use crate::cli::args::{Format, Global};
+use crate::cli::args::{Color, Format, Global};
+use crate::cli::clean::{Clean, Kind};
 use crate::cli::exit::{Exit, Stop};
 use crate::engine::resolve::{Resolved, resolve};
 use crate::inventory::check::check;
@@ -27,6 +29,8 @@ pub struct Session {
     pub err: Box<dyn Write + Send>,
     /// Texts of the files that messages point into.
     pub sources: BTreeMap<String, String>,
+    /// What takes the secrets of this run out of everything that leaves.
+    pub redactor: Redactor,
     /// Connections to hosts, to be closed at the end: an ssh master would outlive this program.
     pub ssh: Option<Arc<Ssh>>,
 }
@@ -41,15 +45,25 @@ pub struct Loaded {
 }
 
 impl Session {
-    /// A session on the process's own streams.
+    /// A session on the process's own streams. Both are cleaned.
     pub fn new(global: Global) -> Self {
+        let redactor = Redactor::default();
+        let text = Kind::Text { coloured: global.color != Color::Never };
+        // Scripts of `completions` are for a shell and come from this program alone.
+        let kind = if global.format == Format::Json { Kind::Json } else { text };
         Self {
-            global,
-            out: Box::new(std::io::stdout()),
-            err: Box::new(std::io::stderr()),
+            out: Box::new(Clean::new(std::io::stdout(), kind, redactor.clone())),
+            err: Box::new(Clean::new(std::io::stderr(), text, redactor.clone())),
             sources: BTreeMap::new(),
+            redactor,
             ssh: None,
+            global,
         }
+    }
+
+    /// Another writer to stderr, for what draws as it goes.
+    pub fn stderr(&self) -> Box<dyn Write + Send> {
+        Box::new(Clean::new(std::io::stderr(), Kind::Text { coloured: true }, self.redactor.clone()))
     }
 
     pub fn is_json(&self) -> bool {

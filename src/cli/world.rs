@@ -8,6 +8,7 @@ use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::{Loaded, Session};
 use crate::reach::aws::identity::IdentityError;
 use crate::reach::aws::{Aws, Connection};
+use crate::reach::ssh::secrets::Vault;
 use crate::reach::ssh::session::Ssh;
 use crate::reach::world::World;
 
@@ -35,7 +36,9 @@ pub async fn connect(session: &mut Session, loaded: &mut Loaded) -> Result<World
         let exit = if matches!(error, IdentityError::WrongAccount { .. }) { Exit::Refused } else { Exit::Failed };
         Stop::new(exit, error.diagnostic())
     })?;
-    let ssh = Arc::new(Ssh::new(identity, std::env::var_os(SSH_CONFIG).map(PathBuf::from)));
+    let mut ssh = Ssh::new(identity, std::env::var_os(SSH_CONFIG).map(PathBuf::from));
+    ssh.vault = Vault::new(session.redactor.clone());
+    let ssh = Arc::new(ssh);
     session.ssh = Some(Arc::clone(&ssh));
     Ok(World { aws, ssh })
 }

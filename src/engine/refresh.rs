@@ -14,7 +14,7 @@ use crate::plan::Place;
 use crate::plan::cloud::{Census, Instance};
 use crate::plan::host::Endpoint;
 use crate::plan::observed::{Observed, Unseen};
-use crate::plan::probe::{Answers, CloudProbe, HostProbe, Probe};
+use crate::plan::probe::{Answers, CloudProbe, HostProbe, Probe, SqlAnswer};
 use crate::reach::Ask;
 use crate::reach::ssh::manifest::manifest_probes;
 
@@ -71,6 +71,7 @@ pub async fn refresh(resolved: &Resolved, wanted: &[Wanted], scope: Scope, ask: 
                 let (mut looked, secrets) =
                     futures::join!(look_at_host(name, server, &probes, ask), fingerprints(secrets, ask));
                 looked.2.answers.secrets = secrets;
+                complaints(&mut looked.2.answers, ask);
                 (name.clone(), looked)
             }
         })
@@ -107,6 +108,19 @@ fn host_probes(name: &str, wanted: &[Wanted], more: impl Iterator<Item = Vec<Str
     }
     probes.extend(more.map(|argv| HostProbe::Command { argv }));
     probes.into_iter().collect()
+}
+
+/// What programs complain about may quote a line with a secret in it, and is shown. What they answer is compared, and stays.
+/// Only now are this server's secrets known.
+fn complaints(answers: &mut Answers, ask: &impl Ask) {
+    for state in answers.commands.values_mut() {
+        state.stderr = ask.redacted(&state.stderr);
+    }
+    for answer in answers.sql.values_mut() {
+        if let SqlAnswer::Failed(why) | SqlAnswer::NoSession(why) = answer {
+            *why = ask.redacted(why);
+        }
+    }
 }
 
 fn secret_probes(name: &str, wanted: &[Wanted]) -> BTreeSet<SecretUse> {

@@ -4,12 +4,12 @@
 //! in `check`; nothing here panics on any input, which a test tries with a few thousand damaged files.
 
 use std::fmt::Display;
-use std::io::Read as _;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::base::diag::{Diagnostic, Diagnostics};
+use crate::base::read::{self, NotRead};
 use crate::base::span::Span;
 use crate::inventory::places::{Places, child, item};
 use crate::inventory::sections::Inventory;
@@ -40,16 +40,10 @@ pub struct Loaded {
 /// Loads a file. A file that cannot be read is a diagnostic like any other.
 pub fn load(path: &Path) -> Loaded {
     let name = path.display().to_string();
-    let mut bytes = Vec::new();
-    let outcome = std::fs::File::open(path).and_then(|file| {
-        if file.metadata()?.is_dir() {
-            return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory));
-        }
-        file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)
-    });
-    match outcome {
-        Ok(_) => with_files(parse_bytes(&name, &bytes), path.parent().unwrap_or(Path::new(""))),
-        Err(error) => refused(&name, unreadable(&name, &error)),
+    match read::bytes(path, LARGEST_FILE) {
+        Ok(bytes) => with_files(parse_bytes(&name, &bytes), path.parent().unwrap_or(Path::new(""))),
+        Err(NotRead::TooLarge(_)) => refused(&name, too_large(&name)),
+        Err(why) => refused(&name, unreadable(&name, &why)),
     }
 }
 
@@ -57,7 +51,7 @@ pub fn load(path: &Path) -> Loaded {
 pub fn with_files(mut loaded: Loaded, folder: &Path) -> Loaded {
     for (name, server) in loaded.inventory.iter_mut().flat_map(|inventory| &mut inventory.servers) {
         let Some(compose) = &mut server.compose else { continue };
-        match compose_file(&folder.join(&compose.file)) {
+        match compose_file(folder, &compose.file) {
             Ok(text) => compose.contents = Some(text),
             Err(why) => loaded.diagnostics.push(
                 Diagnostic::error(
@@ -71,24 +65,24 @@ pub fn with_files(mut loaded: Loaded, folder: &Path) -> Loaded {
     loaded
 }
 
-fn compose_file(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST_COMPOSE_FILE + 1).read_to_end(&mut bytes));
-    read.map_err(|error| reason(&error))?;
-    if bytes.len() as u64 > LARGEST_COMPOSE_FILE {
-        return Err("it is larger than 128 KiB".to_owned());
+/// A Compose file is part of the project: below the folder of the inventory, or the one that the program runs in. Of any other
+/// file, messages about it could quote what the reader of the messages may not read.
+fn compose_file(folder: &Path, file: &str) -> Result<String, String> {
+    let path = folder.join(file);
+    let real = |path: &Path| std::fs::canonicalize(path).map_err(|error| NotRead::from(error).to_string());
+    let found = real(&path)?;
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let projects = [real(folder)?, real(Path::new("."))?];
+    if !projects.iter().any(|project| found.starts_with(project)) {
+        return Err("it is neither below the folder of the inventory nor below the current one".to_owned());
     }
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+    read::text(&found, LARGEST_COMPOSE_FILE).map_err(|why| why.to_string())
 }
 
 /// Parses the bytes of a file: what is not UTF-8 or too large is refused.
 pub fn parse_bytes(file_name: &str, bytes: &[u8]) -> Loaded {
     if bytes.len() as u64 > LARGEST_FILE {
-        return refused(
-            file_name,
-            Diagnostic::error("file-too-large", format!("`{file_name}` is larger than 1 MiB"))
-                .hint("is this the inventory?"),
-        );
+        return refused(file_name, too_large(file_name));
     }
     match std::str::from_utf8(bytes) {
         Ok(text) => parse(file_name, text),
@@ -125,19 +119,13 @@ fn refused(file_name: &str, problem: Diagnostic) -> Loaded {
     Loaded { inventory: None, diagnostics: problem.into(), places: Places::new(file_name), text: String::new() }
 }
 
-fn unreadable(name: &str, error: &std::io::Error) -> Diagnostic {
-    let why = reason(error);
-    Diagnostic::error("unreadable-file", format!("the inventory `{name}` cannot be read: {why}"))
-        .hint("name the file with `-i FILE`, or run where `inventories/` holds one file")
+fn too_large(name: &str) -> Diagnostic {
+    Diagnostic::error("file-too-large", format!("`{name}` is larger than 1 MiB")).hint("is this the inventory?")
 }
 
-fn reason(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
-        std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        _ => error.to_string(),
-    }
+fn unreadable(name: &str, why: &NotRead) -> Diagnostic {
+    Diagnostic::error("unreadable-file", format!("the inventory `{name}` cannot be read: {why}"))
+        .hint("name the file with `-i FILE`, or run where `inventories/` holds one file")
 }
 
 fn not_utf8(name: &str, bytes: &[u8], valid: usize) -> Diagnostic {

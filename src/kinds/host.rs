@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::base::address::Address;
 use crate::base::digest::Digest;
-use crate::base::secret::{SecretRef, SecretUse};
+use crate::base::secret::{SecretForm, SecretRef, SecretUse};
 use crate::inventory::scalar::Name;
 use crate::kinds::Declared;
 use crate::plan::Place;
@@ -147,9 +147,10 @@ fn settled(argv: &[&str], timeout_s: u32, what: impl Into<String>, revert: Optio
     HostStep::Run { argv, env, stdin: None, timeout_s, revert, what }
 }
 
-/// Secrets that go to a host as they are.
-pub(crate) fn uses(secrets: &BTreeMap<String, SecretRef>) -> BTreeMap<String, SecretUse> {
-    secrets.iter().map(|(name, from)| (name.clone(), from.clone().into())).collect()
+/// Secrets that go to a host as they are, all in one form.
+pub(crate) fn uses(secrets: &BTreeMap<String, SecretRef>, form: &SecretForm) -> BTreeMap<String, SecretUse> {
+    let used = |from: &SecretRef| SecretUse { from: from.clone(), form: form.clone() };
+    secrets.iter().map(|(name, from)| (name.clone(), used(from))).collect()
 }
 
 /// Makes a directory, or gives one that is there this owner and mode.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
-use crate::base::secret::SecretRef;
+use crate::base::secret::{SecretForm, SecretRef};
 use crate::inventory::compose;
 use crate::inventory::scalar::Name;
 use crate::inventory::sections::Inventory;
@@ -475,7 +475,7 @@ fn write_secrets(desired: &Desired, path: &str) -> HostStep {
         owner: "root".to_owned(),
         group: "root".to_owned(),
         mode: "0600".to_owned(),
-        content: Content::WithSecrets { template, secrets: host::uses(&desired.secrets) },
+        content: Content::WithSecrets { template, secrets: host::uses(&desired.secrets, &SecretForm::InComposeQuotes) },
         validate: Some(check.to_vec()),
     }
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
-use crate::base::secret::SecretRef;
+use crate::base::secret::{SecretForm, SecretRef};
 use crate::inventory::scalar::Name;
 use crate::inventory::sections::Inventory;
 use crate::inventory::sections::host;
@@ -451,7 +451,7 @@ fn write_secrets(desired: &Desired, fields: &[FieldChange]) -> Vec<HostStep> {
             owner: "root".to_owned(),
             group: "root".to_owned(),
             mode: "0600".to_owned(),
-            content: Content::WithSecrets { template, secrets: shared::uses(&job.secrets) },
+            content: Content::WithSecrets { template, secrets: shared::uses(&job.secrets, &SecretForm::InQuotes) },
             validate: Some(check.to_vec()),
         });
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
-use crate::base::secret::SecretUse;
+use crate::base::secret::{SecretForm, SecretUse};
 use crate::inventory::scalar::Name;
 use crate::inventory::sections::database::Retention;
 use crate::inventory::sections::{Inventory, Server};
@@ -98,7 +98,7 @@ fn desired(inventory: &Inventory, name: &Name, server: &Server) -> Option<Desire
         timers: turns.iter().map(|(kind, when)| ((*kind).to_owned(), when.on_calendar())).collect(),
         longest_gap: schedule.longest_gap().seconds(),
         archive_timeout: section.archive_timeout.seconds(),
-        cipher_pass: section.cipher_pass.secret().into(),
+        cipher_pass: SecretUse { from: section.cipher_pass.secret(), form: SecretForm::Passphrase },
     })
 }
 

@@ -166,9 +166,13 @@ pub(crate) fn tell_alone(database: &str, statements: Content, what: impl Into<St
     run(database, statements, false, what)
 }
 
+/// Statements may set passwords, and what keeps statements is read by others: the log, what members of `pg_monitor` see of
+/// running sessions, and pg_stat_statements. Its setting may be set also where nothing has loaded it: it means nothing then.
+const QUIET: &str = "SET pg_stat_statements.track = 'none'; SET track_activities = off; SET log_statement = 'none'; \
+                     SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';\n";
+
 fn run(database: &str, statements: Content, together: bool, what: impl Into<String>) -> HostStep {
-    let quiet =
-        "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';\n";
+    let quiet = QUIET;
     let stdin = match statements {
         Content::Text(text) => Content::Text(format!("{quiet}{text}")),
         Content::WithSecrets { template, secrets } => {

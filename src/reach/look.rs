@@ -117,6 +117,10 @@ impl Ask for Look {
         self.0.host(at, probes).await
     }
 
+    fn redacted(&self, words: &str) -> String {
+        self.0.redacted(words)
+    }
+
     async fn fingerprint(&self, secret: &SecretUse) -> Result<String, String> {
         self.0.fingerprint(secret).await
     }

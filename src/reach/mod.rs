@@ -29,6 +29,9 @@ pub trait Ask: Sync {
     /// Asks a host everything at once: one connection, one program, one answer.
     fn host(&self, at: &Endpoint, probes: &[HostProbe]) -> impl Future<Output = Answers> + Send;
 
+    /// Words of a tool without any piece of the operator's secrets.
+    fn redacted(&self, words: &str) -> String;
+
     /// `sha256:…` of a secret of the operator's in its form, or why it is not to be had.
     fn fingerprint(&self, secret: &SecretUse) -> impl Future<Output = Result<String, String>> + Send;
 }

@@ -32,6 +32,10 @@ impl Ask for World {
         self.ssh.ask(at, probes).await
     }
 
+    fn redacted(&self, words: &str) -> String {
+        self.ssh.vault.redactor().tools(words)
+    }
+
     async fn fingerprint(&self, secret: &SecretUse) -> Result<String, String> {
         self.ssh.vault.fingerprint(secret).await
     }

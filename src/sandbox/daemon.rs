@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::base::read;
 use crate::base::secret::Secret;
 use crate::sandbox::emulator::{Emulator, Launch};
 use crate::sandbox::faults::Faults;
@@ -50,14 +51,14 @@ pub fn hidden_entry(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode
 /// The real machines of a lab, where its settings ask for them.
 async fn real_machines(folder: &Path, settings: &Settings) -> io::Result<Option<Arc<RealMachines>>> {
     let Some(cache) = &settings.machines else { return Ok(None) };
-    let key = fs_err::read_to_string(folder.join(format!("{OPERATOR_KEY_FILE}.pub")))?;
+    let key = read::our_text(&folder.join(format!("{OPERATOR_KEY_FILE}.pub")), read::OURS)?;
     let lab = joined::Lab {
         folder,
         cache,
         region: &settings.region,
         operator: settings.operator_address.parse().ok(),
         operator_key: key.trim().to_owned(),
-        ca_pem: fs_err::read_to_string(folder.join(tls::CA_FILE))?,
+        ca_pem: read::our_text(&folder.join(tls::CA_FILE), read::OURS)?,
     };
     RealMachines::open(lab).await.map(|machines| Some(Arc::new(machines))).map_err(io::Error::other)
 }
@@ -65,8 +66,8 @@ async fn real_machines(folder: &Path, settings: &Settings) -> io::Result<Option<
 async fn serve(folder: &Path) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let settings: Settings =
-        serde_json::from_slice(&fs_err::read(folder.join(SETTINGS_FILE))?).map_err(io::Error::other)?;
-    let secret = Secret::new(fs_err::read_to_string(folder.join(SECRET_FILE))?.trim().to_owned());
+        serde_json::from_slice(&read::ours(&folder.join(SETTINGS_FILE), read::OURS)?).map_err(io::Error::other)?;
+    let secret = Secret::new(read::our_text(&folder.join(SECRET_FILE), read::OURS)?.trim().to_owned());
     let acceptor = tls::acceptor(folder, &settings.server_names)?;
     let real = real_machines(folder, &settings).await?;
     let behind: Arc<dyn Machines> = match &real {

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::base::digest::Digest;
+use crate::base::read;
 use crate::base::secret::Secret;
 use crate::sandbox::process::{Process, write_private};
 
@@ -195,7 +196,7 @@ pub fn forget_process(folder: &Path) -> io::Result<()> {
 
 /// Waits for the emulator of a killed daemon: it got its signal with that, and may still be writing its state.
 async fn orphan(folder: &Path) -> io::Result<()> {
-    let Ok(text) = fs_err::read(folder.join(PROCESS_FILE)) else { return Ok(()) };
+    let Ok(text) = read::ours(&folder.join(PROCESS_FILE), read::OURS) else { return Ok(()) };
     let Ok(process) = serde_json::from_slice::<Process>(&text) else { return Ok(()) };
     let gone = tokio::task::spawn_blocking(move || process.end(STOP_LIMIT)).await.map_err(io::Error::other)?;
     if gone { Ok(()) } else { Err(io::Error::other(format!("an earlier emulator (pid {}) does not end", process.pid))) }

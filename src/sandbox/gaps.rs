@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::read;
+
 /// Access keys per IAM user.
 const KEYS_PER_USER: usize = 2;
 
@@ -96,7 +98,7 @@ fn add(xml: &str, entry: &str, by: i64) -> String {
 
 impl Gaps {
     pub fn open(file: PathBuf) -> io::Result<Self> {
-        let known = match fs_err::read(&file) {
+        let known = match read::ours(&file, read::OURS) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Known::default(),
             Err(error) => return Err(error),

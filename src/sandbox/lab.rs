@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::Digest;
+use crate::base::read;
 use crate::base::shell;
 use crate::sandbox::emulator::{self, EmulatorError};
 use crate::sandbox::files::{DAEMON, EMULATOR_FOLDER, GAPS_FILE, LIGHTSAIL_FILE};
@@ -180,7 +181,7 @@ impl Host {
 }
 
 fn read<T: for<'de> Deserialize<'de>>(file: &Path) -> io::Result<Option<T>> {
-    match fs_err::read(file) {
+    match read::ours(file, read::OURS) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -276,7 +277,7 @@ async fn start(program: &Path, folder: &Path) -> Result<Lab, LabError> {
     // Whoever lives longer than the daemon collects it, or it would stay as a zombie.
     std::thread::spawn(move || child.wait());
     ready.ok_or_else(|| {
-        let text = fs_err::read(&log).unwrap_or_default();
+        let text = read::ours(&log, read::OURS).unwrap_or_default();
         let tail = text.get(text.len().saturating_sub(LOG_TAIL)..).unwrap_or_default();
         LabError::NotReady { log: String::from_utf8_lossy(tail).trim().to_owned() }
     })
@@ -326,7 +327,7 @@ impl Lab {
             ("AWS_ENDPOINT_URL", self.endpoint()),
             ("AWS_CA_BUNDLE", ca_file.display().to_string()),
             ("AWS_ACCESS_KEY_ID", self.settings.account.clone()),
-            ("AWS_SECRET_ACCESS_KEY", fs_err::read_to_string(&secret_file)?.trim().to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", read::our_text(&secret_file, read::OURS)?.trim().to_owned()),
             ("AWS_REGION", self.settings.region.clone()),
             ("AWS_DEFAULT_REGION", self.settings.region.clone()),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),

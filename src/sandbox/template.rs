@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use crate::base::read;
 use crate::sandbox::emulator;
 use crate::sandbox::files::EMULATOR_FOLDER;
 use crate::sandbox::lab::{self, Lab, LabError};
@@ -105,7 +106,7 @@ impl Places {
         let mut found: Vec<Template> = entries
             .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
             .filter(|(name, _)| !name.starts_with('.'))
-            .filter_map(|(_, path)| serde_json::from_slice(&fs_err::read(path.join(ABOUT_FILE)).ok()?).ok())
+            .filter_map(|(_, path)| serde_json::from_slice(&read::ours(&path.join(ABOUT_FILE), read::OURS).ok()?).ok())
             .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found

@@ -17,6 +17,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::base::read;
 use crate::sandbox::lightsail::catalog::REGIONS;
 use crate::sandbox::process::write_private;
 
@@ -55,7 +56,7 @@ fn issuer(folder: &Path) -> io::Result<Issuer<'static, KeyPair>> {
     let params = authority().map_err(io::Error::other)?;
     let key_file = folder.join(CA_KEY_FILE);
     let key = if folder.join(CA_FILE).exists() && key_file.exists() {
-        KeyPair::from_pem(&fs_err::read_to_string(&key_file)?).map_err(io::Error::other)?
+        KeyPair::from_pem(&read::our_text(&key_file, read::OURS)?).map_err(io::Error::other)?
     } else {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = params.self_signed(&key).map_err(io::Error::other)?;

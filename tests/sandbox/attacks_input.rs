@@ -56,3 +56,70 @@ fn a_forged_plan_runs_nothing_and_shows_what_it_would() {
     lab.expect(0, &["--sandbox", "plan"]);
     lab.on_server(&["test", "!", "-e", TRACE]);
 }
+
+/// The password of `app` as the rehearsals have it, and where its verifier must not be found.
+const VERIFIERS: &str = "select count(*) from pg_stat_statements where query ~* 'scram-sha-256'";
+
+/// Runs SQL on the server as superuser and gives its one value.
+fn sql(lab: &Rehearsal, database: &str, statement: &str) -> String {
+    let words = ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-d", database, "-c", statement];
+    lab.on_server(&words).stdout.trim().to_owned()
+}
+
+/// What members of `pg_monitor` can read holds no verifier of a password, and sudo's log none of what was sent.
+#[test]
+fn nobody_reads_a_password_beside_the_way_that_it_takes() {
+    let Some(lab) = Rehearsal::database("nobody_reads_a_password_beside_the_way_that_it_takes") else { return };
+    let extension = sql(&lab, "chronos_db", "select count(*) from pg_extension where extname = 'pg_stat_statements'");
+    assert_eq!(extension, "1", "the worked example has it");
+    sql(&lab, "chronos_db", "select pg_stat_statements_reset()");
+    sql(&lab, "postgres", "alter role app password 'another one'; alter role readonly password 'another one'");
+    sql(&lab, "chronos_db", "select pg_stat_statements_reset()");
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    assert_eq!(sql(&lab, "chronos_db", VERIFIERS), "0");
+    // The view works, and would have shown one.
+    sql(&lab, "postgres", "set password_encryption = 'scram-sha-256'; alter role app password 'SCRAM-SHA-256$4096:x'");
+    assert_eq!(sql(&lab, "chronos_db", VERIFIERS), "1");
+
+    let log = "printf 'Defaults log_input\\n' >/etc/sudoers.d/zz-log && chmod 440 /etc/sudoers.d/zz-log";
+    lab.on_server(&["sh", "-c", log]);
+    let refused = lab.expect(1, &["--sandbox", "apply", "--yes"]);
+    assert!(refused.stdout.contains("sudo on") || refused.stderr.contains("sudo on"), "{refused:?}");
+    let found = lab.on_server(&["sh", "-c", "grep -rlaF SCRAM-SHA-256 /var/log/sudo-io 2>/dev/null | wc -l"]);
+    assert_eq!(found.stdout.trim(), "0", "sudo wrote down what was sent");
+    lab.on_server(&["rm", "/etc/sudoers.d/zz-log"]);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+}
+
+/// A passphrase of two lines would be one line of passphrase and one of somebody's choice. All bad secrets are told at once,
+/// before anything is changed.
+#[test]
+fn secrets_that_are_no_lines_change_nothing() {
+    let test = "secrets_that_are_no_lines_change_nothing";
+    let Some(lab) = Rehearsal::begin_with_database(test) else { return };
+    lab.expect(0, &["sandbox", "up"]);
+    let apply = |pass: &str, app: &str| {
+        let mut command = lab.command(&["--sandbox", "apply", "--yes"]);
+        command.env("SEAWALL_CIPHER_PASS", pass).env("CHRONOS_APP_PASSWORD", app);
+        crate::support::rehearsal::Ended::from(command.output().expect("the binary runs"))
+    };
+    let hostile = "the first line of a passphrase\nrepo1-storage-verify-tls=n";
+    for (pass, app, problems) in [
+        (hostile, "password of app", 1),
+        ("too short", "password of app", 1),
+        (hostile, "password of app\r", 2),
+        (" blanks around a passphrase ", "a\tb", 2),
+    ] {
+        let refused = apply(pass, app);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert_eq!(said.matches("error[secret-form]").count(), problems, "{said}");
+        assert!(said.contains("nothing was changed") && said.contains("cipher_pass"), "{said}");
+        for piece in ["the first line", "storage-verify", "blanks around", "too short\n"] {
+            assert!(!said.contains(piece), "{piece:?} is shown: {said}");
+        }
+    }
+    let bucket = serde_json::json!({ "Bucket": "project-chronos-backups" });
+    assert_ne!(lab.outsider(None, "s3", "head_bucket", &bucket).code, 0, "a refused apply made the bucket");
+    assert!(lab.journals().is_empty(), "a refused apply began");
+}

@@ -26,6 +26,14 @@ comment on table seawall.heartbeat is 'One row, written every minute by seawall-
 insert into seawall.heartbeat (id, at) values (1, now()) on conflict (id) do update set at = excluded.at;
 ";
 
+/// STANZA PASS: proves that the declared passphrase, as text and not as pgBackRest read it, opens the repository: the stanza's
+/// first file, as it lies in S3, is decrypted by another program. pgBackRest encrypts as `openssl enc -aes-256-cbc -md sha1`.
+const PROVE: &str = r#"export LC_ALL=C
+pgbackrest --stanza="$1" --log-level-console=off repo-get --raw "archive/$1/archive.info" |
+    openssl enc -d -aes-256-cbc -md sha1 -pass "file:$2" 2>/dev/null | head -c 4096 | tr -d '\000' | grep -q '^\[backrest\]' && exit
+echo "the declared passphrase does not open the repository that was made with it" >&2
+exit 1"#;
+
 fn passphrase(path: &str, secret: &SecretUse) -> HostStep {
     let template = if path == PASS { "{{pass}}\n" } else { "[global]\nrepo1-cipher-pass={{pass}}\n" };
     HostStep::WriteFile {
@@ -75,6 +83,8 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
     }
     if differs("stanza") {
         steps.push(pgbackrest(desired, "stanza-create", STANZA_S, "create the stanza in the repository"));
+        let argv = ["runuser", "-u", "postgres", "--", "sh", "-c", PROVE, "sh", &desired.stanza, PASS];
+        steps.push(run(&argv, STANZA_S, "prove that the declared passphrase opens the repository"));
     }
     let archive = archive_conf(desired);
     let archiving = differs(&archive) || differs("archive_command") || differs("archive_timeout");

@@ -21,7 +21,7 @@ pub mod store;
 mod wait;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aws_config::ecs::EcsCredentialsProvider;
@@ -39,6 +39,7 @@ use serde_json::Value;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
+use crate::base::read;
 use crate::base::secret::Secret;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::CloudProbe;
@@ -203,9 +204,12 @@ fn chain() -> CredentialsProviderChain {
         .or_else("container", EcsCredentialsProvider::builder().build())
 }
 
-fn trusting(path: &PathBuf) -> Result<aws_smithy_runtime_api::client::http::SharedHttpClient, ConnectError> {
-    let failed = |why: String| ConnectError::Certificates { path: path.clone(), why };
-    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+/// Largest file of authorities, in bytes; Debian's has a quarter of a MiB.
+const BUNDLE_LIMIT: u64 = 8 * 1024 * 1024;
+
+fn trusting(path: &Path) -> Result<aws_smithy_runtime_api::client::http::SharedHttpClient, ConnectError> {
+    let failed = |why: String| ConnectError::Certificates { path: path.to_owned(), why };
+    let pem = read::bytes(path, BUNDLE_LIMIT).map_err(|why| failed(why.to_string()))?;
     // An authority's file without an authority would trust nobody, and say so only when AWS does not answer.
     match CertificateDer::pem_slice_iter(&pem).next() {
         Some(Ok(_)) => {}

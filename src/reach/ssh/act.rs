@@ -49,7 +49,8 @@ impl Ssh {
         on_event: &(dyn Fn(HostEvent) + Sync),
     ) -> Result<(), Failure> {
         let launch = Launch::new(&self.vault, at, transaction).await?;
-        let mut watch = Watch::new(at, transaction, on_event);
+        let redactor = self.vault.redactor();
+        let mut watch = Watch::new(at, transaction, on_event, redactor);
         let mut lost: Option<Instant> = None;
         let mut pause = BACKOFF_MIN;
         let mut sent = false;
@@ -97,6 +98,8 @@ struct Launch {
     layout: Layout,
     who: String,
     seconds: u64,
+    /// Whether the program holds secrets.
+    secret: bool,
 }
 
 impl Launch {
@@ -107,11 +110,8 @@ impl Launch {
             return Err(failure(format!("`{id}` is not a transaction id"), None));
         }
         let what = |position: usize| transaction.steps.get(position).map_or(String::new(), |step| step.step.summary());
-        let secrets = vault.of_transaction(transaction).await.map_err(|(position, error)| Failure {
-            what: format!("{error}; it is needed to {} on `{}`, where nothing was changed", what(position), at.server),
-            position: Some(position),
-            code: Some("secret-missing".to_owned()),
-            hint: Some(error.hint),
+        let secrets = vault.of_transaction(transaction).await.map_err(|(position, missing)| {
+            missing.failure(position, &format!("to {} on `{}`, where nothing was changed", what(position), at.server))
         })?;
         let layout = Layout::default();
         let (program, seconds) = compile(transaction, &secrets, &layout).map_err(|(position, why)| {
@@ -121,7 +121,8 @@ impl Launch {
                 Some(position),
             )
         })?;
-        Ok(Self { script: format!("{SYSTEMD}{LAUNCH}"), program, id: id.clone(), layout, who: who(), seconds })
+        let secret = secrets.iter().any(|step| !step.is_empty());
+        Ok(Self { script: format!("{SYSTEMD}{LAUNCH}"), program, id: id.clone(), layout, who: who(), seconds, secret })
     }
 
     /// One connection's part: `Err` where the connection was lost.
@@ -131,6 +132,9 @@ impl Launch {
         watch: &mut Watch<'_>,
         lost: &mut Option<Instant>,
     ) -> Result<Result<(), Failure>, HostError> {
+        if self.secret {
+            session.keeps_no_input().await?;
+        }
         let numbers = [self.program.reveal().len() as u64, watch.offset, self.seconds, STALE_S].map(|n| n.to_string());
         let [length, offset, limit, stale] = &numbers;
         let args = [&self.id, length, offset, &self.layout.run, &self.layout.state, &self.who, limit, stale];

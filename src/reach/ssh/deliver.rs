@@ -50,6 +50,7 @@ impl Ssh {
         }
         let length = bytes.reveal().len().to_string();
         let session = self.connect(at).await.map_err(|error| error.failure())?;
+        session.keeps_no_input().await.map_err(|error| error.failure())?;
         let args = [path, group, length.as_str()];
         let printed = match session.run(WRITE, &args, bytes.reveal(), DELIVER).await {
             // Writing the same file again does no harm, so a connection that was dead already gets a second one.

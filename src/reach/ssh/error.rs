@@ -27,6 +27,8 @@ pub enum HostError {
     PermissionDenied { at: String, user: String, why: String },
     #[error("{user} may not become root on {at}: {why}")]
     SudoRefused { at: String, user: String, why: String },
+    #[error("sudo on {at} keeps what {user} sends to programs, and secrets would be sent")]
+    SudoLogsInput { at: String, user: String },
     #[error("the connection to {0} was lost")]
     Lost(String),
     #[error("the answer of {at} was not understood: {why}")]
@@ -79,6 +81,7 @@ impl HostError {
             Self::HostKeyMismatch { .. } => "host-key-mismatch",
             Self::PermissionDenied { .. } => "permission-denied",
             Self::SudoRefused { .. } => "sudo-refused",
+            Self::SudoLogsInput { .. } => "sudo-logs-input",
             Self::Lost(_) => "connection-lost",
             Self::Misread { .. } => "misread",
             Self::Local(_) => "ssh-not-run",
@@ -96,6 +99,9 @@ impl HostError {
             }
             Self::PermissionDenied { .. } => "is the key in `login.keys`, and is its private half loaded here?",
             Self::SudoRefused { .. } => "the login user needs passwordless sudo for every command",
+            Self::SudoLogsInput { .. } => {
+                "let sudo keep the output of this user's programs and not their input (`log_output`)"
+            }
             Self::Local(_) => "install the OpenSSH client",
             Self::Closed { .. } => "a server that is still booting, or a ban, looks like this",
             Self::NoRoute { .. } | Self::BadHostKey { .. } | Self::Lost(_) | Self::Misread { .. } => return None,
@@ -136,7 +142,8 @@ impl From<&HostError> for Unseen {
             | HostError::BadHostKey { .. }
             | HostError::HostKeyMismatch { .. }
             | HostError::PermissionDenied { .. }
-            | HostError::SudoRefused { .. } => Self::Refused(text),
+            | HostError::SudoRefused { .. }
+            | HostError::SudoLogsInput { .. } => Self::Refused(text),
             HostError::Misread { .. } => Self::Misread(text),
             HostError::ConnectionRefused(_)
             | HostError::TimedOut { .. }

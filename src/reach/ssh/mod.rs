@@ -22,6 +22,7 @@ pub mod program;
 pub mod secrets;
 pub mod session;
 mod sql;
+mod sudo;
 mod watch;
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! A secret's value is in memory between here and a host's standard input; messages name the place, never the value.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,10 +10,12 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::Mutex;
 
 use crate::base::digest::Digest;
+use crate::base::read;
+use crate::base::redact::Redactor;
 use crate::base::secret::{Secret, SecretForm, SecretRef, SecretUse};
-use crate::reach::Transaction;
 use crate::reach::scram;
 use crate::reach::ssh::program::Secrets;
+use crate::reach::{Failure, Transaction};
 
 /// For a command that prints a secret: password managers ask over the network, and sometimes a person.
 const COMMAND_LIMIT: Duration = Duration::from_mins(1);
@@ -23,21 +24,89 @@ const SIZE_LIMIT: u64 = 64 * 1024;
 
 /// Which secret could not be had, where it was looked for, and how to give it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("secret `{name}` could not be had from {from}: {why}")]
+#[error("secret `{name}` {} from {from}: {why}", lack.verb())]
 pub struct NoSecret {
+    pub lack: Lack,
     pub name: String,
     pub from: String,
     pub why: String,
     pub hint: String,
 }
 
+/// What is wrong with a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    Missing,
+    /// It is there, and not as its use asks for.
+    Malformed,
+}
+
+impl Lack {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Missing => "could not be had",
+            Self::Malformed => "cannot be used",
+        }
+    }
+}
+
+impl NoSecret {
+    /// A stable word for scripts and documentation.
+    pub fn code(&self) -> &'static str {
+        match self.lack {
+            Lack::Missing => "secret-missing",
+            Lack::Malformed => "secret-form",
+        }
+    }
+
+    /// The failure of the step at `position`, with what it is needed for.
+    pub fn failure(&self, position: usize, needed: &str) -> Failure {
+        Failure {
+            what: format!("{self}; it is needed {needed}"),
+            position: Some(position),
+            code: Some(self.code().to_owned()),
+            hint: Some(self.hint.clone()),
+        }
+    }
+
+    /// A secret that is there and does not have the form that its use asks for.
+    fn form(name: &str, from: &SecretRef, why: impl std::fmt::Display) -> Self {
+        Self {
+            lack: Lack::Malformed,
+            name: name.to_owned(),
+            from: from.to_string(),
+            why: why.to_string(),
+            hint: "give it as one line of printable characters, without blanks around it".to_owned(),
+        }
+    }
+}
+
 /// What was had so far. A password manager asks a person for each secret, so each is asked for once.
 #[derive(Default)]
 pub struct Vault {
     known: Mutex<BTreeMap<SecretRef, Secret<String>>>,
+    redactor: Redactor,
 }
 
 impl Vault {
+    /// An empty one, which tells `redactor` of every secret that it comes to know.
+    pub fn new(redactor: Redactor) -> Self {
+        Self { known: Mutex::default(), redactor }
+    }
+
+    /// What takes the secrets of this vault out of text.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// Whether a secret can be had and has the form that its use asks for.
+    ///
+    /// # Errors
+    /// Why not. Nothing of the secret is said.
+    pub async fn check(&self, name: &str, wanted: &SecretUse) -> Result<(), NoSecret> {
+        self.formed(name, wanted).await.map(drop)
+    }
+
     /// The secrets of every step, in the order of the steps.
     ///
     /// # Errors
@@ -69,17 +138,22 @@ impl Vault {
             value.clone()
         } else {
             let value = resolve(name, &wanted.from).await?;
+            self.redactor.remember(value.reveal());
             known.insert(wanted.from.clone(), value.clone());
             value
         };
+        let bad = |why: &dyn std::fmt::Display| NoSecret::form(name, &wanted.from, why);
+        wanted.form.check(value.reveal()).map_err(|why| bad(&why))?;
         match &wanted.form {
-            SecretForm::AsIs => Ok(value),
-            SecretForm::ScramVerifier { owner } => scram::verifier(&value, owner).map_err(|why| NoSecret {
-                name: name.to_owned(),
-                from: wanted.from.to_string(),
-                why: why.to_owned(),
-                hint: "choose a password of printable characters".to_owned(),
-            }),
+            SecretForm::Line | SecretForm::InQuotes | SecretForm::InComposeQuotes | SecretForm::Passphrase => Ok(value),
+            SecretForm::ScramVerifier { owner } => {
+                let verifier = scram::verifier(&value, owner).map_err(|why| bad(&why))?;
+                // What every verifier begins with is no secret.
+                if let Some((_, own)) = verifier.reveal().split_once('$') {
+                    self.redactor.remember(own);
+                }
+                Ok(verifier)
+            }
         }
     }
 }
@@ -107,19 +181,11 @@ pub async fn resolve(name: &str, place: &SecretRef) -> Result<Secret<String>, No
         let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
         if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(Secret::new(text)) }
     });
-    value.map_err(|why| NoSecret { name: name.to_owned(), from: place.to_string(), why, hint })
+    value.map_err(|why| NoSecret { lack: Lack::Missing, name: name.to_owned(), from: place.to_string(), why, hint })
 }
 
 fn from_file(path: &std::path::Path) -> Result<String, String> {
-    let told = |error: std::io::Error| error.to_string();
-    let metadata = std::fs::metadata(path).map_err(told)?;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err("others may read it".to_owned());
-    }
-    if metadata.len() > SIZE_LIMIT {
-        return Err(format!("it is larger than {SIZE_LIMIT} bytes"));
-    }
-    std::fs::read_to_string(path).map_err(told)
+    read::private(path, SIZE_LIMIT).map_err(|why| why.to_string())
 }
 
 async fn from_command(command: &[String]) -> Result<String, String> {
@@ -150,6 +216,8 @@ async fn from_command(command: &[String]) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::redact::HIDDEN;
+    use std::os::unix::fs::PermissionsExt as _;
 
     fn command(words: &[&str]) -> SecretRef {
         SecretRef::Command { command: words.iter().map(|&word| word.to_owned()).collect() }
@@ -187,5 +255,26 @@ mod tests {
         fs_err::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).expect("its mode");
         let error = resolve("x", &SecretRef::File { file: open }).await.expect_err("open to others");
         assert_eq!(error.why, "others may read it");
+    }
+
+    /// A second line would be a line of its own in a configuration, a password file or an environment.
+    #[tokio::test]
+    async fn a_secret_of_two_lines_is_refused_and_not_shown() {
+        let vault = Vault::default();
+        let first = "the first line of it";
+        for (form, said) in [
+            (SecretForm::Passphrase, format!("{first}\\nrepo1-storage-verify-tls=n")),
+            (SecretForm::Line, format!("{first}\\r\\n")),
+            (SecretForm::ScramVerifier { owner: "app".to_owned() }, format!("{first}\\t")),
+            (SecretForm::Line, format!(" {first}")),
+        ] {
+            let wanted = SecretUse { from: command(&["printf", &said]), form };
+            let error = vault.check("cipher", &wanted).await.expect_err("it is no line");
+            assert_eq!(error.code(), "secret-form");
+            let shown = format!("{error} {error:?} {}", error.hint).replace(&said, "");
+            assert!(!shown.contains("the first"), "{shown}");
+            assert!(vault.fingerprint(&wanted).await.is_err());
+        }
+        assert_eq!(vault.redactor().tools(&format!("line 2: {first}")), format!("line 2: {HIDDEN}"));
     }
 }

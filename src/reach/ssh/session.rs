@@ -20,6 +20,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::base::digest::of_public_key;
+use crate::base::read;
 use crate::base::shell::quote_all;
 use crate::plan::host::Endpoint;
 use crate::reach::ssh::error::{HostError, place};
@@ -133,8 +134,10 @@ impl Ssh {
             // `ssh` would take it for an option.
             return Err(HostError::NoRoute { at: place(at), why: "that is not an address".to_owned() });
         }
-        if let Some(identity) = self.identity.as_ref().filter(|identity| !identity.exists()) {
-            return Err(HostError::Local(format!("there is no key file `{}`", identity.display())));
+        // `ssh` would read whatever is there, and wait for it.
+        for file in self.identity.iter().chain(&self.config) {
+            read::is_regular(file)
+                .map_err(|why| HostError::Local(format!("`{}` cannot be read: {why}", file.display())))?;
         }
         let (folder, config) = self.files(at)?;
         let known_hosts = folder.0.join("known_hosts");
@@ -294,6 +297,17 @@ impl Session {
             // Status 127: the login shell did not find sudo, or the script's last command was not there.
             Err(openssh::Error::Remote(_)) if stdout.is_empty() && stderr.contains("sudo") => Err(refused()),
             Err(openssh::Error::Remote(_)) => Ok(Printed { status: 127, stdout, stderr }),
+            Err(_) => Err(HostError::Lost(place(&self.at))),
+        }
+    }
+
+    /// Runs a line of the login shell as the user who logged in.
+    pub(crate) async fn as_login(&self, line: &str) -> Result<Printed, HostError> {
+        match Arc::clone(&self.inner).arc_raw_command(line).stdin(openssh::Stdio::null()).output().await {
+            Ok(std::process::Output { status, stdout, stderr }) => {
+                let stderr = String::from_utf8_lossy(&stderr).into_owned();
+                Ok(Printed { status: status.code().unwrap_or(-1), stdout, stderr })
+            }
             Err(_) => Err(HostError::Lost(place(&self.at))),
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::base::redact::Redactor;
 use crate::plan::host::Endpoint;
 use crate::reach::ssh::event::Frame;
 use crate::reach::ssh::lock::Holder;
@@ -12,6 +13,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) at: &'a Endpoint,
     pub(crate) transaction: &'a Transaction,
     pub(crate) on_event: &'a (dyn Fn(HostEvent) + Sync),
+    /// What a program says when it fails may quote the secret that it was given.
+    redactor: &'a Redactor,
     /// How many steps have begun, and how many are done; steps are done in order.
     begun: usize,
     done: usize,
@@ -27,8 +30,9 @@ impl<'a> Watch<'a> {
         at: &'a Endpoint,
         transaction: &'a Transaction,
         on_event: &'a (dyn Fn(HostEvent) + Sync),
+        redactor: &'a Redactor,
     ) -> Self {
-        Self { at, transaction, on_event, begun: 0, done: 0, failed: None, offset: 0, confirmed: false }
+        Self { at, transaction, on_event, redactor, begun: 0, done: 0, failed: None, offset: 0, confirmed: false }
     }
 
     /// Takes one frame in; gives the outcome where it was the last.
@@ -52,6 +56,7 @@ impl<'a> Watch<'a> {
                 }))
             }
             Frame::Refused(why) => {
+                let why = self.redactor.tools(&why);
                 let what =
                     format!("the transaction did not start on `{}`, where nothing was changed: {why}", self.at.server);
                 Some(Err(failure(what, None)))
@@ -71,7 +76,7 @@ impl<'a> Watch<'a> {
                 None
             }
             Frame::Failed { position, status, output } => {
-                self.fail(position, status, output);
+                self.fail(position, status, &output);
                 None
             }
             Frame::End(verdict) => Some(self.ended(&verdict)),
@@ -90,7 +95,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn fail(&mut self, position: usize, status: i32, output: String) {
+    fn fail(&mut self, position: usize, status: i32, output: &str) {
+        let output = self.redactor.tools(output);
         let step = self.summary(position);
         let reason = output.trim_end().lines().last().unwrap_or("it printed nothing").to_owned();
         self.failed = Some(failure(
@@ -115,11 +121,7 @@ impl<'a> Watch<'a> {
                 ("begun", Some(position)) if position >= self.begun => drop(self.take(Frame::Begun(position))),
                 ("done", Some(position)) if position >= self.done => drop(self.take(Frame::Done(position))),
                 ("failed", Some(position)) if self.failed.is_none() => {
-                    self.fail(
-                        position,
-                        line.status.unwrap_or(-1),
-                        "its output is gone with the host's memory".to_owned(),
-                    );
+                    self.fail(position, line.status.unwrap_or(-1), "its output is gone with the host's memory");
                 }
                 ("ended", _) => verdict = line.verdict,
                 _ => {}
@@ -172,12 +174,25 @@ mod tests {
     use super::*;
     use crate::reach::ssh::tests::{endpoint, transaction};
 
+    const SECRET: &str = "7Qhz-22-aXbw-9Kfe";
+
+    #[test]
+    fn a_failing_program_that_quotes_a_secret_shows_nothing_of_it() {
+        let output = format!("reading\nERROR: missing '=' at line 3: {}", &SECRET[..12]);
+        let failed = Frame::Failed { position: 0, status: 29, output };
+        let (outcome, events) = watch(vec![Frame::Begun(0), failed, Frame::End("failed".to_owned())]);
+        let told = format!("{:?} {events:?}", outcome.expect_err("failed"));
+        assert!(told.contains("at line 3: [secret]") && !told.contains(&SECRET[..8]), "{told}");
+    }
+
     /// The outcome that a row of frames leads to, and the events that were reported.
     fn watch(frames: Vec<Frame>) -> (Result<(), Failure>, Vec<HostEvent>) {
         let events = std::sync::Mutex::new(Vec::new());
         let note = |event| events.lock().expect("no panic").push(event);
         let (at, transaction) = (endpoint(), transaction(3));
-        let mut watch = Watch::new(&at, &transaction, &note);
+        let redactor = Redactor::default();
+        redactor.remember(SECRET);
+        let mut watch = Watch::new(&at, &transaction, &note, &redactor);
         let outcome = frames.into_iter().find_map(|frame| watch.take(frame)).expect("a last frame");
         (outcome, events.into_inner().expect("no panic"))
     }

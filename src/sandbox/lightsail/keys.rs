@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::base::read;
 use crate::sandbox::lightsail::access::fingerprint;
 use crate::sandbox::lightsail::call::{Call, one};
 use crate::sandbox::lightsail::check;
@@ -74,7 +75,10 @@ fn generate() -> Result<(String, String), String> {
         if !status.success() {
             return Err(std::io::Error::other("ssh-keygen failed"));
         }
-        Ok((fs_err::read_to_string(&file)?, fs_err::read_to_string(file.with_extension("pub"))?.trim().to_owned()))
+        Ok((
+            read::our_text(&file, read::OURS)?,
+            read::our_text(&file.with_extension("pub"), read::OURS)?.trim().to_owned(),
+        ))
     };
     let result = work().map_err(|error| error.to_string());
     if folder.exists() {

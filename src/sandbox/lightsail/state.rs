@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::base::read;
 use crate::sandbox::lightsail::error::ApiError;
 use crate::sandbox::lightsail::machine::{HostKey, PortRule};
 
@@ -164,7 +165,7 @@ pub fn uuid() -> String {
 impl State {
     /// Reads a saved state; a missing file is an empty state.
     pub fn load(file: &Path, account: &str) -> io::Result<Self> {
-        let mut state: Self = match fs_err::read(file) {
+        let mut state: Self = match read::ours(file, read::OURS) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
             Err(error) => return Err(error),
