@@ -12,3 +12,4 @@ pub mod release;
 pub mod secret;
 pub mod shell;
 pub mod span;
+pub mod visible;

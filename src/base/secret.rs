@@ -36,6 +36,8 @@ pub struct SecretUse {
     pub form: SecretForm,
 }
 
+/// Largest secret in bytes; a key file of a certificate chain stays well below.
+pub const LARGEST: u64 = 64 * 1024;
 /// Fewest characters of a passphrase that can never be changed: twenty random letters and digits are 103 bits, and five
 /// words of a list are rarely shorter.
 pub const PASSPHRASE_LEAST: usize = 20;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use crate::base::redact::Redactor;
-use crate::view::text::is_dangerous;
+use crate::base::visible::is_dangerous;
 
 /// What goes out, and therefore what is done about a dangerous character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

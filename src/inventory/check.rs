@@ -68,6 +68,7 @@ pub fn check(inventory: &Inventory, places: &Places) -> Diagnostics {
     access::check(&mut report);
     jobs::check(&mut report);
     compose::check(&mut report);
+    report.places_of_secrets();
     let mut found = report.found;
     found.sort_by_key(|d| d.labels.first().map(|label| (label.span.line, label.span.column)));
     Diagnostics(found)
@@ -113,6 +114,34 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
+    /// Where secrets are kept: a variable, a file and a command that can be there.
+    fn places_of_secrets(&mut self) {
+        for (path, secret) in secrets(self.inventory) {
+            match secret {
+                SecretRef::Env { env } => {
+                    let good = env.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                        && env.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+                    let why = || format!("`{}` is not a name of an environment variable", env.escape_default());
+                    self.text("bad-secret-place", &path, if good { Ok(()) } else { Err(why()) });
+                }
+                SecretRef::File { file } => {
+                    self.text("bad-secret-place", &path, text::operator_path(&file.to_string_lossy()));
+                }
+                SecretRef::Command { command } => {
+                    let named = command.first().is_some_and(|program| !program.trim().is_empty());
+                    let verdict = if !named {
+                        Err("the command of a secret names no program".to_owned())
+                    } else if command.iter().any(|word| word.chars().any(char::is_control)) {
+                        Err("the command of a secret has control characters".to_owned())
+                    } else {
+                        Ok(())
+                    };
+                    self.text("bad-secret-place", &path, verdict);
+                }
+            }
+        }
+    }
+
     /// An error at a path.
     fn error(&mut self, code: &str, message: impl Into<String>, path: &str, label: &str) -> &mut Diagnostic {
         let diagnostic = Diagnostic::error(code, message).at(self.places.span(path), label);

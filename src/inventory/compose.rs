@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::base::diag::Diagnostic;
 use crate::inventory::places::{Places, child, item};
+use crate::inventory::scalar::whole;
 use crate::inventory::yaml;
 
 /// What a file declares.
@@ -353,7 +354,7 @@ impl Reader<'_> {
         let Some((host, rest)) = local else {
             return refused(self, "Docker opens that to the world, past the host's firewall");
         };
-        let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+        let number = |text: &str| whole(text).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
         match rest.split_once(':').map(|(outer, inner)| (number(outer), number(inner))) {
             Some((Some(outer), Some(inner))) if ["tcp", "udp"].contains(&protocol) => {
                 let host = host.trim_end_matches(':').trim_matches(['[', ']']);

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
+use crate::base::visible::is_dangerous;
 use crate::inventory::scalar::{BadScalar, text_scalar};
 
 /// RSA keys shorter than this are not worth guarding a door with (NIST SP 800-57: 128 bits of strength from 2031 on).
@@ -74,6 +75,10 @@ impl FromStr for PublicKey {
         }
         if text.contains(['\n', '\r']) {
             return Err(bad("it has more than one line"));
+        }
+        // Files, plans and terminals have its comment in a line of theirs.
+        if text.chars().any(|c| is_dangerous(c) || matches!(c, '\u{2028}' | '\u{2029}')) {
+            return Err(bad("it has characters that are not seen, or turn the direction of text"));
         }
         let mut words = text.split_whitespace();
         let kind = words.next().ok_or_else(|| bad("it is empty"))?;

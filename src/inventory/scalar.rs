@@ -43,6 +43,12 @@ macro_rules! text_scalar {
 
 pub(crate) use text_scalar;
 
+/// A whole number of decimal digits and nothing else: Rust's own parser takes `+1`, too.
+pub(crate) fn whole(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
+}
+
 /// A name of our own: lower-case letters, digits and hyphens, 2 to 40 of them, starting with a letter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -127,7 +133,7 @@ impl FromStr for TimeSpan {
             'd' => 86_400,
             _ => return Err(bad()),
         };
-        let count: u64 = text[..text.len() - 1].parse().map_err(|_| bad())?;
+        let count = whole(&text[..text.len() - 1]).ok_or_else(bad)?;
         count.checked_mul(factor).map(Self::from_seconds).ok_or_else(bad)
     }
 }
@@ -166,13 +172,9 @@ impl FromStr for Money {
     fn from_str(text: &str) -> Result<Self, BadScalar> {
         let bad = || BadScalar(format!("`{text}` is not an amount; write for example `25 USD` or `14.02 USD`"));
         let number = text.strip_suffix(" USD").ok_or_else(bad)?;
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, "00"));
-        let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        if !digits(whole) || !digits(fraction) || fraction.len() != 2 {
-            return Err(bad());
-        }
-        let dollars: u64 = whole.parse().map_err(|_| bad())?;
-        let cents: u64 = fraction.parse().map_err(|_| bad())?;
+        let (dollars, fraction) = number.split_once('.').unwrap_or((number, "00"));
+        let dollars = whole(dollars).ok_or_else(bad)?;
+        let cents = whole(fraction).filter(|_| fraction.len() == 2).ok_or_else(bad)?;
         dollars.checked_mul(100).and_then(|d| d.checked_add(cents)).map(|cents| Self { cents }).ok_or_else(bad)
     }
 }
@@ -196,7 +198,7 @@ impl FromStr for HourOfDay {
     fn from_str(text: &str) -> Result<Self, BadScalar> {
         text.strip_suffix(":00")
             .filter(|hour| hour.len() == 2)
-            .and_then(|hour| hour.parse().ok())
+            .and_then(|hour| u8::try_from(whole(hour)?).ok())
             .filter(|hour| *hour < 24)
             .map(Self)
             .ok_or_else(|| BadScalar(format!("`{text}` is not a full hour in UTC; write for example `06:00`")))
@@ -239,9 +241,16 @@ impl FromStr for Cidr {
     type Err = BadScalar;
 
     fn from_str(text: &str) -> Result<Self, BadScalar> {
-        let net: ipnet::IpNet = text.parse().map_err(|_| {
-            BadScalar(format!("`{text}` is not a network; write for example `203.0.113.0/24` or `198.51.100.7/32`"))
-        })?;
+        let bad =
+            || BadScalar(format!("`{text}` is not a network; write for example `203.0.113.0/24` or `198.51.100.7/32`"));
+        let net: ipnet::IpNet = text.parse().map_err(|_| bad())?;
+        // Some programs read `010` as octal: such an address is another one there.
+        if matches!(net, ipnet::IpNet::V4(_)) && net.to_string() != text {
+            return Err(BadScalar(format!("`{text}` has leading zeros, which some programs read as octal")));
+        }
+        if text.rsplit('/').next().and_then(whole) != Some(u64::from(net.prefix_len())) {
+            return Err(bad());
+        }
         if net.trunc() == net {
             Ok(Self(net))
         } else {
@@ -265,7 +274,7 @@ mod tests {
             let span: TimeSpan = text.parse().expect(text);
             assert_eq!((span.seconds(), span.to_string().as_str()), (seconds, text));
         }
-        for bad in ["", "15", "m", "-1m", "1.5h", "15 m", "15min", "99999999999999999999d", "é"] {
+        for bad in ["", "15", "m", "-1m", "+1m", "1.5h", "15 m", "15min", "99999999999999999999d", "é"] {
             assert!(bad.parse::<TimeSpan>().is_err(), "{bad}");
         }
     }
@@ -287,6 +296,12 @@ mod tests {
             error.0,
             "`203.0.113.7/24` has host bits set; the network is `203.0.113.0/24`, one address is `203.0.113.7/32`"
         );
-        assert!("203.0.113.7".parse::<Cidr>().is_err());
+        for bad in
+            ["203.0.113.7", "010.0.0.1/32", "10.0.0.01/32", "10.0.0.0/08", "10.0.0.0/+8", "10.0.0.0/255.0.0.0", "::/+0"]
+        {
+            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+        }
+        assert!("2001:DB8::/32".parse::<Cidr>().is_ok());
+        assert!("+6:00".parse::<HourOfDay>().is_err());
     }
 }

@@ -4,6 +4,8 @@
 //! Deliberately refused: aliases, tags, numbers that are not decimal, empty values, a second document. Each is a way in
 //! which a file says something else than its reader sees. Hostile files are bounded in size, depth and count.
 
+mod plain;
+
 use std::borrow::Cow;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as Mark, Tag};
@@ -12,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::base::diag::Diagnostic;
 use crate::base::span::Span;
 use crate::inventory::places::{Places, Position, child, item};
+use crate::inventory::yaml::plain::{plain, two_meanings};
 
 /// Mappings and lists within each other. An inventory needs 8.
 const DEEPEST: usize = 64;
@@ -154,6 +157,11 @@ impl Reader<'_> {
                         .at(span, format!("more than {LONGEST_KEY} characters")),
                 ));
             }
+            if style == ScalarStyle::Plain
+                && let Some(why) = two_meanings(text)
+            {
+                self.problems.push(ambiguous(text, why, span.clone()));
+            }
             let again = entries.contains_key(text);
             if again {
                 let first = self.places.key(&child(path, text));
@@ -169,7 +177,12 @@ impl Reader<'_> {
             return Ok(());
         }
         untagged(tag, &span)?;
-        let value = if style == ScalarStyle::Plain {
+        let unclear = two_meanings(text).filter(|_| style == ScalarStyle::Plain);
+        let value = if let Some(why) = unclear {
+            self.problems.push(ambiguous(text, why, span.clone()));
+            // As an empty one, which nobody complains about a second time.
+            Value::Null
+        } else if style == ScalarStyle::Plain {
             plain(text).unwrap_or_else(|why| {
                 self.problems.push(
                     Diagnostic::error("yaml-number", format!("`{text}` {why}"))
@@ -182,7 +195,7 @@ impl Reader<'_> {
             Value::from(text)
         };
         let (path, key) = self.next_path();
-        if value.is_null() {
+        if value.is_null() && unclear.is_none() {
             let at = key.clone().unwrap_or_else(|| span.clone());
             self.problems.push(no_value(&path, at));
         }
@@ -353,70 +366,56 @@ fn no_value(path: &str, at: Span) -> Diagnostic {
     problem.hint("write `{}` for a section with its defaults, `\"\"` for an empty text, or remove the line")
 }
 
-/// A plain scalar by YAML 1.2's core schema. `Err` says what is wrong with a number that nobody should write.
-fn plain(text: &str) -> Result<Value, &'static str> {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
-        "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),
-        "false" | "False" | "FALSE" => return Ok(Value::Bool(false)),
-        _ => {}
-    }
-    match digits.to_ascii_lowercase().as_str() {
-        ".inf" | ".nan" => return Err("cannot be compared with anything"),
-        lower if radix(lower) => return Err("is a number in another base than ten"),
-        _ => {}
-    }
-    let numeric = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-        && digits.bytes().any(|b| b.is_ascii_digit())
-        && digits.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
-    // `0123` is text in YAML 1.2 and was octal in 1.1; as text it fails loudly wherever a number is wanted.
-    let leading_zero = digits.len() > 1 && digits.bytes().all(|b| b.is_ascii_digit()) && digits.starts_with('0');
-    if !numeric || leading_zero {
-        return Ok(Value::from(text));
-    }
-    let unsigned = text.strip_prefix('+').unwrap_or(text);
-    if let Ok(number) = unsigned.parse::<u64>() {
-        return Ok(Value::from(number));
-    }
-    if let Ok(number) = text.parse::<i64>() {
-        return Ok(Value::from(number));
-    }
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok(Value::from(number)),
-        _ => Ok(Value::from(text)),
-    }
-}
-
-fn radix(lower: &str) -> bool {
-    [("0x", 16), ("0o", 8), ("0b", 2)].iter().any(|(prefix, base)| {
-        lower.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_digit(*base)))
-    })
+fn ambiguous(text: &str, why: &str, at: Span) -> Diagnostic {
+    Diagnostic::error("ambiguous-yaml", format!("`{text}` can be read in more than one way: {why}"))
+        .at(at, "without quotes")
+        .hint("put quotes around a text; write a number with decimal digits alone, and `true` or `false`")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Decision 9: what readers of YAML 1.1 and 1.2 understand differently is refused, as a value and as a key.
     #[test]
-    fn plain_scalars() {
-        for (text, value) in [
-            ("22", Value::from(22)),
-            ("-1", Value::from(-1)),
-            ("1.5", Value::from(1.5)),
-            ("yes", Value::from("yes")),
-            ("on", Value::from("on")),
-            ("022", Value::from("022")),
-            ("1_000", Value::from("1_000")),
-            ("203.0.113.7", Value::from("203.0.113.7")),
-            ("22:22", Value::from("22:22")),
-            ("True", Value::Bool(true)),
-            ("~", Value::Null),
+    fn what_has_two_meanings_is_refused() {
+        for text in [
+            "no",
+            "No",
+            "NO",
+            "n",
+            "N",
+            "off",
+            "Off",
+            "yes",
+            "YES",
+            "y",
+            "on",
+            "ON",
+            "012",
+            "012345670123",
+            "+012",
+            "00",
+            "0_0",
+            "08",
+            "1_000",
+            "+22",
+            "1:30",
+            "22:22",
+            "190:20:30",
+            "12:30:45.5",
+            "2001-01-01",
+            "2001-1-1T10:00:00Z",
+            "=",
+            "<<",
         ] {
-            assert_eq!(plain(text), Ok(value), "{text}");
-        }
-        for bad in ["0x16", "0o26", "0b1", ".inf", "-.INF", ".nan"] {
-            assert!(plain(bad).is_err(), "{bad}");
+            assert!(two_meanings(text).is_some(), "{text}");
+            for file in [format!("key: {text}\n"), format!("key: [{text}]\n"), format!("{text}: value\n")] {
+                let codes: Vec<String> = read("f", &file).problems.into_iter().map(|problem| problem.code).collect();
+                assert!(codes.contains(&"ambiguous-yaml".to_owned()), "{file}: {codes:?}");
+            }
+            let quoted = read("f", &format!("key: \"{text}\"\nother: '{text}'\n"));
+            assert!(quoted.problems.is_empty(), "{text}: {:?}", quoted.problems);
         }
     }
 

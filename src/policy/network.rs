@@ -110,6 +110,21 @@ fn world(sources: &Sources) -> Option<String> {
     }
 }
 
+/// Many networks that together hold a large part of the internet, in words: more than two of the widest that are allowed.
+fn together(sources: &Sources) -> Option<String> {
+    let Sources::Networks(networks) = sources else { return None };
+    let nets = IpNet::aggregate(&networks.iter().map(Cidr::net).collect::<Vec<_>>());
+    // In units of the widest network of each family.
+    let share = |net: &IpNet| {
+        let (widest, length) = if matches!(net, IpNet::V4(_)) { (8, 32) } else { (16, 128) };
+        let part = f64::from(length - i32::from(net.prefix_len())) - f64::from(length - widest);
+        (matches!(net, IpNet::V4(_)), part.exp2())
+    };
+    let sum = |v4: bool| nets.iter().map(share).filter(|(is_v4, _)| *is_v4 == v4).map(|(_, part)| part).sum::<f64>();
+    let wide = sum(true) > 2.0 || sum(false) > 2.0;
+    wide.then(|| format!("{} networks, which together are as good as anywhere", networks.len()))
+}
+
 /// A rule as it was written.
 fn declared(rule: &FirewallRule) -> String {
     format!("port {} is declared open for `{}`", rule.port, rule.why)
@@ -130,7 +145,7 @@ fn world_open(base: &str, server: &Server, rule: &FirewallRule, path: &str, plac
     if rule.protocol != Protocol::Tcp {
         return None;
     }
-    let from = world(&rule.from)?;
+    let from = world(&rule.from).or_else(|| together(&rule.from))?;
     let pool = server.pgbouncer.as_ref().map(|pool| pool.port);
     if rule.port == POSTGRES || Some(rule.port) == pool {
         let what = if rule.port == POSTGRES { "the database" } else { "the connection pool" };

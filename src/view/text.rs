@@ -1,33 +1,17 @@
 //! Text that comes from hosts and AWS: control characters are replaced, long names shortened, lines broken.
 
+pub use crate::base::visible::{clean, clean_line, is_dangerous};
+
 /// The last column of a wrapped line gets at least this many characters: narrower text is hard to read.
 const LEAST: usize = 24;
 
 /// Characters of a subscription's id that are shown; the whole is in the journal.
 const ID_SHOWN: usize = 8;
 
-/// Replaces what could write to the operator's terminal: control characters, and those that turn the direction of what
-/// follows. Line breaks and tabs stay.
-pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if is_dangerous(c) && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
-}
-
-/// The same for what must stay on one line.
-pub fn clean_line(text: &str) -> String {
-    text.chars().map(|c| if is_dangerous(c) && c != '\t' { '\u{fffd}' } else { c }).collect()
-}
-
 /// What must be told apart to the last character: each dangerous one, a line break among them, as Rust writes it (`\u{1b}`).
 pub fn escape_line(text: &str) -> String {
     let escaped = |c: char| if is_dangerous(c) { c.escape_default().collect::<String>() } else { c.to_string() };
     text.chars().map(escaped).collect()
-}
-
-/// Whether a character does something to a terminal other than being seen. The bidirectional controls are those of
-/// Unicode's UAX #9.
-pub fn is_dangerous(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Shortens AWS's long names in a line to the part that a person calls the thing by.
@@ -86,13 +70,6 @@ pub fn wrap(line: &str, indent: usize, width: Option<usize>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_dangerous_stays() {
-        assert_eq!(clean("a\u{1b}[2J\u{9b}1m\u{202e}b\tc\nd\r"), "a\u{fffd}[2J\u{fffd}1m\u{fffd}b\tc\nd\u{fffd}");
-        assert_eq!(clean_line("a\nb"), "a\u{fffd}b");
-        assert_eq!(clean("grüße 接続 ✓"), "grüße 接続 ✓");
-    }
 
     #[test]
     fn names_are_short() {

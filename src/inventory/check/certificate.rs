@@ -1,6 +1,7 @@
 //! Checks of a server's certificate: what no issuer would sign, and what a challenge cannot do without.
 
 use crate::inventory::check::{Report, text};
+use crate::inventory::scalar::whole;
 use crate::inventory::sections::host::{Certificate, Challenge};
 
 pub(super) fn check(report: &mut Report<'_>, base: &str, section: &Certificate) {
@@ -75,7 +76,7 @@ fn https(address: &str) -> Result<(), String> {
     let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = place.split_once(':').unwrap_or((place, "443"));
     let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~/".contains(&b));
-    let good = text::host_name(host).is_ok() && port.parse::<u16>().is_ok_and(|port| port > 0) && plain;
+    let good = text::host_name(host).is_ok() && whole(port).is_some_and(|port| (1..=65_535).contains(&port)) && plain;
     if good { Ok(()) } else { Err(bad()) }
 }
 

@@ -90,10 +90,18 @@ fn alarms(report: &mut Report<'_>) {
             report.error("alarm-without-alerts", message, &base, "goes to `alerts`").hint =
                 Some("add `alerts: { email: […] }`".to_owned());
         }
-        report.text("bad-text", &format!("{base}.metric"), text::line(&alarm.metric, 255));
-        report.text("bad-text", &format!("{base}.namespace"), text::line(&alarm.namespace, 255));
+        report.text("bad-text", &format!("{base}.metric"), text::ascii_line(&alarm.metric, 255));
+        report.text("bad-text", &format!("{base}.namespace"), text::ascii_line(&alarm.namespace, 255));
         report.text("bad-text", &format!("{base}.why"), text::line(&alarm.why, LONGEST_DESCRIPTION));
         period(report, &base, alarm);
+        for (dimension, value) in &alarm.dimensions {
+            let path = format!("{base}.dimensions.{dimension}");
+            report.text(
+                "bad-text",
+                &path,
+                text::ascii_line(dimension, 255).and_then(|()| text::ascii_line(value, 1_024)),
+            );
+        }
         // PutMetricAlarm takes 30 dimensions.
         if alarm.dimensions.len() > 30 {
             let path = format!("{base}.dimensions");

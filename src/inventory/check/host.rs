@@ -54,6 +54,7 @@ pub(super) fn check(report: &mut Report<'_>) {
 }
 
 fn instance(report: &mut Report<'_>, base: &str, server: &Server) {
+    report.text("bad-bundle", &format!("{base}.instance.bundle"), text::bundle(&server.instance.bundle));
     let region = &report.inventory.aws.region;
     let zone = &server.instance.zone;
     let letter = zone.strip_prefix(region.as_str());

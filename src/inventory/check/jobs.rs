@@ -23,7 +23,15 @@ pub(super) fn check(report: &mut Report<'_>) {
 
 fn one(report: &mut Report<'_>, base: &str, job: &Job) {
     report.text("bad-job-command", &format!("{base}.run"), command(&job.run));
-    report.text("bad-account-name", &format!("{base}.user"), text::account(&job.user));
+    // systemd refuses to give this user a service's files and runtime: whatever has nobody's files would be the job's.
+    let somebody = |()| {
+        if job.user == "nobody" {
+            Err("`nobody` runs no job: files without an owner would be the job's; make a user for it".to_owned())
+        } else {
+            Ok(())
+        }
+    };
+    report.text("bad-account-name", &format!("{base}.user"), text::account(&job.user).and_then(somebody));
     let seconds = job.timeout.seconds();
     let (least, most) = TIMEOUT_S;
     if !(least..=most).contains(&seconds) {

@@ -1,5 +1,7 @@
 //! Rules for texts that somebody else defines: AWS, Debian, the kernel, mail. Each answers with one sentence.
 
+use crate::base::visible::is_dangerous;
+
 /// E-mail addresses that can receive alarms: one `@`, a name, a domain with a dot, nothing exotic.
 pub fn email(text: &str) -> Result<(), String> {
     let bad = || format!("`{text}` is not an e-mail address");
@@ -149,17 +151,28 @@ pub fn operator_path(text: &str) -> Result<(), String> {
     }
 }
 
-/// Characters that break lines or turn the direction of what follows, though Unicode calls none of them a control.
-const RESHAPES: [char; 11] = [
-    '\u{2028}', '\u{2029}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}',
-    '\u{2068}', '\u{2069}',
-];
+/// One line of printable ASCII, as CloudWatch takes names.
+pub fn ascii_line(text: &str, longest: usize) -> Result<(), String> {
+    line(text, longest)?;
+    if text.is_ascii() { Ok(()) } else { Err("this must be ASCII: CloudWatch takes no other letters".to_owned()) }
+}
+
+/// The name of a bundle. Whether it exists only AWS knows.
+pub fn bundle(text: &str) -> Result<(), String> {
+    let good = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if good {
+        Ok(())
+    } else {
+        Err(format!("`{}` is no name of a bundle; write for example `small_3_0`", text.escape_default()))
+    }
+}
 
 /// One line for people: something, and no control characters that a terminal or a comment would obey.
 pub fn line(text: &str, longest: usize) -> Result<(), String> {
     if text.trim().is_empty() {
         Err("this says nothing".to_owned())
-    } else if text.chars().any(|c| c.is_control() || RESHAPES.contains(&c)) {
+    } else if text.chars().any(|c| is_dangerous(c) || matches!(c, '\u{2028}' | '\u{2029}')) {
         Err("this must be one line without control characters".to_owned())
     } else if text.chars().count() > longest {
         Err(format!("this is longer than {longest} characters"))
