@@ -8,6 +8,7 @@
 
 pub mod act;
 pub mod ask;
+mod asked;
 pub mod command;
 pub mod deliver;
 pub mod error;

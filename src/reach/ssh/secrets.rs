@@ -3,28 +3,21 @@
 //! A secret's value is in memory between here and a host's standard input; messages name the place, never the value.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
-use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::Mutex;
 
 use crate::base::digest::Digest;
 use crate::base::read;
 use crate::base::redact::Redactor;
-use crate::base::secret::{Secret, SecretForm, SecretRef, SecretUse};
+use crate::base::secret::{LARGEST, Secret, SecretForm, SecretRef, SecretUse};
 use crate::reach::scram;
+use crate::reach::ssh::asked::{COMMAND_LIMIT, printed_by};
 use crate::reach::ssh::program::Secrets;
 use crate::reach::{Failure, Transaction};
 
-/// For a command that prints a secret: password managers ask over the network, and sometimes a person.
-const COMMAND_LIMIT: Duration = Duration::from_mins(1);
-/// Largest secret in bytes; a key file of a certificate chain stays well below.
-const SIZE_LIMIT: u64 = 64 * 1024;
-
 /// Which secret could not be had, where it was looked for, and how to give it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("secret `{name}` {} from {from}: {why}", lack.verb())]
+#[error("secret `{name}` from {from} {}: {why}", lack.verb())]
 pub struct NoSecret {
     pub lack: Lack,
     pub name: String,
@@ -174,7 +167,7 @@ pub async fn resolve(name: &str, place: &SecretRef) -> Result<Secret<String>, No
         }
         SecretRef::Command { command } => {
             let hint = "run the command by hand and see that it prints the secret and ends with status 0".to_owned();
-            (from_command(command).await, hint)
+            (printed_by(command, COMMAND_LIMIT).await, hint)
         }
     };
     let value = value.and_then(|text| {
@@ -185,32 +178,7 @@ pub async fn resolve(name: &str, place: &SecretRef) -> Result<Secret<String>, No
 }
 
 fn from_file(path: &std::path::Path) -> Result<String, String> {
-    read::private(path, SIZE_LIMIT).map_err(|why| why.to_string())
-}
-
-async fn from_command(command: &[String]) -> Result<String, String> {
-    let (program, args) = command.split_first().ok_or("it names no program")?;
-    let mut child = tokio::process::Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let stdout = child.stdout.take().expect("its output was asked for");
-    let read = async {
-        let mut text = String::new();
-        let mut stdout = stdout.take(SIZE_LIMIT + 1);
-        stdout.read_to_string(&mut text).await.map_err(|error| error.to_string())?;
-        if text.len() as u64 > SIZE_LIMIT {
-            return Err(format!("it printed more than {SIZE_LIMIT} bytes"));
-        }
-        let status = child.wait().await.map_err(|error| error.to_string())?;
-        if status.success() { Ok(text) } else { Err(format!("it ended with {status}")) }
-    };
-    let timed_out = |_| Err(format!("it took longer than {} s", COMMAND_LIMIT.as_secs()));
-    tokio::time::timeout(COMMAND_LIMIT, read).await.unwrap_or_else(timed_out)
+    read::private(path, LARGEST).map_err(|why| why.to_string())
 }
 
 #[cfg(test)]
@@ -243,7 +211,7 @@ mod tests {
         let error = resolve("cipher", &unset).await.expect_err("not set");
         assert_eq!(
             error.to_string(),
-            "secret `cipher` could not be had from environment variable `SEAWALL_TEST_UNSET`: it is not set"
+            "secret `cipher` from environment variable `SEAWALL_TEST_UNSET` could not be had: it is not set"
         );
         assert!(error.hint.contains("SEAWALL_TEST_UNSET"));
         for bad in [&["false"][..], &["true"], &["no-such-program-here"], &[]] {
