@@ -9,8 +9,8 @@ use std::process::{Command, ExitCode};
 use serde_json::json;
 
 use crate::base::diag::Diagnostic;
-use crate::base::release::Release;
 use crate::base::read;
+use crate::base::release::Release;
 use crate::base::secret::Secret;
 use crate::cli::args::SandboxCommand;
 use crate::cli::exit::{Exit, Stop};

@@ -2,8 +2,8 @@
 
 mod access;
 mod attacks_bucket;
-mod attacks_manifest;
 mod attacks_input;
+mod attacks_manifest;
 mod backups;
 mod bans;
 mod certificate;
