@@ -15,7 +15,7 @@ use crate::kinds::cloud::{self, describe, differs, field_differs, same_policy, t
 use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, physical_name, tags};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
-use crate::plan::cloud::{AccessKey, Tags, User};
+use crate::plan::cloud::{AccessKey, Console, Tags, User};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CloudProbe, Probe};
 use crate::plan::step::{CloudStep, KeyDelivery};
@@ -289,7 +289,18 @@ identities:
     fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
         let Desired { name: _, path, policy, deliver, tags } = desired;
         let Actual { user, key_file } = actual;
-        let User { name: _, path: has_path, arn: _, policies, attached, groups: _, keys, tags: found } = user;
+        let User {
+            name: _,
+            path: has_path,
+            arn: _,
+            policies,
+            attached,
+            groups: _,
+            keys,
+            console: _,
+            boundary: _,
+            tags: found,
+        } = user;
         let mut fields = Vec::new();
         fields.extend(FieldChange::between("path", has_path, path).map(FieldChange::replacing));
         if !same_policy(policies.get(POLICY), Some(policy)) {
@@ -378,6 +389,17 @@ identities:
         if active.len() > 1 {
             remarks.push(format!("it has {} active keys, {}, and needs one", active.len(), active.join(" and ")));
         }
+        match actual.console {
+            Console::None => {}
+            Console::Password => remarks.push(format!(
+                "it has a password for the console, and needs none: `aws iam delete-login-profile --user-name {}`",
+                actual.name
+            )),
+            Console::NotKnown => remarks.push(
+                "whether it has a password for the console is not known: iam:GetLoginProfile is not allowed".to_owned(),
+            ),
+        }
+        remarks.extend(actual.boundary.iter().map(|arn| format!("it is bounded by {arn}, which is not ours")));
         if !actual.groups.is_empty() {
             remarks.push(format!("it is in {}, whose rights it has, too", actual.groups.join(", ")));
         }

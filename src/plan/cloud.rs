@@ -139,8 +139,25 @@ pub struct User {
     pub attached: Vec<String>,
     pub groups: Vec<String>,
     pub keys: Vec<AccessKey>,
+    /// Whether it may log in to the console with a password.
+    #[serde(default)]
+    pub console: Console,
+    /// ARN of the policy that bounds what it may do, whatever its own policies say.
+    #[serde(default)]
+    pub boundary: Option<String>,
     #[serde(default)]
     pub tags: Tags,
+}
+
+/// Whether a user has a password for the console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Console {
+    #[default]
+    None,
+    Password,
+    /// Nobody would say.
+    NotKnown,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -76,6 +76,8 @@ async fn a_user_from_nothing_to_nothing() {
         attached: Vec::new(),
         groups: Vec::new(),
         keys: Vec::new(),
+        console: seawall::plan::cloud::Console::None,
+        boundary: None,
         tags: tags([(TAG_ENVIRONMENT, "chronos"), ("seawall:address", "iam.user/repository")]),
     };
     assert_eq!(made, expected);

@@ -3,6 +3,7 @@
 mod access;
 mod attacks_bucket;
 mod attacks_input;
+mod attacks_log;
 mod attacks_manifest;
 mod backups;
 mod bans;

@@ -254,6 +254,8 @@ impl Model {
                     policies: BTreeMap::new(),
                     attached: Vec::new(),
                     groups: Vec::new(),
+                    console: seawall::plan::cloud::Console::None,
+                    boundary: None,
                     keys: Vec::new(),
                     tags,
                 };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_iam::types::StatusType;
 use serde_json::Value;
 
-use crate::plan::cloud::{AccessKey, Tags, User};
+use crate::plan::cloud::{AccessKey, Console, Tags, User};
 use crate::plan::observed::Unseen;
 use crate::reach::aws::Aws;
 use crate::reach::aws::fault::look;
@@ -17,11 +17,12 @@ impl Aws {
     pub(crate) async fn user(&self, name: &str) -> Result<Option<User>, Unseen> {
         let answer = look("iam:GetUser", self.iam.get_user().user_name(name).send().await)?;
         let Some(found) = answer.as_ref().and_then(|answer| answer.user()) else { return Ok(None) };
-        let (policies, attached, groups, keys, tags) = futures::try_join!(
+        let (policies, attached, groups, keys, console, tags) = futures::try_join!(
             self.inline_policies(name),
             self.attached_policies(name),
             self.groups(name),
             self.access_keys(name),
+            self.console(name),
             self.user_tags(name),
         )?;
         Ok(Some(User {
@@ -32,6 +33,8 @@ impl Aws {
             attached,
             groups,
             keys,
+            console,
+            boundary: found.permissions_boundary().and_then(|of| of.permissions_boundary_arn()).map(str::to_owned),
             tags,
         }))
     }
@@ -72,6 +75,17 @@ impl Aws {
         let mut names: Vec<String> = groups.iter().map(|group| group.group_name().to_owned()).collect();
         names.sort();
         Ok(names)
+    }
+
+    async fn console(&self, user: &str) -> Result<Console, Unseen> {
+        let answer = self.iam.get_login_profile().user_name(user).send().await;
+        match look("iam:GetLoginProfile", answer) {
+            Ok(Some(_)) => Ok(Console::Password),
+            Ok(None) => Ok(Console::None),
+            // A smaller key of the operator's may not ask; the rest of the user is known all the same.
+            Err(Unseen::Refused(_)) => Ok(Console::NotKnown),
+            Err(why) => Err(why),
+        }
     }
 
     pub(crate) async fn access_keys(&self, user: &str) -> Result<Vec<AccessKey>, Unseen> {
