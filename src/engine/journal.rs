@@ -1,15 +1,17 @@
 //! The journal of an apply: one JSON line per record, written and synced before the act that it announces.
 
+use std::fs::DirBuilder;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use fs_err as fs;
 use fs_err::File;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::engine::private;
 use crate::plan::event::JournalEvent;
 
 /// Where records go: to the file first, then to whoever watches.
@@ -33,15 +35,14 @@ struct Line<'a> {
 }
 
 impl<'a> Journal<'a> {
-    /// Makes `folder` and opens its `journal.jsonl`, both for this user only: it holds the output of programs. A folder of that
-    /// name must not exist.
+    /// Makes `folder` and opens its `journal.jsonl`, both for this user only; a folder of that name must not exist.
     pub fn create(folder: &Path, watch: &'a mut (dyn FnMut(&JournalEvent) + Send)) -> std::io::Result<Self> {
         if let Some(parent) = folder.parent() {
-            fs::create_dir_all(parent)?;
+            private::folders(parent)?;
         }
-        let mut builder = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700).create(folder)?;
-        let file = File::options().append(true).create_new(true).mode(0o600).open(folder.join("journal.jsonl"))?;
+        DirBuilder::new().mode(private::FOLDER).create(folder)?;
+        let file =
+            File::options().append(true).create_new(true).mode(private::FILE).open(folder.join("journal.jsonl"))?;
         let inner = Mutex::new(Inner { file, watch, broken: None });
         Ok(Self { folder: folder.to_owned(), inner })
     }
@@ -73,5 +74,36 @@ impl<'a> Journal<'a> {
             None => Ok(()),
             Some(why) => Err(format!("the journal could not be written, so nothing more was begun: {why}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::engine::store::Store;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("it is there").permissions().mode() & 0o7777
+    }
+
+    #[tokio::test]
+    async fn what_was_done_is_for_its_owner_only() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (plans, mut watch) = (folder.path().join("plans"), |_: &JournalEvent| ());
+        Journal::create(&plans.join("one"), &mut watch).expect("a journal");
+        assert_eq!((mode(&plans), mode(&plans.join("one"))), (0o700, 0o700));
+        assert_eq!(mode(&plans.join("one/journal.jsonl")), 0o600);
+
+        // Also where an older version made the folder.
+        let state = folder.path().join("state");
+        std::fs::create_dir(&state).expect("a temporary folder is writable");
+        std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o755)).expect("the folder is ours");
+        let store = Store::Local(state.clone());
+        store.put("used/plan", b"x").await.expect("it is stored");
+        store.claim("lock", b"x").await.expect("it is stored");
+        assert_eq!((mode(&state), mode(&state.join("used"))), (0o700, 0o700));
+        assert_eq!((mode(&state.join("used/plan")), mode(&state.join("lock"))), (0o600, 0o600));
     }
 }

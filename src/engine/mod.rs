@@ -16,6 +16,7 @@ pub mod journal;
 pub mod lock;
 pub mod nonce;
 pub mod owned;
+mod private;
 pub mod propose;
 pub mod reachability;
 pub mod refresh;

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use fs_err::File;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 
 use crate::base::address::Address;
 use crate::base::digest::Digest;
 use crate::base::read;
+use crate::engine::private;
 use crate::reach::aws::Aws;
 use crate::reach::aws::store::{Put, StoreError};
 
@@ -91,9 +94,10 @@ impl Store {
         match self {
             Self::Local(folder) => {
                 let path = folder.join(key);
-                make_parent(&path)?;
+                make_folder(folder, &path)?;
                 let beside = path.with_extension("part");
-                private().create(true).truncate(true).open(&beside)?.write_all(bytes)?;
+                fs::write(&beside, bytes)?;
+                fs::set_permissions(&beside, std::fs::Permissions::from_mode(private::FILE))?;
                 Ok(fs::rename(&beside, &path)?)
             }
             Self::S3 { aws, bucket, prefix } => Ok(aws.put_object(bucket, &format!("{prefix}/{key}"), bytes).await?),
@@ -133,24 +137,29 @@ impl Store {
 
 /// Folders of this user only: what was applied and who did it is nobody else's.
 fn make_parent(path: &Path) -> std::io::Result<()> {
-    let Some(parent) = path.parent() else { return Ok(()) };
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700).create(parent)
+    path.parent().map_or(Ok(()), private::folders)
 }
 
-/// A new or emptied file of this user only.
-fn private() -> fs::OpenOptions {
-    use fs_err::os::unix::fs::OpenOptionsExt as _;
-    let mut options = File::options();
-    options.write(true).mode(0o600);
-    options
+/// Makes the folder, for this user only, with what is above `path` in it. One that an older version made is closed.
+fn make_folder(folder: &Path, path: &Path) -> std::io::Result<()> {
+    make_parent(path)?;
+    if fs::metadata(folder)?.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(folder, std::fs::Permissions::from_mode(private::FOLDER))?;
+    }
+    Ok(())
 }
 
 /// Locks the folder for one compare-and-act. The kernel releases the lock even if the process is killed.
 fn guard(folder: &Path, path: &Path) -> std::io::Result<std::fs::File> {
-    make_parent(path)?;
-    let file = private().create(true).truncate(false).open(folder.join(".guard"))?.into_parts().0;
+    make_folder(folder, path)?;
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(private::FILE)
+        .open(folder.join(".guard"))?
+        .into_parts()
+        .0;
     file.lock()?;
     Ok(file)
 }
@@ -158,7 +167,7 @@ fn guard(folder: &Path, path: &Path) -> std::io::Result<std::fs::File> {
 /// Creates a file with its content in one step: other processes see the whole content or no file.
 fn claim_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension(format!("{}-{:x}", std::process::id(), fastrand::u64(..)));
-    let mut file = private().create_new(true).open(&beside)?;
+    let mut file = File::options().write(true).create_new(true).mode(private::FILE).open(&beside)?;
     let linked = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&beside, path));
     fs::remove_file(&beside)?;
     linked
