@@ -1,5 +1,5 @@
 # What programs of ours on a server share: messages, settings, the bucket, and what only the passphrase opens.
-# A program sets `conf`, and before it calls `bucket`, the functions `access_key` and `secret_key`.
+# `folders.sh` comes before. A program sets `conf`, and before it calls `bucket`, the functions `access_key` and `secret_key`.
 
 # Who may write a configuration: whoever else can could choose what root sends, and where to.
 owner=root
@@ -14,8 +14,9 @@ values() { sed -n "s/^$2=//p" -- "$1"; }
 # KEY: its values in the configuration; the second is for a key that is there once.
 settings() { values "$conf" "$1"; }
 setting() { settings "$1" | head -n 1; }
-# Refuses a configuration that somebody else may have written.
+# Refuses a configuration that somebody else may have written, or put in its place.
 configured() {
+    only_root "$conf" >&2 || exit
     [ -n "$(find "$conf" -prune -type f -user "$owner" ! -perm /022 2>/dev/null)" ] ||
         fail "$conf is missing, is no file of $owner's, or can be written by others"
 }

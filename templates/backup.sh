@@ -3,7 +3,9 @@
 # One backup of the kind that is named: full, diff or incr. One at a time: a second one waits for the first.
 # Ends with pgBackRest's own status.
 set -u
-exec 9>/var/lib/postgresql/.seawall-backup.lock
+# Whoever can open a lock can hold it: only PostgreSQL's user gets this far, and no other may read it.
+umask 077
+exec 9>/run/postgresql/.seawall-backup.lock || exit
 if ! flock -w {{ wait }} 9; then
     echo "another backup has been running for {{ wait }} s; this one was not made" >&2
     exit 50

@@ -2,6 +2,7 @@
 //!
 //! Each law is a function that lists what breaks it, so that the last module can show that it finds a broken kind.
 
+mod folders;
 mod plans;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use seawall::kinds::cloudwatch_alarm::CloudwatchAlarm;
 use seawall::kinds::host_certificate::HostCertificate;
 use seawall::kinds::host_compose::HostCompose;
 use seawall::kinds::host_fail2ban::HostFail2ban;
+use seawall::kinds::host_folders::HostFolders;
 use seawall::kinds::host_jobs::HostJobs;
 use seawall::kinds::host_packages::HostPackages;
 use seawall::kinds::host_sshd::HostSshd;
@@ -163,6 +165,7 @@ fn every_kind_declares_and_its_wishes_survive_saving() {
         survives::<IamUser>(&inventory),
         survives::<SnsTopic>(&inventory),
         survives::<CloudwatchAlarm>(&inventory),
+        survives::<HostFolders>(&inventory),
         survives::<HostPackages>(&inventory),
         survives::<HostUsers>(&inventory),
         survives::<HostUpdates>(&inventory),

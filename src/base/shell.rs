@@ -6,6 +6,12 @@
 
 use std::fmt::Write as _;
 
+/// Functions for a POSIX shell that say who can change what a path leads to, and act without following a link: `keeper`,
+/// `only_root`, `rewritten`, `as`, `theirs`. They stand before a program that writes by path as root.
+pub const FOLDERS: &str = include_str!("folders.sh");
+/// The status with which these functions, and a host's step, end where a path is not root's alone.
+pub const UNSAFE: i32 = 77;
+
 /// A text that no shell can carry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a NUL byte cannot be part of an argument, a path or a file that a host step writes: {0:?}")]

@@ -22,12 +22,18 @@ use crate::plan::step::{Content, HostStep};
 /// seconds, never this long.
 pub(crate) const QUICK_S: u32 = 60;
 
+/// The kind that all others of a server come after.
+pub(crate) const FOLDERS: &str = "host.folders";
 /// The command that tells a container from a machine with its own kernel: status 0 in a container, 1 elsewhere.
 pub(crate) const DETECT_CONTAINER: [&str; 2] = ["systemd-detect-virt", "--container"];
 
 /// A resource of a server. `needs` are kinds on the same server that must be done before; `section` is below the server.
 pub(crate) fn declared<D>(address: Address, server: &Name, needs: &[&str], section: &str, desired: D) -> Declared<D> {
     let mut after = vec![Address::new("lightsail.instance", server.as_str())];
+    // Nothing is written before the folders are root's.
+    if address.kind() != FOLDERS {
+        after.push(Address::new(FOLDERS, server.as_str()));
+    }
     after.extend(needs.iter().map(|kind| Address::new(kind, server.as_str())));
     Declared {
         address,
@@ -68,6 +74,13 @@ pub(crate) fn command<'a>(answers: &'a Answers, argv: &[&str], statuses: &[i32])
 /// Whether the host is a container, which shares its kernel with others and may not change it.
 pub(crate) fn is_container(answers: &Answers) -> Result<bool, Unseen> {
     Ok(command(answers, &DETECT_CONTAINER, &[0, 1])?.ok())
+}
+
+/// Whether a path that a host told is below one of these folders: only then may it become part of a step.
+pub(crate) fn is_below<'a>(path: &str, folders: impl IntoIterator<Item = &'a str>) -> bool {
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
+    let below = |folder: &str| path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
+    folders.into_iter().filter_map(below).any(|rest| rest.split('/').all(plain))
 }
 
 /// `Key=value` lines as `systemctl show` prints them.
@@ -218,6 +231,17 @@ mod tests {
             assert_eq!(one.address.to_string(), format!("{}/db", kind.name));
             assert_eq!(one.place, Place::Host("db".to_owned()));
             assert_eq!(one.after[0].to_string(), "lightsail.instance/db");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_told_is_below_its_folder_or_of_no_use() {
+        let below = |path: &str| is_below(path, ["/etc/a", "/run/b"]);
+        assert!(below("/etc/a/x") && below("/run/b/x.d/y"));
+        for path in
+            ["/etc/a", "/etc/a/", "/etc/ab/x", "/etc/a/../b", "/etc/a/./x", "/etc/a//x", "/etc/a/x\ny", "etc/a/x", ""]
+        {
+            assert!(!below(path), "{path}");
         }
     }
 

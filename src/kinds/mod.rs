@@ -11,6 +11,7 @@ mod host;
 pub mod host_certificate;
 pub mod host_compose;
 pub mod host_fail2ban;
+pub mod host_folders;
 pub mod host_jobs;
 pub mod host_packages;
 pub mod host_sshd;
@@ -69,6 +70,7 @@ pub static KINDS: &[Entry] = &[
     table::entry::<iam_user::IamUser>(),
     table::entry::<sns_topic::SnsTopic>(),
     table::entry::<cloudwatch_alarm::CloudwatchAlarm>(),
+    table::entry::<host_folders::HostFolders>(),
     table::entry::<host_packages::HostPackages>(),
     table::entry::<host_users::HostUsers>(),
     table::entry::<host_updates::HostUpdates>(),

@@ -38,8 +38,8 @@ const USERLIST: &str = "/etc/pgbouncer/userlist.txt";
 /// What `host.certificate` puts there.
 const CERTIFICATE: &str = "/etc/seawall/tls/server.crt";
 const KEY: &str = "/etc/seawall/tls/server.key";
-/// Mode and owner of everything that is PgBouncer's own; the unit runs as postgres.
-const ACCESS: &str = "640 postgres:postgres";
+/// Mode and owner of everything that PgBouncer reads; the unit runs as postgres.
+const ACCESS: &str = "640 root:postgres";
 
 const MEMBERS: &str = include_str!("pgbouncer_pool/members.sh");
 const ASK_MEMBERS: [&str; 5] = ["sh", "-c", MEMBERS, "sh", USERLIST];
@@ -148,7 +148,7 @@ impl Desired {
         let template = self.members.keys().map(line).collect();
         HostStep::WriteFile {
             path: USERLIST.to_owned(),
-            owner: "postgres".to_owned(),
+            owner: "root".to_owned(),
             group: "postgres".to_owned(),
             mode: "0640".to_owned(),
             content: Content::WithSecrets { template, secrets },
@@ -169,7 +169,7 @@ impl Desired {
 }
 
 fn private(path: &'static str, text: String) -> Wanted<'static> {
-    Wanted { path, owner: "postgres", group: "postgres", mode: "0640", text }
+    Wanted { path, owner: "root", group: "postgres", mode: "0640", text }
 }
 
 /// The roles that come through the pool, with what PostgreSQL knows of them.

@@ -26,7 +26,7 @@ use crate::render::render;
 
 /// The role that `dump restore` makes, logs in as, and drops again: no superuser, for what is in a dump runs as it.
 const RESTORER: &str = "seawall_restore";
-/// The user of the system that PostgreSQL runs as, and its superuser.
+/// The user and the group of the system that PostgreSQL runs as, and its superuser.
 const SUPERUSER: &str = "postgres";
 /// Asks PostgreSQL about the file before it stands in its place for good.
 const CHECK: &str = include_str!("postgres_access/check.sh");
@@ -197,7 +197,7 @@ impl Desired {
 
 fn wanted<'a>(desired: &Desired, path: &'a str) -> Wanted<'a> {
     // Not for everybody's eyes: it says which roles and networks there are.
-    Wanted { path, owner: SUPERUSER, group: SUPERUSER, mode: "0640", text: desired.text() }
+    Wanted { path, owner: "root", group: SUPERUSER, mode: "0640", text: desired.text() }
 }
 
 /// The file of maps, where a map is wanted; otherwise no rule names one, and what is in it has no effect.

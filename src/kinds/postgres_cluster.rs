@@ -338,6 +338,15 @@ and settings that it does not name. A cluster is never removed: when the section
             }
             found.push(problem);
         }
+        let elsewhere =
+            actual.said.iter().flat_map(|said| &said.overrides).filter(|line| !line.is_ours_to_edit(desired));
+        found.extend(elsewhere.map(|line| {
+            let message = format!("`{}` is set again by a file that is not the cluster's", line.name);
+            Diagnostic::error("setting-elsewhere", message)
+                .note(format!("PostgreSQL tells of `{}` in {}:{}", line.text(), line.file, line.line))
+                .note(format!("Seawall changes settings below {}/ only, whatever a server tells of others", desired.cluster.conf()))
+                .hint("see whether that line is there, and take it out by hand; if it is not, find out who had the server say so")
+        }));
         found
     }
 

@@ -24,6 +24,7 @@ macro_rules! program {
 /// Issues, renews and deploys a server's certificate.
 pub const CERTIFICATE: &str = program!(
     "certificate/begin.sh",
+    "../src/base/folders.sh",
     "shared.sh",
     "certificate/judge.sh",
     "certificate/authority.sh",
@@ -34,7 +35,7 @@ pub const CERTIFICATE: &str = program!(
 );
 
 /// Makes, lists, restores and thins out logical dumps.
-pub const DUMP: &str = program!("dump.sh", "shared.sh");
+pub const DUMP: &str = program!("dump.sh", "../src/base/folders.sh", "shared.sh");
 
 /// A configuration with its settings in the order in which they are given; a key may come more than once. `group` may
 /// read it, root alone may write it: a program refuses any other.

@@ -221,7 +221,8 @@ pub enum KeyDelivery {
     OperatorFile { path: String },
 }
 
-/// One effect on a host, done as root within the host's transaction.
+/// One effect on a host, done as root within the host's transaction; in a folder of a user's, files and folders are made
+/// and removed as that user. A path that anybody else can lead elsewhere is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HostStep {
@@ -332,6 +333,14 @@ impl HostStep {
                 Content::WithSecrets { secrets, .. } => Some(secrets),
             })
             .flatten()
+    }
+
+    /// Whether the step itself names what it changes by a path. What a program does is the program's.
+    pub fn acts_by_path(&self) -> bool {
+        match self {
+            Self::WriteFile { .. } | Self::RemoveFile { .. } | Self::MakeDirectory { .. } | Self::Record { .. } => true,
+            Self::Run { .. } => false,
+        }
     }
 
     /// What the step does, in a few words for progress lines and journals. Holds no secret.

@@ -155,4 +155,12 @@ impl Failure {
         self.hint = Some(hint.into());
         self
     }
+
+    /// What was to be changed stands where somebody else than root could put a link.
+    #[must_use]
+    pub fn unsafe_folder(self) -> Self {
+        Self { code: Some("unsafe-folder".to_owned()), ..self }.hint(
+            "find out who had that folder, and why, before it is given back to root: whatever stands in it may be his",
+        )
+    }
 }

@@ -85,9 +85,9 @@ fn well(lab: &Rehearsal) {
 
 /// A backup that somebody else started by hand.
 fn one_at_a_time(lab: &Rehearsal) {
-    let hold = "mkdir -p /tmp/pgbackrest && chown postgres: /tmp/pgbackrest && \
+    let hold = "mkdir -p /run/postgresql/pgbackrest && chown postgres: /run/postgresql/pgbackrest && \
                 systemd-run --quiet --collect --unit=lock-holder --uid=postgres \
-                flock /tmp/pgbackrest/chronos-backup.lock sleep 60";
+                flock /run/postgresql/pgbackrest/chronos-backup.lock sleep 60";
     lab.on_server(&["bash", "-c", hold]);
     let second = seawall(lab, &["backup", "now", "--type", "diff"]);
     assert_eq!(second.code, 1, "{}{}", second.stdout, second.stderr);

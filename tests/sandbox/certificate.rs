@@ -1,5 +1,6 @@
 //! Certificates on a real host: a private CA, and Let's Encrypt's stand-in; renewed, and refused.
 
+use super::attacks_paths::held_to;
 use crate::support::rehearsal::{Rehearsal, Tampering, tampering};
 
 const SECTION: &str = "    swap: { size_mib: 1024 }";
@@ -84,6 +85,7 @@ fn a_private_certificate_is_kept_and_its_ca_stays() {
     as_wanted(&lab);
     let before = serial(&lab);
     lab.on_server(&["bash", "-c", DUE, "/etc/seawall/issued/private"]);
+    held_to(&lab, "seawall-certificate.service", 40);
     lab.on_server(&["systemctl", "start", "seawall-certificate.service"]);
     assert_ne!(serial(&lab), before, "it was due and was not renewed");
     as_wanted(&lab);

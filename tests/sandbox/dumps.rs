@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::attacks_paths::held_to;
 use crate::support::rehearsal::{Ended, Rehearsal};
 
 const BUCKET: &str = "project-chronos-backups";
@@ -54,6 +55,7 @@ fn a_dump_is_made_encrypted_proven_restored_and_healed() {
         "chronos_db",
         &format!("set role app; create table engines as select '{ROW}'::text as name from generate_series(1, 50)"),
     );
+    held_to(&lab, "seawall-dump.service", 40);
     lab.on_server(&["systemctl", "start", "seawall-dump.service"]);
     let time = a_good_dump_is_in_the_bucket(&lab);
     let plan = lab.expect(0, &["--sandbox", "plan"]);

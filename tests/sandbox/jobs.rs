@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::attacks_paths::held_to;
 use crate::support::rehearsal::{Rehearsal, Tampering, tampering};
 
 /// How long systemd may take to run a job and what records its failure; the machine is busy.
@@ -85,6 +86,7 @@ fn jobs_run_and_their_failures_are_shown() {
 
     lab.on_server(&["useradd", "--create-home", "chronos"]);
     lab.on_server(&["sh", "-c", "printf %s \"$1\" >/opt/ingest && chmod 755 /opt/ingest", "sh", PROGRAM]);
+    held_to(&lab, "seawall-job-ingest.service", 60);
     lab.on_server(&["systemctl", "start", "seawall-job-ingest.service"]);
     assert_eq!(lab.on_server(&["cat", "/home/chronos/arrived"]).stdout, ARRIVED);
     let owner = lab.on_server(&["stat", "-c", "%U", "/home/chronos/arrived"]);

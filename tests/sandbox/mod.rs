@@ -5,6 +5,7 @@ mod attacks_bucket;
 mod attacks_input;
 mod attacks_log;
 mod attacks_manifest;
+mod attacks_paths;
 mod backups;
 mod bans;
 mod certificate;

@@ -8,11 +8,21 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::Digest;
-use crate::kinds::host::properties;
+use crate::kinds::host::{is_below, properties};
 use crate::kinds::host_jobs::units::{secrets_path, service, timer, unit_path};
 use crate::kinds::host_jobs::{Desired, Job};
 use crate::plan::observed::Unseen;
 use crate::plan::probe::FileState;
+
+/// Where [`ASK_FILES`] looks.
+const FOLDERS: [&str; 6] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/usr/local/lib/seawall",
+    "/etc/seawall/jobs",
+];
 
 /// Prints for each thing under our names `KIND SIZE MODE OWNER GROUP PATH`, and for a file its text. Of an environment
 /// file it prints the names of the variables, and `?` for each line that is not `NAME='VALUE'`.
@@ -116,6 +126,9 @@ pub(super) fn files(printed: &str) -> Result<BTreeMap<String, Found>, Unseen> {
             }
             _ => return Err(misread(head)),
         };
+        if !is_below(path, FOLDERS) {
+            return Err(misread(head));
+        }
         found.insert((*path).to_owned(), thing);
     }
     Ok(found)

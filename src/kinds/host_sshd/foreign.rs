@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kinds::host;
 use crate::plan::probe::FileState;
 
 const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/*.conf";
@@ -42,6 +43,8 @@ impl Other {
     }
 }
 
+/// Where drop-ins are.
+const FOLDER: &str = "/etc/ssh/sshd_config.d";
 /// Prints for each drop-in `SIZE MODE OWNER GROUP PATH` and its text.
 const ASK: &str = r#"for file in /etc/ssh/sshd_config.d/*.conf; do
     [ -f "$file" ] || continue
@@ -65,6 +68,9 @@ pub(super) fn read(printed: &str) -> Result<BTreeMap<String, Other>, String> {
         let text = tail.get(..size).ok_or_else(|| format!("{path} is not text, or was cut"))?;
         rest =
             tail.get(size..).and_then(|rest| rest.strip_prefix('\n')).ok_or_else(|| format!("{path} is not text"))?;
+        if !host::is_below(&path, [FOLDER]) {
+            return Err(format!("`{head}` is told of a file that is no drop-in of sshd"));
+        }
         if path != crate::kinds::host_sshd::PATH {
             let mode = format!("0{mode}");
             all.insert(path, Other { owner, group, mode, text: text.to_owned() });

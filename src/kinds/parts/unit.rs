@@ -214,15 +214,16 @@ pub(super) fn look_over(units: &[Unit], answers: &Answers) -> Result<(Listed, Li
 fn listed(answers: &Answers, argv: &[String]) -> Result<Listed, Unseen> {
     let mut listed = Listed::new();
     let mut open: Option<String> = None;
+    let is_ours = |path: &str| host::is_below(path, FOLDERS.split_whitespace());
     for line in host::command(answers, &words(argv), &[0])?.stdout.lines() {
         let misread = || Unseen::Misread(format!("the list of what changes units: `{line}`"));
         match (line.split_once(' ').ok_or_else(misread)?, &open) {
             (("link", rest), _) => {
-                let (path, target) = rest.split_once(' ').ok_or_else(misread)?;
+                let (path, target) = rest.split_once(' ').filter(|(path, _)| is_ours(path)).ok_or_else(misread)?;
                 listed.insert(path.to_owned(), target.to_owned());
                 open = None;
             }
-            (("file", path), _) => {
+            (("file", path), _) if is_ours(path) => {
                 listed.insert(path.to_owned(), String::new());
                 open = Some(path.to_owned());
             }

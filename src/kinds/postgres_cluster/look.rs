@@ -15,6 +15,9 @@ use crate::plan::probe::{Answers, Probe, command, file, glob};
 const CLUSTERS: &str = "/etc/postgresql/*/*/postgresql.conf";
 const MEMORY: &str = "/proc/meminfo";
 
+/// Files in a cluster's folder that hold something else than settings.
+const NO_SETTINGS: [&str; 5] = ["pg_hba.conf", "pg_ident.conf", "start.conf", "pg_ctl.conf", "environment"];
+
 /// What a running cluster says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
@@ -52,6 +55,14 @@ pub struct Override {
 impl Override {
     pub(super) fn text(&self) -> String {
         format!("{} = {}", self.name, self.value)
+    }
+
+    /// Whether the line is one that Seawall takes out: a setting of ours in a file of settings below the cluster's own
+    /// folder. What the server tells of its files is what a superuser of the database has it tell.
+    pub(super) fn is_ours_to_edit(&self, desired: &Desired) -> bool {
+        let conf = desired.cluster.conf();
+        let is_settings = NO_SETTINGS.iter().all(|other| self.file != format!("{conf}/{other}"));
+        host::is_below(&self.file, [conf.as_str()]) && is_settings && desired.watched().contains(&self.name)
     }
 }
 
@@ -102,7 +113,7 @@ fn words(argv: &[String]) -> Vec<&str> {
     argv.iter().map(String::as_str).collect()
 }
 
-fn starts(desired: &Desired) -> String {
+pub(super) fn starts(desired: &Desired) -> String {
     format!("{}/start.conf", desired.cluster.conf())
 }
 

@@ -1,9 +1,11 @@
 //! How a cluster is made, and how one that is there is brought to its settings.
 
+use crate::base::shell::FOLDERS;
 use crate::kinds::host::{self, QUICK_S, Wanted};
+use crate::kinds::host_folders::take_cluster;
 use crate::kinds::parts::{self, apt};
 use crate::kinds::postgres::{MAINTENANCE, PORT, identifier, reload, tell_alone};
-use crate::kinds::postgres_cluster::{Actual, BOOT, Desired, NO_CLUSTER, RESTART};
+use crate::kinds::postgres_cluster::{Actual, BOOT, Desired, NO_CLUSTER, RESTART, look};
 use crate::plan::change::FieldChange;
 use crate::plan::step::{Content, HostStep};
 
@@ -44,8 +46,10 @@ if [ "$verb" = restart ]; then
 fi
 log=/var/log/postgresql/postgresql-$version-main.log
 failed() {
-    tail -n 20 "$log"
-    echo "PostgreSQL did not start: $(grep -E 'PANIC:|FATAL:' "$log" | tail -n 1)"
+    # As postgres, whose the folder is: a link there leads no further than he gets.
+    said=$(timeout 10 runuser -u postgres -- tail -c 16384 -- "$log" | tail -n 20)
+    printf '%s\n' "$said"
+    echo "PostgreSQL did not start: $(printf '%s\n' "$said" | grep -E 'PANIC:|FATAL:' | tail -n 1)"
     exit 69
 }
 systemctl "$verb" "postgresql@$version-main.service" || failed
@@ -55,11 +59,14 @@ until runuser -u postgres -- pg_isready -q -p "$port"; do
 done
 ask checkpoint"#;
 
-/// FOLDER: puts the line back that Debian's file has.
-const READ_CONF_D: &str = r#"grep -Eq "^[[:space:]]*include_dir[[:space:]]*=?[[:space:]]*'conf.d'" "$1/postgresql.conf" || printf "include_dir = 'conf.d'\n" >>"$1/postgresql.conf""#;
+const READ_CONF_D: &str = include_str!("read_conf_d.sh");
+const COMMENT_OUT: &str = include_str!("comment_out.sh");
 
-/// FILE LINE: takes a line out of effect and leaves it readable.
-const COMMENT_OUT: &str = r#"sed -i -e "$2s/^/# not in effect by Seawall: /" -- "$1""#;
+/// Runs a program that changes files of the cluster's.
+fn edit(program: &str, words: &[&str], what: String) -> HostStep {
+    let program = format!("{FOLDERS}{program}");
+    host::run(&[&["sh", "-c", program.as_str(), "sh"], words].concat(), QUICK_S, what)
+}
 
 fn start(desired: &Desired, verb: &str) -> HostStep {
     let version = desired.cluster.version.to_string();
@@ -124,6 +131,7 @@ pub(super) fn make(desired: &Desired) -> Vec<HostStep> {
         "--auth-host=scram-sha-256",
     ];
     steps.push(host::run(&argv, MAKE_S, format!("make cluster {version}/main with data checksums")));
+    steps.extend(take_cluster(desired.cluster));
     steps.push(write(desired, None));
     steps.push(start(desired, "start"));
     steps
@@ -147,19 +155,20 @@ pub(super) fn mend(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -
     let missing: Vec<&str> = actual.missing.iter().map(String::as_str).collect();
     if !missing.is_empty() {
         steps.extend(install(desired, &missing));
+        // postgresql-common gives its folder back to postgres whenever it is configured.
+        steps.extend(take_cluster(desired.cluster));
     }
     if host::differs(fields, &desired.path()) {
-        steps.push(host::directory(&format!("{conf}/conf.d"), "postgres", "postgres", "0755"));
+        steps.push(host::directory(&format!("{conf}/conf.d"), "root", "postgres", "0755"));
         steps.push(write(desired, Some(actual)));
     }
     if host::differs(fields, "conf.d") {
-        steps.push(host::run(&["sh", "-c", READ_CONF_D, "sh", &conf], QUICK_S, "have postgresql.conf read conf.d"));
+        steps.push(edit(READ_CONF_D, &[&conf], "have postgresql.conf read conf.d".to_owned()));
     }
     if let Some(said) = &actual.said {
-        for line in &said.overrides {
+        for line in said.overrides.iter().filter(|line| line.is_ours_to_edit(desired)) {
             let what = format!("take {}:{} out of effect", line.file, line.line);
-            let argv = ["sh", "-c", COMMENT_OUT, "sh", &line.file, &line.line.to_string()];
-            steps.push(host::run(&argv, QUICK_S, what));
+            steps.push(edit(COMMENT_OUT, &[&line.file, &line.line.to_string(), &line.name], what));
         }
         for name in said.auto.keys().filter(|name| host::differs(fields, &format!("alter_system.{name}"))) {
             let statement = Content::Text(format!("ALTER SYSTEM RESET {};\n", name_of(name)));
@@ -167,9 +176,7 @@ pub(super) fn mend(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -
         }
     }
     if host::differs(fields, "start") {
-        let path = format!("{conf}/start.conf");
-        let argv = ["sh", "-c", "printf 'auto\\n' >\"$1\"", "sh", &path];
-        steps.push(host::run(&argv, QUICK_S, "start the cluster at boot"));
+        steps.push(Wanted::public(&look::starts(desired), "auto\n".to_owned()).step(None));
         steps.push(host::run(&["systemctl", "daemon-reload"], QUICK_S, "have systemd see it"));
     }
     if actual.boot != "enabled" {

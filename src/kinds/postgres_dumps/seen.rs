@@ -8,12 +8,14 @@ use crate::kinds::postgres_dumps::{Actual, Desired};
 use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, Probe, command};
 
-/// Prints the host's clock, and the mark of the last run that dumped everything.
+/// Prints the host's clock, and the mark of the last run that dumped everything. The mark is in a folder of postgres's: a
+/// link is not followed, a pipe not waited for, and no more is read than a number has digits.
 const ASK_MARK: [&str; 3] = [
     "sh",
     "-c",
     r#"date '+now %s'
-mark=$(cat -- /var/lib/postgresql/.seawall-dumped 2>/dev/null) && echo "dumped $mark"
+mark=$(dd if=/var/lib/postgresql/.seawall-dumped iflag=nofollow,nonblock bs=32 count=1 status=none 2>/dev/null | head -n 1 | tr -cd 0-9)
+[ -z "$mark" ] || echo "dumped $mark"
 exit 0"#,
 ];
 

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
 
 use crate::base::secret::Secret;
+use crate::base::shell::FOLDERS;
 use crate::plan::host::Endpoint;
 use crate::reach::ssh::error::{HostError, place};
 use crate::reach::ssh::event::{Frame, Frames};
@@ -122,7 +123,8 @@ impl Launch {
             )
         })?;
         let secret = secrets.iter().any(|step| !step.is_empty());
-        Ok(Self { script: format!("{SYSTEMD}{LAUNCH}"), program, id: id.clone(), layout, who: who(), seconds, secret })
+        let script = format!("{SYSTEMD}{FOLDERS}{LAUNCH}");
+        Ok(Self { script, program, id: id.clone(), layout, who: who(), seconds, secret })
     }
 
     /// One connection's part: `Err` where the connection was lost.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::base::secret::Secret;
+use crate::base::shell::{FOLDERS, UNSAFE};
 use crate::plan::host::Endpoint;
 use crate::reach::Failure;
 use crate::reach::ssh::error::{HostError, place};
@@ -15,16 +16,22 @@ pub const READY_LIMIT: Duration = Duration::from_mins(3);
 /// Between two tries to log in; sshd's own limits on new connections are far above one a second.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// Writes standard input to PATH, mode 0640, root:GROUP, beside it first.
-const WRITE: &str = r#"path=$1 group=$2 length=$3 folder=${1%/*}/
-LC_ALL=C; export LC_ALL; umask 077
+/// Writes standard input to PATH, mode 0640, root:GROUP, beside it first; [`FOLDERS`] stands before it. Only where the way is
+/// root's alone: a key in a folder of somebody else's would be his, or could be put over a file of root's.
+const WRITE: &str = r#"path=$1 group=$2 length=$3 folder=${1%/*}
+LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+umask 077
 getent group -- "$group" >/dev/null || { echo "there is no group $group" >&2; exit 67; }
-[ -d "$folder" ] || ( umask 022; mkdir -p -- "$folder" ) || exit 73
-new=$(mktemp "${folder}.seawall-XXXXXXXX") || exit 73
+made() {
+    [ -d "$1/" ] || { made "${1%/*}" && only_root "$1" && mkdir -m 0755 -- "$1"; }
+}
+{ made "$folder" && only_root "$path"; } >&2 || exit
+new=$(mktemp "$folder/.seawall-XXXXXXXX") || exit 73
 trap 'rm -f -- "$new"' EXIT
 head -c "$length" >"$new" || exit 74
 [ "$(stat -c %s "$new")" = "$length" ] || { echo "it did not arrive whole" >&2; exit 74; }
-chgrp -- "$group" "$new" && chmod 640 "$new" && sync -- "$new" && mv -T -- "$new" "$path" && sync -- "$folder""#;
+chgrp -h -- "$group" "$new" && chmod 640 "$new" && sync -- "$new" && mv -T -- "$new" "$path" && sync -- "$folder/""#;
 
 /// Ends when cloud-init has run the first boot's user data to its end, or with 75 after SECONDS.
 const BOOTED: &str = r#"limit=$1
@@ -36,7 +43,7 @@ done"#;
 
 impl Ssh {
     /// Puts a secret file on a host, readable by root and one group, at once or not at all. Its folder is made (0755)
-    /// where it is missing.
+    /// where it is missing. Refused where somebody else than root can change what the path leads to.
     pub async fn deliver_key(
         &self,
         at: &Endpoint,
@@ -52,17 +59,23 @@ impl Ssh {
         let session = self.connect(at).await.map_err(|error| error.failure())?;
         session.keeps_no_input().await.map_err(|error| error.failure())?;
         let args = [path, group, length.as_str()];
-        let printed = match session.run(WRITE, &args, bytes.reveal(), DELIVER).await {
+        let write = format!("{FOLDERS}{WRITE}");
+        let printed = match session.run(&write, &args, bytes.reveal(), DELIVER).await {
             // Writing the same file again does no harm, so a connection that was dead already gets a second one.
             Err(HostError::Lost(_)) => {
                 self.forget(at).await;
                 let session = self.connect(at).await.map_err(|error| error.failure())?;
-                session.run(WRITE, &args, bytes.reveal(), DELIVER).await
+                session.run(&write, &args, bytes.reveal(), DELIVER).await
             }
             other => other,
         };
         let printed = printed.map_err(|error| error.failure())?;
-        if printed.status == 0 { Ok(()) } else { Err(refused(printed.stderr.trim().to_owned())) }
+        if printed.status == 0 {
+            return Ok(());
+        }
+        let failure = refused(printed.stderr.trim().to_owned());
+        let elsewhere = "name a file whose folders are all root's, for example below /etc/seawall";
+        Err(if printed.status == UNSAFE { failure.unsafe_folder().hint(elsewhere) } else { failure })
     }
 
     /// Waits until a new server lets us in, lets us become root, and has finished its first boot.

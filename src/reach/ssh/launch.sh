@@ -1,5 +1,5 @@
 # Starts a transaction once, or finds the one that runs, and follows it. Arguments: ID LENGTH OFFSET RUN STATE WHO LIMIT
-# STALE. The program follows on standard input; a line `seen ID` after it says that the end was read.
+# STALE; the functions of `folders.sh` come before. The program follows on standard input; a line `seen ID` after it says that the end was read.
 # Answers `started`, `attached`, `locked N` and N bytes, or `error N` and N bytes; then events, and `gone` at the end.
 id=$1 length=$2 offset=$3 run=$4 state=$5 who=$6 limit=$7 stale=$8
 LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -47,6 +47,14 @@ take_lock() {
     return 1
 }
 start() {
+    mkdir -p -- "$run" "$state" 2>/dev/null
+    # What is below these is run as root.
+    for path in "$run/$id" "$state/lock"; do
+        said=$(only_root "$path") || {
+            say error "$said"
+            exit 0
+        }
+    done
     find "$state/journal" "$state/preimages" "$state/deadman" "$run" -mindepth 1 -maxdepth 1 -mtime +90 -exec rm -rf -- {} + 2>/dev/null
     # Where it fails, what it prints is the reason.
     new=$(upload 2>&1) || {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::base::address::Address;
 use crate::base::secret::Secret;
-use crate::base::shell::{HasNul, quote, quote_all};
+use crate::base::shell::{FOLDERS, HasNul, quote, quote_all};
 use crate::plan::step::{Content, HostStep};
 use crate::reach::Transaction;
 
@@ -19,6 +19,9 @@ pub(crate) const DEADMAN: &str = include_str!("deadman.sh");
 const REVERT: &str = include_str!("revert.sh");
 /// How much of a failing step's output is reported: the last bytes, where the reason stands.
 pub const OUTPUT_TAIL: usize = 8 * 1024;
+/// How much of a file in a user's own folder is kept as it was before, in bytes: keys of logins are a few kilobytes, and the
+/// user could put anything there.
+const KEPT_BYTES: usize = 1024 * 1024;
 /// Longest time for a validation, in seconds: `nginx -t` with a dead resolver takes 30.
 const VALIDATE_LIMIT_S: u32 = 60;
 /// From the polite to the hard signal for a command that ran into its limit, in seconds.
@@ -92,14 +95,15 @@ pub fn compile(
     let words = quote_all(&[&transaction.id, &layout.run, &layout.state]).map_err(|nul| (0, nul.into()))?;
     // Braces: the shell reads to the end before it runs anything, so the file can be deleted first.
     let program = format!(
-        "set -- {words}\n{{\nid=$1 run=$2 state=$3 tail_bytes={OUTPUT_TAIL}\n{FIXED}{guard}{functions}{arm}{calls}finish ok\n}}\n"
+        "set -- {words}\n{{\nid=$1 run=$2 state=$3 tail_bytes={OUTPUT_TAIL} kept_bytes={KEPT_BYTES}\n{FOLDERS}{FIXED}{guard}{functions}{arm}{calls}finish ok\n}}\n"
     );
     Ok((Secret::new(program), seconds))
 }
 
 /// The functions of a guarded change: its timer, and the program that puts everything back, as a text to be stored.
 fn guard(transaction: &Transaction, layout: &Layout) -> Result<String, BadStep> {
-    let mut revert = format!("id={} state={}\n{DEADMAN}{REVERT}", quote(&transaction.id)?, quote(&layout.state)?);
+    let mut revert =
+        format!("id={} state={}\n{DEADMAN}{FOLDERS}{REVERT}", quote(&transaction.id)?, quote(&layout.state)?);
     for step in &transaction.steps {
         if let HostStep::Run { revert: Some(argv), .. } = &step.step {
             writeln!(revert, "again {AGAIN_LIMIT_S} {}", quote_all(argv)?).expect("writing to a String does not fail");

@@ -1,6 +1,6 @@
 # Puts back what a guarded change found: files first, then the services take them up. Stored on the host's disk before
 # the change and run by a timer that a reboot does not lose, or at once by the change itself when a step fails.
-# Set before: id state; the calls of `again` and `finished` follow.
+# Set before: id state, and the functions of `folders.sh`; the calls of `again` and `finished` follow.
 LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
 umask 077
@@ -15,18 +15,34 @@ ln -s reverted "$dir/decision" 2>/dev/null || [ "$(readlink "$dir/decision")" = 
 # Steps that still run would change again what is put back here.
 [ "${1:-}" = inside ] || systemctl stop "seawall-apply-$id.service" 2>/dev/null
 true >"$report"
-# N: the file or folder of step N as it was.
+# N: the file or folder of step N as it was; in a user's folder as that user.
 back() {
     target=$(cat "$before/$1.path") new=${target%/*}/.seawall-back-$1
-    if [ -e "$before/$1.absent" ]; then
-        if [ -d "$target" ] && [ ! -L "$target" ]; then rmdir -- "$target"; else rm -f -- "$target"; fi
-    elif [ -e "$before/$1.access" ]; then
-        read -r owner mode <"$before/$1.access" && chown -- "$owner" "$target" && chmod -- "$mode" "$target"
+    who=$(keeper "$target") || {
+        echo "$who"
+        return 77
+    }
+    if [ "$who" = root ]; then set -- "$1"; else set -- "$1" as "$who"; fi
+    kept=$before/$1
+    shift
+    if [ -e "$kept.absent" ]; then
+        if "$@" test -d "$target" && "$@" test ! -L "$target"; then "$@" rmdir -- "$target"; else "$@" rm -f -- "$target"; fi
+    elif [ -e "$kept.access" ]; then
+        read -r owner mode <"$kept.access" || return
+        [ "$who" != root ] || { [ ! -L "$target" ] && chown -h -- "$owner" "$target"; } || return
+        "$@" chmod -- "$mode" "$target"
+    elif [ "$who" != root ]; then
+        if [ -L "$kept.before" ]; then
+            as "$who" ln -sfT -- "$(readlink -- "$kept.before")" "$target"
+        else
+            facts=$(stat -c '%a %s' -- "$kept.before") &&
+                theirs "$who" "$target" "$(id -gn -- "$who")" "${facts% *}" "${facts#* }" <"$kept.before"
+        fi
     else
-        cp -a -T -- "$before/$1.before" "$new" && { [ -L "$new" ] || sync -- "$new"; } && mv -T -- "$new" "$target"
+        cp -a -T -- "$kept.before" "$new" && { [ -L "$new" ] || sync -- "$new"; } && mv -T -- "$new" "$target"
     fi || {
         status=$?
-        rm -f -- "$new"
+        [ "$who" != root ] || rm -f -- "$new"
         return "$status"
     }
 }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::base::redact::Redactor;
+use crate::base::shell::UNSAFE;
 use crate::plan::host::Endpoint;
 use crate::reach::ssh::event::Frame;
 use crate::reach::ssh::lock::Holder;
@@ -99,7 +100,7 @@ impl<'a> Watch<'a> {
         let output = self.redactor.tools(output);
         let step = self.summary(position);
         let reason = output.trim_end().lines().last().unwrap_or("it printed nothing").to_owned();
-        self.failed = Some(failure(
+        let failed = failure(
             format!(
                 "step {} of {} on `{}` ({step}) ended with status {status}: {reason}; {} before it done, {} not started",
                 position + 1,
@@ -109,7 +110,9 @@ impl<'a> Watch<'a> {
                 self.transaction.steps.len().saturating_sub(position + 1),
             ),
             Some(position),
-        ));
+        );
+        let by_path = self.transaction.steps.get(position).is_some_and(|step| step.step.acts_by_path());
+        self.failed = Some(if status == UNSAFE && by_path { failed.unsafe_folder() } else { failed });
         (self.on_event)(HostEvent::Failed { position, status, output });
     }
 

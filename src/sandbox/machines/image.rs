@@ -31,7 +31,7 @@ const PACKAGES: &str = "systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,
 ca-certificates,curl,less,procps,iproute2,iputils-ping,netbase,locales,tzdata,systemd-timesyncd,vim-tiny,cron,\
 logrotate,gpg,lsb-release,apt-utils,debconf-utils,polkitd,kmod,bash-completion,openssl";
 /// Raised when the steps below change without a constant changing.
-const RECIPE: u32 = 3;
+const RECIPE: u32 = 4;
 const CLOUD_INIT: &str = include_str!("image/cloud-init");
 const FIRST_BOOT: &str = include_str!("image/first-boot");
 const FIRST_BOOT_UNIT: &str = include_str!("image/cloud-final.service");

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::base::address::Address;
 use crate::base::secret::{Secret, SecretRef};
+use crate::base::shell::FOLDERS;
 use crate::plan::step::{Content, HostStep};
 use crate::reach::ssh::act::LAUNCH;
 use crate::reach::ssh::event::{Frame, Frames};
@@ -23,14 +24,14 @@ unit_pid() { cat "$run/$id.pid" 2>/dev/null; }
 "#;
 
 /// A host in a folder.
-struct Host {
-    dir: tempfile::TempDir,
+pub(super) struct Host {
+    pub(super) dir: tempfile::TempDir,
     owner: String,
     group: String,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let told = |flag: &str| {
             let out = Command::new("id").arg(flag).output().expect("id runs").stdout;
             String::from_utf8(out).expect("text").trim().to_owned()
@@ -38,11 +39,11 @@ impl Host {
         Self { dir: tempfile::tempdir().expect("a folder"), owner: told("-un"), group: told("-gn") }
     }
 
-    fn at(&self, name: &str) -> String {
+    pub(super) fn at(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }
 
-    fn read(&self, name: &str) -> Option<String> {
+    pub(super) fn read(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.dir.path().join(name)).ok()
     }
 
@@ -50,7 +51,7 @@ impl Host {
         Layout { run: self.at("run"), state: self.at("state") }
     }
 
-    fn write(&self, name: &str, text: &str, validate: Option<&[&str]>) -> HostStep {
+    pub(super) fn write(&self, name: &str, text: &str, validate: Option<&[&str]>) -> HostStep {
         HostStep::WriteFile {
             path: self.at(name),
             owner: self.owner.clone(),
@@ -62,7 +63,7 @@ impl Host {
     }
 
     /// Runs a transaction and gives its frames.
-    fn act(&self, id: &str, steps: Vec<HostStep>, secrets: &[Secrets]) -> Vec<Frame> {
+    pub(super) fn act(&self, id: &str, steps: Vec<HostStep>, secrets: &[Secrets]) -> Vec<Frame> {
         let steps = steps.into_iter().enumerate().map(|(index, step)| TransactionStep {
             address: Address::new("host.test", "db"),
             index,
@@ -76,7 +77,7 @@ impl Host {
     fn launch(&self, id: &str, program: &str, offset: u64, limit: u64, seen: bool) -> Vec<Frame> {
         let layout = self.layout();
         let mut shell = Command::new("sh")
-            .args(["-c", &format!("{{\n{PLAIN}{LAUNCH}\n}}"), "seawall", id])
+            .args(["-c", &format!("{{\n{PLAIN}{FOLDERS}{LAUNCH}\n}}"), "seawall", id])
             .args([program.len().to_string(), offset.to_string(), layout.run, layout.state])
             .args(["kim@desk".to_owned(), limit.to_string(), "60".to_owned()])
             .stdin(Stdio::piped())

@@ -7,6 +7,7 @@ use crate::reach::{Transaction, TransactionStep};
 
 mod asking;
 mod doing;
+mod folders;
 
 /// A place where nobody listens.
 pub(crate) fn endpoint() -> Endpoint {
