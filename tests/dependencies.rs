@@ -1,5 +1,5 @@
 //! Libraries: each one that `Cargo.toml` names is used, and has its reason in `docs/dependencies.md`; those that must be
-//! replaceable are used in one place only. The checks are functions over text, and are checked themselves (at the end).
+//! replaceable are used in one place only; sources, licences, digests and second versions of all that is compiled are known. The checks are functions over text, and are checked themselves (at the end).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,6 +25,41 @@ const CONTAINED: &[(&str, &str)] = &[
     ("serde_yaml", "src/inventory/load.rs"),
     ("similar", "src/view/diff.rs"),
     ("tera", "src/render.rs"),
+];
+
+/// Licences under which a library may be part of the program: they ask for their text to be passed on, and for nothing else.
+const LICENCES: &[&str] = &[
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "BlueOak-1.0.0",
+    "CC0-1.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// Libraries that are there in more than one version, because those that need them are at different versions of them. One
+/// more is one more to watch for faults: look whether an update takes one away before it is added here.
+const TWICE: &[&str] = &[
+    "bit-vec",
+    "block-buffer",
+    "cpufeatures",
+    "crypto-common",
+    "digest",
+    "getrandom",
+    "http",
+    "http-body",
+    "sha2",
+    "syn",
+    "synstructure",
+    "untrusted",
 ];
 
 /// Shorter reasons say what a library is and not what it is for.
@@ -129,6 +164,102 @@ fn some_libraries_are_known_in_one_place_only() {
     }
 }
 
+/// What cargo knows of everything that is compiled here, the tests' own libraries among it. Asks nobody outside.
+fn packages() -> Vec<serde_json::Value> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let words = ["metadata", "--locked", "--offline", "--format-version", "1", "--filter-platform", &target];
+    let output = std::process::Command::new(cargo).args(words).current_dir(root()).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
+    said["packages"].as_array().expect("a list of packages").clone()
+}
+
+/// Whether an SPDX expression offers terms that are all allowed. Crates from before SPDX separate alternatives by a slash.
+fn allows(expression: &str) -> bool {
+    // Outside of parentheses, AND binds tighter than OR.
+    fn split<'a>(text: &'a str, by: &[&str]) -> Vec<&'a str> {
+        let (mut parts, mut depth, mut begin, mut at) = (Vec::new(), 0, 0, 0);
+        while at < text.len() {
+            let rest = &text[at..];
+            match rest.as_bytes()[0] {
+                b'(' => depth += 1,
+                b')' => depth -= 1,
+                _ => {}
+            }
+            match by.iter().find(|word| depth == 0 && rest.starts_with(**word)) {
+                Some(word) => {
+                    parts.push(&text[begin..at]);
+                    at += word.len();
+                    begin = at;
+                }
+                None => at += 1,
+            }
+        }
+        parts.push(&text[begin..]);
+        parts
+    }
+    let text = expression.trim();
+    match split(text, &[" OR ", "/"]).as_slice() {
+        [_] => match split(text, &[" AND "]).as_slice() {
+            [one] => match one.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')) {
+                Some(inner) => allows(inner),
+                None => LICENCES.contains(one),
+            },
+            all => all.iter().all(|part| allows(part)),
+        },
+        any => any.iter().any(|part| allows(part)),
+    }
+}
+
+#[test]
+fn every_library_comes_from_the_registry_under_a_licence_that_we_take() {
+    let mut wrong = Vec::new();
+    let mut versions: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+    let packages = packages();
+    assert!(packages.len() > 100, "cargo told of {} packages", packages.len());
+    for package in packages {
+        let text = |key: &str| package[key].as_str().unwrap_or_default().to_owned();
+        let (name, version, source, licence) = (text("name"), text("version"), text("source"), text("license"));
+        if name == env!("CARGO_PKG_NAME") {
+            continue;
+        }
+        // No repository, no folder: what stands in a registry does not change behind a version.
+        if !source.starts_with("registry+") {
+            wrong.push(format!("{name} {version} comes from `{source}`"));
+        }
+        if !allows(&licence) {
+            wrong.push(format!("{name} {version} is under `{licence}`"));
+        }
+        *versions.entry(name).or_default() += 1;
+    }
+    let twice: Vec<&str> = versions.iter().filter(|(_, count)| **count > 1).map(|(name, _)| name.as_str()).collect();
+    let more: Vec<_> = twice.iter().filter(|name| !TWICE.contains(name)).collect();
+    assert!(wrong.is_empty() && more.is_empty(), "{wrong:#?}\nin more than one version: {more:?}");
+    let stale: Vec<_> = TWICE.iter().filter(|name| !twice.contains(name)).collect();
+    assert!(stale.is_empty(), "in one version only by now: {stale:?}");
+}
+
+/// A file of the registry that was exchanged would not have the digest that stands here.
+#[test]
+fn every_library_has_its_digest() {
+    let lock = read(&root().join("Cargo.lock"));
+    let mut count = 0;
+    for package in lock.split("[[package]]").skip(1) {
+        let value = |key: &str| {
+            let line = package.lines().find_map(|line| line.strip_prefix(key))?;
+            line.strip_prefix(" = \"")?.strip_suffix('"')
+        };
+        let name = value("name").expect("a package has a name");
+        if name != env!("CARGO_PKG_NAME") {
+            assert!(value("source").is_some_and(|source| source.starts_with("registry+")), "{name} has another source");
+            assert_eq!(value("checksum").map(str::len), Some(64), "{name} has no digest");
+            count += 1;
+        }
+    }
+    assert!(count > 100, "Cargo.lock was not understood");
+}
+
 mod the_checks_themselves {
     use super::*;
 
@@ -157,6 +288,24 @@ mod the_checks_themselves {
             "[package]\nname = \"x\"\n[dependencies]\n# why\na-b = \"1\"\n\n[dev-dependencies]\nc = { version = \"2\" }\n",
         );
         assert_eq!((program, tests), (BTreeSet::from(["a-b".to_owned()]), BTreeSet::from(["c".to_owned()])));
+    }
+
+    #[test]
+    fn licences_are_read_as_spdx_has_them() {
+        for good in [
+            "MIT",
+            "MIT OR GPL-3.0",
+            "GPL-3.0/Apache-2.0",
+            "(MIT OR GPL-3.0) AND Unicode-3.0",
+            "Apache-2.0 / MIT",
+            "ISC AND (Apache-2.0 OR ISC)",
+            "Apache-2.0 WITH LLVM-exception",
+        ] {
+            assert!(allows(good), "{good}");
+        }
+        for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "(GPL-3.0 OR AGPL-3.0) AND MIT", "MPL-2.0", "MIT OR"] {
+            assert!(!allows(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A setting counts when `pg_settings` has it, not when a file says it. Deliberately absent: upgrades to another major
 //! version, removal of a cluster, and WAL archiving beyond the switch that only a restart can turn (`pgbackrest.repo`).
 
+mod archives;
 mod compare;
 mod look;
 mod steps;

@@ -3,8 +3,9 @@
 use crate::base::shell::FOLDERS;
 use crate::kinds::host::{self, QUICK_S, Wanted};
 use crate::kinds::host_folders::take_cluster;
-use crate::kinds::parts::{self, apt};
+use crate::kinds::parts;
 use crate::kinds::postgres::{MAINTENANCE, PORT, identifier, reload, tell_alone};
+use crate::kinds::postgres_cluster::archives::install;
 use crate::kinds::postgres_cluster::{Actual, BOOT, Desired, NO_CLUSTER, RESTART, look};
 use crate::plan::change::FieldChange;
 use crate::plan::step::{Content, HostStep};
@@ -14,23 +15,6 @@ const MAKE_S: u32 = 300;
 /// Seconds for a start, the replay of WAL after a crash included, and for a restart, which waits for clients to go and
 /// for the last WAL segment to be archived.
 const START_S: u32 = 600;
-
-/// The script of Debian's package that adds PostgreSQL's archive with its key.
-const PGDG: &str = "/usr/share/postgresql-common/pgdg/apt.postgresql.org.sh";
-
-/// TimescaleDB's own archive (Timescale, "Install on Linux"). Its key is trusted as TLS brings it the first time: Debian has
-/// no package that would vouch for it.
-fn timescale(desired: &Desired) -> String {
-    let suite = desired.release.suite();
-    format!(
-        "# managed by Seawall; changes here are undone when packages of this archive are installed again
-deb [signed-by=/etc/apt/keyrings/timescaledb.asc] https://packagecloud.io/timescale/timescaledb/debian/ {suite} main
-"
-    )
-}
-const TIMESCALE_LIST: &str = "/etc/apt/sources.list.d/timescaledb.list";
-const TIMESCALE_KEY: &str = "/etc/apt/keyrings/timescaledb.asc";
-const TIMESCALE_KEY_URL: &str = "https://packagecloud.io/timescale/timescaledb/gpgkey";
 
 /// VERSION VERB: starts or restarts the cluster and waits until it answers. Its unit hides a start that failed. A stop
 /// waits for the archiver, so before a restart archiving must not be failing. The checkpoint at the end wakes the
@@ -73,25 +57,6 @@ fn start(desired: &Desired, verb: &str) -> HostStep {
     let argv = ["sh", "-c", START, "sh", &version, verb, &PORT.to_string()];
     let what = if verb == "restart" { "RESTART" } else { "start" };
     host::run(&argv, START_S, format!("{what} PostgreSQL {version}/main and wait until it answers"))
-}
-
-/// A step that installs packages, with what must come before it.
-fn install(desired: &Desired, packages: &[&str]) -> Vec<HostStep> {
-    let mut steps = Vec::new();
-    steps.push(apt::update());
-    if desired.cluster.version != desired.release.postgres() {
-        steps.push(apt::install(&["postgresql-common", "ca-certificates"]));
-        steps.push(apt::run(&[PGDG, "-y"], apt::UPDATE_S, "add PostgreSQL's own archive"));
-    }
-    if packages.iter().any(|package| package.starts_with("timescaledb")) {
-        steps.push(apt::install(&["curl", "ca-certificates"]));
-        let fetch = ["curl", "-fsS", "--proto", "=https", "--max-time", "60", "-o", TIMESCALE_KEY, TIMESCALE_KEY_URL];
-        steps.push(host::run(&fetch, apt::UPDATE_S, "fetch the key of TimescaleDB's archive"));
-        steps.push(Wanted::public(TIMESCALE_LIST, timescale(desired)).step(None));
-        steps.push(apt::update());
-    }
-    steps.push(apt::install(packages));
-    steps
 }
 
 fn no_cluster(desired: &Desired) -> Vec<HostStep> {
