@@ -4,7 +4,7 @@
 //! in `check`; nothing here panics on any input, which a test tries with a few thousand damaged files.
 
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use serde_json::Value;
 
@@ -40,10 +40,30 @@ pub struct Loaded {
 /// Loads a file. A file that cannot be read is a diagnostic like any other.
 pub fn load(path: &Path) -> Loaded {
     let name = path.display().to_string();
+    if leads_out(path) {
+        let problem = Diagnostic::error(
+            "unreadable-file",
+            format!("the inventory `{name}` is a link that leads out of this folder"),
+        )
+        .note("messages about it could quote what their reader may not read")
+        .hint("name the file itself with `-i FILE`");
+        return refused(&name, problem);
+    }
     match read::bytes(path, LARGEST_FILE) {
         Ok(bytes) => with_files(parse_bytes(&name, &bytes), path.parent().unwrap_or(Path::new(""))),
         Err(NotRead::TooLarge(_)) => refused(&name, too_large(&name)),
         Err(why) => refused(&name, unreadable(&name, &why)),
+    }
+}
+
+/// Whether a path within the current folder is a link to somewhere else. Who names another place means it.
+fn leads_out(path: &Path) -> bool {
+    let within = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let real = |path: &Path| std::fs::canonicalize(path);
+    match (real(path), real(Path::new("."))) {
+        (Ok(file), Ok(folder)) => within && !file.starts_with(folder),
+        // What is not there is told by who reads it.
+        _ => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What needs neither a world nor a saved plan: validate, explain, schema, completions, help, mistakes on the line.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::cli::{Desk, GOOD, root};
@@ -41,6 +42,56 @@ fn a_broken_rule_is_a_refusal_and_no_failure() {
     let mut desk = Desk::with_inventory(REFUSED);
     desk.case(3, &["validate"]);
     desk.must_match("validate-refused");
+}
+
+/// Pipes, devices and links: refused at once, and nothing of a file outside of the project is quoted.
+#[test]
+fn what_is_no_file_of_the_project_is_refused_at_once() {
+    use std::os::unix::fs::symlink;
+
+    let mut desk = Desk::with_inventory(GOOD);
+    nix::unistd::mkfifo(&desk.path().join("pipe.yaml"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let outside = tempfile::tempdir().expect("a folder");
+    let secret = outside.path().join("secret");
+    std::fs::write(&secret, "services: [hunter2, &x hunter2\n").expect("a file");
+    for (name, to) in
+        [("zero.json", Path::new("/dev/zero")), ("zero.yaml", Path::new("/dev/zero")), ("out.yaml", &secret)]
+    {
+        symlink(to, desk.path().join(name)).expect("a link");
+    }
+    for file in ["pipe.yaml", "zero.yaml", "out.yaml", "."] {
+        desk.case(1, &["-i", file, "validate"]);
+    }
+    for file in ["pipe.yaml", "zero.json"] {
+        desk.case(1, &["show", file]);
+    }
+    symlink(&secret, desk.path().join("stack.yaml")).expect("a link");
+    let compose = "    compose: { project: web, file: ../stack.yaml }\n";
+    desk.write("inventories/compose.yaml", format!("{GOOD}{compose}"));
+    let output = desk.case(1, &["-i", "inventories/compose.yaml", "validate"]);
+    assert!(!desk.plain(&output.stderr).contains("hunter2"), "a file outside of the project is quoted");
+    desk.must_match("no-files");
+}
+
+/// Names from a file, in messages and in JSON: nothing of them reaches a terminal, and JSON says the same.
+#[test]
+fn hostile_names_do_nothing_to_a_terminal() {
+    let hostile = "\\e]0;pwn\\a\\e[2J\\x9b1A\\u202e\\u2066\\x7f\\u061c";
+    let text = GOOD.replace("environment: test", &format!("environment: \"{hostile}\"\n\"{hostile}\": 1"));
+    assert_ne!(text, GOOD, "the inventory has an environment");
+    let desk = Desk::with_inventory(&text);
+    for words in [&["validate"][..], &["--format", "json", "validate"], &["--color", "always", "validate"]] {
+        let output = desk.run(words);
+        let said = desk.plain(&output.stdout) + &desk.plain(&output.stderr);
+        assert!(said.contains("pwn"), "{said:?}");
+        let coloured = words.contains(&"always");
+        let raw = |c: char| {
+            (c.is_control() && c != '\n' && !(coloured && c == '\u{1b}'))
+                || matches!(c, '\u{202e}' | '\u{2066}' | '\u{61c}')
+        };
+        assert!(!said.contains(raw), "{words:?}: {said:?}");
+        assert!(!said.contains("\u{1b}]") && !said.contains("\u{1b}[2J"), "{words:?}: {said:?}");
+    }
 }
 
 #[test]
