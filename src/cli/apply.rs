@@ -241,16 +241,16 @@ async fn use_once(store: &Store, nonce: &Nonce, saved: bool) -> Result<(), Stop>
 }
 
 /// What somebody said yes to.
-struct Approved {
-    plan: CheckedPlan,
-    already: BTreeSet<Address>,
-    unchanged: Vec<Address>,
-    snapshot: Snapshot,
-    nonce: Nonce,
+pub struct Approved {
+    pub plan: CheckedPlan,
+    pub already: BTreeSet<Address>,
+    pub unchanged: Vec<Address>,
+    pub snapshot: Snapshot,
+    pub nonce: Nonce,
 }
 
-/// Does it, tells about it, and remembers what is as wanted now.
-async fn act(
+/// Does it, tells about it, and remembers what is as wanted now. Whoever calls this has compared it with what was proposed.
+pub async fn act(
     session: &mut Session,
     work: &Work,
     world: &World,

@@ -1,13 +1,26 @@
-//! Changes that would lock their operator out, each applied for real as a saved plan whose steps were made bad: the host
-//! comes back by itself, the exit code is 5, and the next plan is right.
+//! Changes that would lock their operator out, each applied for real as a plan whose steps were made bad: the host comes
+//! back by itself, the exit code is 5, and the next plan is right.
+//!
+//! No command applies a plan that nobody proposes, so a process of these tests' own does, with the program's own parts.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
+use clap::Parser as _;
+use seawall::cli::apply::{Approved, act};
+use seawall::cli::args::{Cli, DataArgs, OnlyArgs};
+use seawall::cli::exit::Stop;
+use seawall::cli::session::Session;
+use seawall::cli::work::{Work, holder, store_failed};
 use seawall::engine::file::PlanFile;
+use seawall::engine::lock;
 use seawall::plan::change::Change;
+use seawall::plan::check::check;
 use seawall::plan::step::{CloudStep, Content, HostStep, Steps};
+use seawall::reach::look::Look;
 
-use crate::support::rehearsal::Rehearsal;
+use crate::support::rehearsal::{Ended, Rehearsal};
 
 const SSHD: &str = "host.sshd/db";
 const UFW: &str = "host.ufw/db";
@@ -40,10 +53,68 @@ fn bad_plan(lab: &Rehearsal, name: &str, address: &str, spoil: impl Fn(&mut Chan
     bad
 }
 
+/// Names the plan that [`applies_a_plan_as_it_is`] applies.
+const PLAN: &str = "SEAWALL_TESTS_PLAN_AS_IT_IS";
+
+/// Applies the plan of a file as it stands there. Started as a process of its own, in a rehearsal's folder.
+#[test]
+#[ignore = "the tests of this file start it, with a plan"]
+fn applies_a_plan_as_it_is() {
+    let Some(path) = std::env::var_os(PLAN) else { return };
+    let file = PlanFile::read(Path::new(&path)).expect("a saved plan");
+    let cli = Cli::try_parse_from(["seawall", "--sandbox", "status"]).expect("a command");
+    let mut session = Session::new(cli.global);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let applied = runtime.block_on(async {
+        let (only, data) = (OnlyArgs::default(), DataArgs::default());
+        let (work, world) = Work::to_act(&mut session, &only, &data, false).await?;
+        let stores = work.stores(&world).await.map_err(|failure| store_failed(&failure))?;
+        let lock = lock::take(&stores.all(), &holder("apply")).await.map_err(Stop::failed)?;
+        let approved = Approved {
+            plan: check(file.plan).expect("a plan that keeps the promises of plans"),
+            already: BTreeSet::new(),
+            unchanged: Vec::new(),
+            snapshot: work.look(&Look::of(&world)).await,
+            nonce: file.header.nonce,
+        };
+        let applied = act(&mut session, &work, &world, stores.widest(), &approved).await;
+        lock::release(&stores.all(), lock).await.map_err(|failure| store_failed(&failure))?;
+        applied
+    });
+    if let Some(ssh) = session.ssh.take() {
+        runtime.block_on(ssh.close());
+    }
+    let exit = applied.unwrap_or_else(|stop| {
+        session.show_diagnostics(&stop.diagnostics);
+        stop.exit
+    });
+    drop(session);
+    std::process::exit(exit as i32);
+}
+
+/// The command that does it.
+fn as_it_is(lab: &Rehearsal, plan: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    command.args(["--exact", "sandbox::lockout::applies_a_plan_as_it_is", "--ignored", "--nocapture"]);
+    let environment = lab.command(&[]);
+    let environment = environment.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+    command.current_dir(lab.path()).env_clear().envs(environment).env(PLAN, plan);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Applies a plan as it is, and it must be put back.
+#[track_caller]
+fn put_back(lab: &Rehearsal, plan: &Path) -> Ended {
+    let ended = Ended::from(as_it_is(lab, plan).output().expect("this program runs"));
+    assert_eq!(ended.code, 5, "--- stdout\n{}\n--- stderr\n{}", ended.stdout, ended.stderr);
+    ended
+}
+
 /// Applies a bad plan and looks whether the host came back.
 #[track_caller]
 fn comes_back(lab: &Rehearsal, bad: &Path, address: &str) -> String {
-    let ended = lab.expect(5, &["--sandbox", "apply", &bad.display().to_string(), "--yes"]);
+    let ended = put_back(lab, bad);
     assert!(ended.stdout.contains("Rolled back: "), "{}", ended.stdout);
     assert!(ended.stdout.contains(address), "{}", ended.stdout);
     let plan = lab.expect(2, &["--sandbox", "plan"]);
@@ -158,7 +229,7 @@ fn ports_of_the_cloud_that_shut_out_are_put_back() {
             }
         }
     });
-    let ended = lab.expect(5, &["--sandbox", "apply", &bad.display().to_string(), "--yes"]);
+    let ended = put_back(&lab, &bad);
     assert!(ended.stdout.contains("open ports of chronos-prod-db, as it was"), "{}", ended.stdout);
     assert!(ended.stdout.contains("not started  host.ufw/db"), "nothing else is risked then: {}", ended.stdout);
     then_works(&lab);
@@ -220,7 +291,7 @@ fn a_seawall_that_is_killed_after_the_change_leaves_a_host_that_comes_back() {
     let bad = bad_plan(&lab, "killed", SSHD, |change| {
         then_run(change, &["sleep", "5"]);
     });
-    let mut child = lab.start(&["--sandbox", "apply", &bad.display().to_string(), "--yes"]);
+    let mut child = as_it_is(&lab, &bad).stdout(Stdio::null()).spawn().expect("this program runs");
     let started = Instant::now();
     let armed = |journal: &PathBuf| std::fs::read_to_string(journal).is_ok_and(|text| text.contains("\"armed\""));
     while !lab.journals().iter().any(armed) {
