@@ -191,3 +191,34 @@ async fn the_other_services_through_the_front() {
         assert!(!Path::new("/proc").join(pid).exists(), "{pid} is left over");
     }
 }
+
+/// A repository can bring an emulator of its own, with whatever mark an older version trusted: nothing of it runs.
+#[tokio::test]
+async fn an_emulator_that_somebody_brought_is_made_anew() {
+    use seawall::sandbox::emulator::install;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let (cache, trace) = (folder.path().join("cache"), folder.path().join("trace"));
+    let skip = std::env::var("SEAWALL_TESTS_WITHOUT_EMULATOR").is_ok_and(|value| value == "1");
+    let venv = match install(&cache).await {
+        Err(error @ EmulatorError::Install { .. }) if skip => {
+            let _ = writeln!(std::io::stderr(), "an_emulator_that_somebody_brought_is_made_anew: SKIPPED: {error}");
+            return;
+        }
+        other => other.expect("an emulator"),
+    };
+    // Made a moment ago, and only looked at now.
+    let made = std::fs::metadata(&venv).expect("it is there").modified().expect("a time");
+    assert_eq!(install(&cache).await.expect("it is there"), venv);
+    assert_eq!(std::fs::metadata(&venv).expect("it is there").modified().expect("a time"), made);
+    // What a commit puts over an ignored file.
+    let python = venv.join("bin/python");
+    std::fs::remove_file(&python).expect("a link of the environment");
+    std::fs::write(&python, format!("#!/bin/sh\nid >{}\nexec python3 \"$@\"\n", trace.display())).expect("a file");
+    std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    std::fs::write(venv.join("complete"), "").expect("a file");
+    assert_eq!(install(&cache).await.expect("it is made anew"), venv);
+    assert!(std::fs::symlink_metadata(&python).expect("it is there").is_symlink(), "the environment's own");
+    assert!(!trace.exists(), "what was brought ran");
+}

@@ -17,9 +17,14 @@ use crate::base::digest::Digest;
 use crate::base::read;
 use crate::base::secret::Secret;
 use crate::sandbox::process::{Process, write_private};
+use crate::sandbox::seal::Seals;
+use crate::sandbox::surroundings::needed_by_pip;
 
-/// What is installed, pinned: emulators drift from AWS in just the places that hurt.
-pub const PACKAGES: [&str; 2] = ["ministack==1.5.33", "cbor2==6.2.1"];
+/// What is installed: `ministack==1.5.33` and `cbor2==6.2.1` with all that they need, each version pinned (emulators drift from AWS
+/// in just the places that hurt) and each file by its digest. `uv pip compile --universal --generate-hashes` makes the list.
+pub const REQUIREMENTS: &str = include_str!("requirements.txt");
+/// Raised when it is installed in another way.
+const INSTALL: u32 = 2;
 /// Installing takes seconds; a slow mirror gets this long.
 const INSTALL_LIMIT: Duration = Duration::from_mins(4);
 /// It is ready after 0.3 s on an idle machine; a busy one gets this long.
@@ -63,12 +68,13 @@ pub struct Emulator {
 
 /// Installs the emulator into `cache` unless it is there, and returns its virtual environment.
 ///
-/// It is complete when its mark exists, which is written last: a killed install is done again.
+/// It is there when its seal holds, which is written last: a killed install is done again, and so is one that somebody else
+/// brought or changed. Nothing of it runs before.
 pub async fn install(cache: &Path) -> Result<PathBuf, EmulatorError> {
-    let digest = Digest::of(&PACKAGES);
+    let digest = Digest::of(&(REQUIREMENTS, INSTALL));
     let venv = cache.join(format!("emulator-{}", digest.short()));
-    let mark = venv.join("complete");
-    if mark.exists() {
+    let seals = Seals::of_this_user()?;
+    if seals.holds(&venv)? {
         return Ok(venv);
     }
     fs_err::create_dir_all(cache)?;
@@ -77,15 +83,20 @@ pub async fn install(cache: &Path) -> Result<PathBuf, EmulatorError> {
         nix::fcntl::FlockArg::LockExclusive,
     )
     .map_err(|(_, error)| io::Error::from(error))?;
-    if !mark.exists() {
-        if venv.exists() {
+    // Another process may have installed it meanwhile.
+    if !seals.holds(&venv)? {
+        if fs_err::symlink_metadata(&venv).is_ok() {
             fs_err::remove_dir_all(&venv)?;
         }
-        run(Command::new("python3").arg("-m").arg("venv").arg(&venv)).await?;
+        // Isolated (-I): modules beside where it is started, or that a variable names, are not its own.
+        run(Command::new("python3").args(["-I", "-m", "venv"]).arg(&venv)).await?;
+        let list = venv.join("requirements.txt");
+        fs_err::write(&list, REQUIREMENTS)?;
         let mut pip = Command::new(venv.join("bin/python"));
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES);
-        run(&mut pip).await?;
-        fs_err::write(&mark, PACKAGES.join("\n"))?;
+        pip.args(["-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]);
+        // Wheels only: to build a package means to run its author's program first.
+        run(pip.args(["--only-binary", ":all:", "--require-hashes", "--requirement"]).arg(&list)).await?;
+        seals.seal(&venv)?;
     }
     drop(lock);
     Ok(venv)
@@ -93,7 +104,7 @@ pub async fn install(cache: &Path) -> Result<PathBuf, EmulatorError> {
 
 async fn run(tool: &mut Command) -> Result<(), EmulatorError> {
     let command = tool.as_std().get_program().to_string_lossy().into_owned();
-    let running = tool.stdin(Stdio::null()).kill_on_drop(true).output();
+    let running = tool.env_clear().envs(needed_by_pip()).stdin(Stdio::null()).kill_on_drop(true).output();
     match tokio::time::timeout(INSTALL_LIMIT, running).await {
         Err(_) => Err(EmulatorError::Install { command, output: "it took too long".to_owned() }),
         Ok(Err(error)) => Err(EmulatorError::Install { command, output: error.to_string() }),
@@ -128,6 +139,8 @@ impl Emulator {
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "TERM", "--"])
             .arg(launch.venv.join("bin/python"))
+            // What it would write beside its modules would break their seal; and nothing but those modules is its own.
+            .args(["-B", "-I"])
             .arg(launch.venv.join("bin/ministack"))
             .current_dir(launch.folder)
             .env_clear()

@@ -19,6 +19,8 @@ use crate::sandbox::files::{DAEMON, EMULATOR_FOLDER, GAPS_FILE, LIGHTSAIL_FILE};
 use crate::sandbox::lightsail::catalog::blueprint;
 use crate::sandbox::lightsail::state::{Delays, State};
 use crate::sandbox::process::{Process, write_private};
+use crate::sandbox::seal::Seals;
+use crate::sandbox::surroundings::needed;
 use crate::sandbox::tls::{CA_FILE, CA_KEY_FILE};
 
 pub const SETTINGS_FILE: &str = "settings.json";
@@ -62,6 +64,12 @@ pub enum LabError {
     Keygen(String),
     #[error("the sandbox in `{}` was made for account {account} in {region}", folder.display())]
     Other { folder: PathBuf, account: String, region: String },
+    #[error(
+        "`{}` was not made by this user's seawall on this computer, and what is in it would run as this user; \
+         if it came with a repository, look into it and remove it, else: seawall sandbox down --wipe",
+        .0.display()
+    )]
+    Foreign(PathBuf),
     #[error("there is no sandbox in `{}`", .0.display())]
     None(PathBuf),
     #[error(transparent)]
@@ -201,8 +209,15 @@ pub async fn up(options: &Options) -> Result<Lab, LabError> {
     if let Some(kept) = kept {
         kept.is_for(&options.folder, &options.account, &options.region)?;
     }
-    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
-        .create(&options.folder)?;
+    let seals = Seals::of_this_user()?;
+    if !options.folder.exists() {
+        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
+            .create(&options.folder)?;
+        seals.mark(&options.folder)?;
+    }
+    if !seals.is_marked(&options.folder) {
+        return Err(LabError::Foreign(options.folder.clone()));
+    }
     let folder = fs_err::canonicalize(&options.folder)?;
     fs_err::create_dir_all(&options.cache)?;
     let emulator = if options.with_emulator {
@@ -255,6 +270,8 @@ async fn start(program: &Path, folder: &Path) -> Result<Lab, LabError> {
     let mut child = Command::new(program)
         .arg(DAEMON)
         .arg(folder)
+        .env_clear()
+        .envs(needed())
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)
@@ -305,6 +322,9 @@ impl Lab {
         let settings: Option<Settings> = read(&folder.join(SETTINGS_FILE))?;
         Ok(match (running, settings) {
             (Some(running), Some(settings)) if running.process.alive() => {
+                if !Seals::of_this_user()?.is_marked(folder) {
+                    return Err(LabError::Foreign(folder.to_owned()));
+                }
                 Some(Self { folder: fs_err::canonicalize(folder)?, settings, running })
             }
             _ => None,

@@ -13,5 +13,7 @@ pub mod lab;
 pub mod lightsail;
 pub mod machines;
 pub mod process;
+pub mod seal;
+pub mod surroundings;
 pub mod template;
 pub mod tls;

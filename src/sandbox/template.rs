@@ -18,6 +18,7 @@ use crate::sandbox::files::EMULATOR_FOLDER;
 use crate::sandbox::lab::{self, Lab, LabError};
 use crate::sandbox::machines::{self, MachineError};
 use crate::sandbox::process::write_private;
+use crate::sandbox::seal::Seals;
 
 const ABOUT_FILE: &str = "template.json";
 /// Parts of a template's folder: the lab's own files, its servers, and what operators share about it.
@@ -102,10 +103,13 @@ impl Places {
 
     /// All templates, by name. What is not complete is none.
     pub fn list(&self) -> Vec<Template> {
+        let seals = Seals::of_this_user();
         let entries = fs_err::read_dir(&self.templates).into_iter().flatten().flatten();
         let mut found: Vec<Template> = entries
             .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
             .filter(|(name, _)| !name.starts_with('.'))
+            // What a repository brought is none either.
+            .filter(|(_, path)| seals.as_ref().is_ok_and(|seals| seals.is_marked(path)))
             .filter_map(|(_, path)| serde_json::from_slice(&read::ours(&path.join(ABOUT_FILE), read::OURS).ok()?).ok())
             .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -165,6 +169,7 @@ impl Places {
             saved_at: Timestamp::now(),
             size: size(&half)?,
         };
+        Seals::of_this_user()?.mark(&half)?;
         let about = serde_json::to_vec_pretty(&template).map_err(io::Error::other)?;
         write_private(&half.join(ABOUT_FILE), &about)?;
         fs_err::rename(&half, self.of(name)?)?;
@@ -197,6 +202,7 @@ impl Places {
         if folder.join(SHARED).exists() {
             machines::copy(&folder.join(SHARED), &self.shared).await?;
         }
+        Seals::of_this_user()?.mark(&half)?;
         // The lab is there from here on, whole.
         Ok(fs_err::rename(&half, &self.lab)?)
     }

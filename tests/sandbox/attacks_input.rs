@@ -81,13 +81,19 @@ fn nobody_reads_a_password_beside_the_way_that_it_takes() {
     sql(&lab, "postgres", "alter role app password 'SCRAM-SHA-256$4096:x'");
     assert_eq!(sql(&lab, "chronos_db", VERIFIERS), "1");
 
+    daemons_keep_no_secret(&lab);
+
     let log = "printf 'Defaults log_input\\n' >/etc/sudoers.d/zz-log && chmod 440 /etc/sudoers.d/zz-log";
     lab.on_server(&["sh", "-c", log]);
     let refused = lab.expect(1, &["--sandbox", "apply", "--yes"]);
     assert!(refused.stdout.contains("sudo on") || refused.stderr.contains("sudo on"), "{refused:?}");
-    // Not as a plain text: sudo notes this command line, too.
-    let found = lab.on_server(&["sh", "-c", "grep -rla 'SCRAM-SHA-256[$]4096' /var/log/sudo-io 2>/dev/null | wc -l"]);
-    assert_eq!(found.stdout.trim(), "0", "sudo wrote down what was sent");
+    let kept = |count: &str| {
+        let script = format!("find /var/log/sudo-io -name stdin {count}; true");
+        lab.on_server(&["sh", "-c", &script]).stdout.trim().to_owned()
+    };
+    assert_ne!(kept("| wc -l"), "0", "sudo writes down what is sent");
+    let secret = "-exec zcat -f -- {} + | grep -acF 'SCRAM-SHA-256$4096:'";
+    assert_eq!(kept(secret), "0", "sudo wrote down a verifier");
     lab.on_server(&["rm", "/etc/sudoers.d/zz-log"]);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
 }
@@ -123,4 +129,47 @@ fn secrets_that_are_no_lines_change_nothing() {
     let bucket = serde_json::json!({ "Bucket": "project-chronos-backups" });
     assert_ne!(lab.outsider(None, "s3", "head_bucket", &bucket).code, 0, "a refused apply made the bucket");
     assert!(lab.journals().is_empty(), "a refused apply began");
+}
+
+/// What the daemon of a lab and everything that it began have in their environment.
+fn daemons_keep_no_secret(lab: &Rehearsal) {
+    let text = std::fs::read_to_string(lab.path().join(".seawall/sandbox/state.json")).expect("the daemon runs");
+    let running: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let daemon = running["process"]["pid"].as_u64().expect("a pid");
+    let parents: BTreeMap<u64, u64> = std::fs::read_dir("/proc")
+        .expect("processes")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: u64| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            Some((pid, stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?))
+        })
+        .collect();
+    let mut family = vec![daemon];
+    let mut at = 0;
+    while let Some(&parent) = family.get(at) {
+        family.extend(parents.iter().filter(|(_, of)| **of == parent).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    assert!(family.len() > 3, "the daemon, the emulator and a host: {family:?}");
+    for pid in family {
+        let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { continue };
+        let environment = String::from_utf8_lossy(&environment);
+        for secret in ["SEAWALL_CIPHER_PASS", "CHRONOS_APP_PASSWORD", "password of app"] {
+            assert!(!environment.contains(secret), "process {pid} keeps {secret}");
+        }
+    }
+}
+
+/// A repository that brings a lab of its own: hosts with programs of its choice would run as root on this computer.
+#[test]
+fn a_sandbox_that_came_with_a_repository_is_not_started() {
+    let Some(lab) = Rehearsal::begin("a_sandbox_that_came_with_a_repository_is_not_started") else { return };
+    let brought = lab.path().join(".seawall/sandbox");
+    std::fs::create_dir_all(brought.join("machines/hosts/db/upper")).expect("a folder");
+    std::fs::write(brought.join("machines/lab.json"), "{}").expect("a file");
+    for command in [&["sandbox", "up"][..], &["--sandbox", "plan"]] {
+        let refused = lab.expect(1, command);
+        assert!(refused.stderr.contains("was not made by this user"), "{}", refused.stderr);
+    }
+    lab.expect(0, &["sandbox", "down", "--wipe"]);
 }

@@ -292,8 +292,15 @@ impl Rehearsal {
         let environment = status["environment"].as_object().expect("an object");
         let environment = environment.iter().map(|(name, value)| (name, value.as_str().unwrap_or_default()));
         let venvs = std::fs::read_dir(self.path().join(CACHE)).expect("the cache can be listed");
-        let venv = venvs.filter_map(Result::ok).map(|entry| entry.path()).find(|path| path.join("complete").exists());
-        let output = Command::new(venv.expect("an emulator is installed").join("bin/python"))
+        // The seal stands beside the environment that the sandbox itself has made.
+        let sealed = venvs.filter_map(Result::ok).map(|entry| entry.path()).find_map(|path| {
+            let folder = path.with_extension("");
+            let is_seal = path.extension().is_some_and(|ending| ending == "seal");
+            (is_seal && folder.join("bin/python").exists()).then_some(folder)
+        });
+        let output = Command::new(sealed.expect("an emulator is installed").join("bin/python"))
+            // What it would write beside the modules would break the seal.
+            .arg("-B")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/outsider.py"))
             .args([service, call, &params.to_string()])
             .args(account)

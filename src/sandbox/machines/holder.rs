@@ -31,6 +31,7 @@ use crate::sandbox::machines::record::lock_folder;
 use crate::sandbox::machines::record::remove;
 use crate::sandbox::machines::record::started;
 use crate::sandbox::machines::tool::run;
+use crate::sandbox::surroundings::needed;
 
 /// The holder of the network namespace stands in milliseconds, and ends when all hosts have.
 const HOLDER_LIMIT: Duration = Duration::from_secs(30);
@@ -105,6 +106,8 @@ pub(super) async fn hold(exe: &Path, state: &Path, group: &str) -> Result<(Holde
         .arg(state.join("cgroup"))
         .arg(group)
         .current_dir("/")
+        .env_clear()
+        .envs(needed())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(errors)

@@ -26,6 +26,7 @@ use crate::sandbox::machines::net::LabNet;
 use crate::sandbox::machines::net::in_net;
 use crate::sandbox::machines::supervise::GO;
 use crate::sandbox::machines::supervise::Said;
+use crate::sandbox::surroundings::needed;
 
 /// From the start of the supervisor to its namespaces, and from the wiring to the guest's first process: 50 ms each.
 const STEP_LIMIT: Duration = Duration::from_secs(30);
@@ -100,6 +101,8 @@ impl Supervisor {
             .arg(SUPERVISE)
             .arg(folder.join("orders.json"))
             .current_dir("/")
+            .env_clear()
+            .envs(needed())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)

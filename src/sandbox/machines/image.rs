@@ -25,6 +25,8 @@ use crate::sandbox::machines::error::MachineError;
 use crate::sandbox::machines::seed::IMAGE_USER;
 use crate::sandbox::machines::seed::write;
 use crate::sandbox::machines::tool::run;
+use crate::sandbox::seal::Seals;
+use crate::sandbox::surroundings::needed;
 
 /// What a fresh cloud server has. No firewall, no database: installing those is what hosts are for.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,sudo,python3-minimal,python3,\
@@ -72,7 +74,8 @@ pub async fn ensure_image(
     let cache = fs_err::canonicalize(cache).map_err(MachineError::at(cache))?;
     let root = cache.join(format!("image-{digest}"));
     let image = Image { root, digest };
-    if image.root.is_dir() {
+    let seals = Seals::of_this_user().map_err(MachineError::io("cannot prove whose the image is"))?;
+    if is_ours(&seals, &image.root)? {
         return Ok(image);
     }
     let built = timeout(BUILD_LIMIT, build(&cache, release, &image, &mut on_line)).await;
@@ -101,7 +104,8 @@ async fn build(
         }
         tokio::time::sleep(LOCK_POLL).await;
     };
-    if image.root.is_dir() {
+    let seals = Seals::of_this_user().map_err(MachineError::io("cannot prove whose the image is"))?;
+    if is_ours(&seals, &image.root)? {
         return Ok(());
     }
     // One name, so that what a killed build left is found and replaced; the lock says that nobody works in it.
@@ -112,7 +116,23 @@ async fn build(
     let add = [&root, "useradd", "-m", "-s", "/bin/bash", "-u", "1000", "-c", "Debian", "-G", "adm,sudo", IMAGE_USER];
     run("chroot", &add, "").await?;
     finish(&half, release).map_err(MachineError::io("cannot finish the image"))?;
-    fs_err::rename(&half, &image.root).map_err(MachineError::at(&image.root))
+    fs_err::rename(&half, &image.root).map_err(MachineError::at(&image.root))?;
+    seals.seal(&image.root).map_err(MachineError::io("cannot seal the image"))
+}
+
+/// Whether an image is there and as it was made. One that somebody brought or changed is not taken, and not removed either:
+/// hosts may stand on it.
+fn is_ours(seals: &Seals, root: &Path) -> Result<bool, MachineError> {
+    if fs_err::symlink_metadata(root).is_err() {
+        return Ok(false);
+    }
+    if seals.holds(root).map_err(MachineError::io("cannot prove whose the image is"))? {
+        return Ok(true);
+    }
+    Err(MachineError::bad(format!(
+        "the image `{}` was not made by this user here, was changed since, or is half made; end the sandboxes that use it and remove it",
+        root.display()
+    )))
 }
 
 fn remove(folder: &Path) -> Result<(), MachineError> {
@@ -136,6 +156,8 @@ async fn bootstrap(cache: &Path, release: Release, on_line: &mut impl FnMut(&str
         .arg(format!("--customize-hook=sync-out /var/cache/apt/archives {debs}"))
         .args([release.suite(), "image.building"])
         .current_dir(cache)
+        .env_clear()
+        .envs(needed())
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
