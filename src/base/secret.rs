@@ -13,7 +13,8 @@ pub enum SecretRef {
     Env { env: String },
     /// A file on the operator's machine, read without its final newline. It must not be readable by others.
     File { file: PathBuf },
-    /// A command on the operator's machine that prints the secret: program and arguments, no shell.
+    /// A command on the operator's machine that prints the secret: program and arguments, no shell. `plan` and `drift` run it,
+    /// too: an inventory with commands is code, and is reviewed as such.
     Command { command: Vec<String> },
 }
 
