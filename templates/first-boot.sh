@@ -15,14 +15,17 @@ printf '%s ALL=(ALL) NOPASSWD:ALL\n' "$user" > /etc/sudoers.d/90-seawall-first-b
 chmod 0440 /etc/sudoers.d/90-seawall-first-boot
 
 home=$(getent passwd "$user" | cut -d: -f6)
-install -d -m 0700 -o "$user" -g "$user" "$home/.ssh"
-touch "$home/.ssh/authorized_keys"
-chown "$user:$user" "$home/.ssh/authorized_keys"
-chmod 0600 "$home/.ssh/authorized_keys"
-
+# As the user, whose home it is: what stands there could be a link, and root would follow it.
 # Each declared key once; what Lightsail put there stays.
-while read -r key; do
-    grep -qxF -- "$key" "$home/.ssh/authorized_keys" || printf '%s\n' "$key" >> "$home/.ssh/authorized_keys"
-done <<'KEYS'
+runuser -u "$user" -- sh -euc '
+    umask 077
+    mkdir -p -- "$1/.ssh"
+    chmod 0700 -- "$1/.ssh"
+    touch -- "$1/.ssh/authorized_keys"
+    chmod 0600 -- "$1/.ssh/authorized_keys"
+    while read -r key; do
+        grep -qxF -- "$key" "$1/.ssh/authorized_keys" || printf "%s\n" "$key" >>"$1/.ssh/authorized_keys"
+    done
+' sh "$home" <<'KEYS'
 {% for key in keys %}{{ key }}
 {% endfor %}KEYS

@@ -77,12 +77,14 @@ rewritten() {
         return 74
     fi
 }
-# USER WORD...: does something as a user, so that a link leads no further than he gets without it.
-as() {
-    as_user=$1
+# USER WORD...: does something as a user, so that a link leads no further than he gets without it. Whatever he makes of that
+# process: it ends, and writes no more than 2 MiB to any file, the one that keeps its messages included.
+as() (
+    user=$1
     shift
-    timeout -k 5 60 setpriv --reuid="$as_user" --regid="$(id -gn -- "$as_user")" --init-groups -- "$@"
-}
+    ulimit -f 4096
+    exec timeout -k 5 60 setpriv --reuid="$user" --regid="$(id -gn -- "$user")" --init-groups -- "$@"
+)
 # USER PATH GROUP MODE SIZE: a file of a user's in his own folder, whole or not at all; its content on standard input.
 theirs() {
     as "$1" sh -c 'set -u

@@ -74,8 +74,14 @@ keep_theirs() {
     if link=$(as "$who" readlink -- "$1"); then
         ln -s -- "$link" "$before/$n.before"
     elif as "$who" test -e "$1"; then
-        bits=$(as "$who" stat -c %a -- "$1") && as "$who" head -c "$kept_bytes" -- "$1" >"$before/$n.before" &&
-            chmod -- "$bits" "$before/$n.before" && sync -- "$before/$n.before"
+        as "$who" test -r "$1" || {
+            echo "$who cannot read $1, so it cannot be kept as it was"
+            return 74
+        }
+        as "$who" cat -- "$1" | head -c "$kept_bytes" >"$before/$n.before"
+        # What he says of it counts only as far as it can do no harm.
+        case $(as "$who" stat -c %a -- "$1") in 644) chmod 644 "$before/$n.before" ;; esac
+        sync -- "$before/$n.before"
     else
         true >"$before/$n.absent"
     fi
@@ -153,6 +159,7 @@ remove() {
         echo "$path is a directory; it was left as it is"
         return 73
     fi
+    [ "$who" = root ] || own_up "$path" || return
     keep "$path" || return
     if [ "$who" = root ]; then rm -f -- "$path" && sync -- "${path%/*}/"; else as "$who" rm -f -- "$path"; fi
 }
