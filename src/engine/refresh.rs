@@ -240,3 +240,52 @@ pub fn endpoint(name: &str, server: &ServerRef, answer: &Observed<Value>) -> Res
         host_keys: instance.host_keys,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::redact::Redactor;
+    use crate::plan::probe::CommandState;
+
+    /// A world that knows one secret and answers nothing.
+    struct Knowing(Redactor);
+
+    impl Ask for Knowing {
+        async fn cloud(&self, _: &CloudProbe) -> Observed<serde_json::Value> {
+            Observed::Absent
+        }
+
+        async fn host(&self, _: &Endpoint, _: &[HostProbe]) -> Answers {
+            Answers::default()
+        }
+
+        fn redacted(&self, words: &str) -> String {
+            self.0.tools(words)
+        }
+
+        async fn fingerprint(&self, _: &SecretUse) -> Result<String, String> {
+            Err("it is not set".to_owned())
+        }
+    }
+
+    #[test]
+    fn complaints_lose_their_secrets_and_answers_stay() {
+        let world = Knowing(Redactor::default());
+        world.0.remember("7Qhz-22-aXbw-9Kfe");
+        let quoted = "ERROR: [029]: missing '=' at line 3: 7Qhz-22-aXb".to_owned();
+        let state = CommandState { status: 29, stdout: quoted.clone(), stderr: quoted.clone() };
+        let mut answers = Answers::default();
+        answers.commands.insert(vec!["pgbackrest".to_owned()], state);
+        let sql = |n: &str| ("db".to_owned(), n.to_owned());
+        answers.sql.insert(sql("1"), SqlAnswer::Said(quoted.clone()));
+        answers.sql.insert(sql("2"), SqlAnswer::Failed(quoted.clone()));
+        answers.sql.insert(sql("3"), SqlAnswer::NoSession(quoted.clone()));
+        complaints(&mut answers, &world);
+        let clean = "ERROR: [029]: missing '=' at line 3: [secret]";
+        let state = &answers.commands[&vec!["pgbackrest".to_owned()]];
+        assert_eq!((state.stdout.as_str(), state.stderr.as_str()), (quoted.as_str(), clean));
+        assert_eq!(answers.sql[&sql("1")], SqlAnswer::Said(quoted));
+        assert_eq!(answers.sql[&sql("2")], SqlAnswer::Failed(clean.to_owned()));
+        assert_eq!(answers.sql[&sql("3")], SqlAnswer::NoSession(clean.to_owned()));
+    }
+}

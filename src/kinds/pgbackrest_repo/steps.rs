@@ -120,3 +120,39 @@ pub(super) fn remove(desired: &Desired) -> Vec<HostStep> {
     steps.push(reload(desired.cluster));
     steps
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::process::Command;
+
+    /// Whether a repository whose first file is `content`, encrypted with `with`, opens with what a file declares.
+    fn opens(content: &str, with: &str, declared: &str) -> bool {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        fs_err::write(at("plain"), content).expect("a file");
+        let pass = format!("pass:{with}");
+        let encrypt = ["enc", "-aes-256-cbc", "-md", "sha1", "-pass", &pass, "-in", &at("plain"), "-out", &at("info")];
+        let made = Command::new("openssl").args(encrypt).stderr(std::process::Stdio::null()).status();
+        assert!(made.expect("openssl runs").success());
+        fs_err::write(at("pass"), format!("{declared}\n")).expect("a file");
+        fs_err::write(at("pgbackrest"), format!("#!/bin/sh\nexec cat {}\n", at("info"))).expect("a file");
+        fs_err::set_permissions(at("pgbackrest"), std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let proof = Command::new("sh").args(["-c", PROVE, "sh", "main", &at("pass")]).env("PATH", path).output();
+        proof.expect("sh runs").status.success()
+    }
+
+    #[test]
+    fn the_declared_passphrase_is_proven_and_no_other() {
+        let info = "[backrest]\nbackrest-format=5\n";
+        let pass = "a passphrase of some length = and more";
+        assert!(opens(info, pass, pass));
+        // As pgBackRest would have read a part of it, or what somebody else wrote.
+        for other in ["a passphrase of some length", "a passphrase of some length = and morf", ""] {
+            assert!(!opens(info, pass, other), "{other:?}");
+        }
+        assert!(!opens("something else\n", pass, pass));
+    }
+}
