@@ -77,8 +77,8 @@ pub struct Actual {
     pub options: String,
     /// What the next start would give it.
     pub defaults: Option<FileState>,
-    /// Whether the authority of Lightsail's browser login is there.
-    pub has_authority: bool,
+    /// The authority of Lightsail's browser login, where the image has one.
+    pub authority: Option<FileState>,
     pub enabled: bool,
     /// What stands over its units.
     pub over: Over,
@@ -144,7 +144,7 @@ fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> 
         active: of("ActiveState") == "active" || socket,
         options: if running.ok() { options(&running.stdout) } else { String::new() },
         defaults: host::file(answers, DEFAULTS)?,
-        has_authority: host::file(answers, effect::LIGHTSAIL_AUTHORITY)?.is_some(),
+        authority: host::file(answers, effect::LIGHTSAIL_AUTHORITY)?,
         enabled: of("UnitFileState") == "enabled" || socket,
         over: unit::look_debian(&SERVICES, answers)?,
         socket,
@@ -291,7 +291,7 @@ login (/etc/ssh/lightsail_instance_ca.pub) and no other; `none` trusts none. Whe
             active,
             options,
             defaults: _,
-            has_authority: _,
+            authority: _,
             enabled,
             over,
             socket: _,
@@ -420,7 +420,7 @@ login (/etc/ssh/lightsail_instance_ca.pub) and no other; `none` trusts none. Whe
         let mut remarks = actual.over.remarks();
         let remark = "`login.rescue` is lightsail-connect, and the image has no certificate authority of Lightsail's: its browser \
                       login will not work";
-        remarks.extend((desired.rescue && !actual.has_authority).then(|| remark.to_owned()));
+        remarks.extend((desired.rescue && actual.authority.is_none()).then(|| remark.to_owned()));
         remarks
     }
 }

@@ -154,11 +154,12 @@ pub(super) fn tables(printed: &str) -> Result<Tables, String> {
 
 /// Input for `iptables-restore --noflush` that takes these rules of a family out, in one moment for each table.
 pub(super) fn take_out(family: Family, leads: &[Lead]) -> Option<String> {
-    let mut tables: BTreeMap<&str, String> = BTreeMap::new();
+    let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for lead in leads.iter().filter(|lead| lead.family == family) {
-        tables.entry(&lead.table).or_default().push_str(&format!("-D {}\n", lead.rule));
+        tables.entry(&lead.table).or_default().push(format!("-D {}\n", lead.rule));
     }
-    let text: String = tables.iter().map(|(table, rules)| format!("*{table}\n{rules}COMMIT\n")).collect();
+    let texts = tables.iter().map(|(table, rules)| format!("*{table}\n{}COMMIT\n", rules.concat()));
+    let text = texts.collect::<Vec<_>>().concat();
     (!text.is_empty()).then_some(text)
 }
 
