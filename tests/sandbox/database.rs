@@ -320,7 +320,7 @@ fn what_is_not_ours_to_repair_is_refused(lab: &Rehearsal) {
         lab.expect(0, &["--sandbox", "plan"]);
     }
     let mut other = lab.command(&["--sandbox", "plan"]);
-    let other = other.env("SEAWALL_CIPHER_PASS", "another passphrase").output().expect("the binary runs");
+    let other = other.env("SEAWALL_CIPHER_PASS", "another passphrase, as long").output().expect("the binary runs");
     assert_eq!(other.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&other.stdout).contains("passphrase-changed"));
 }
