@@ -138,7 +138,7 @@ async fn a_full_disk_leaves_the_file_as_it_was() {
     let setup = vec![
         folder(),
         run(&["mkdir", "-p", &small]),
-        run(&["mount", "-t", "tmpfs", "-o", "size=64k", "none", &small]),
+        run(&["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "none", &small]),
         write("small/conf", "before\n"),
     ];
     ssh.act(&host.endpoint, &transaction(setup), &|_| ()).await.expect("done");

@@ -24,7 +24,8 @@ export LC_ALL PATH
 umask 077
 getent group -- "$group" >/dev/null || { echo "there is no group $group" >&2; exit 67; }
 made() {
-    [ -d "$1/" ] || { made "${1%/*}" && only_root "$1" && mkdir -m 0755 -- "$1"; }
+    # A transaction may make it in the same moment.
+    [ -d "$1/" ] || { made "${1%/*}" && only_root "$1" && { mkdir -m 0755 -- "$1" || [ -d "$1" ]; }; }
 }
 { made "$folder" && only_root "$path"; } >&2 || exit
 new=$(mktemp "$folder/.seawall-XXXXXXXX") || exit 73

@@ -174,7 +174,8 @@ directory() {
     if [ -d "$1" ]; then stat -c '%u:%g %a' -- "$1" >"$before/$n.access"; else true >"$before/$n.absent"; fi
     kept "$1" || return 74
     if [ "$who" = root ]; then
-        [ -d "$1" ] || mkdir -m 0700 -- "$1" || return
+        # The delivery of a key may make it in the same moment.
+        [ -d "$1" ] || mkdir -m 0700 -- "$1" || [ -d "$1" ] || return
         chown -h -- "$2:$3" "$1" && chmod -- "$4" "$1"
     elif [ "$who" = "$2" ]; then
         [ -d "$1" ] || as "$who" mkdir -m 0700 -- "$1" || return
