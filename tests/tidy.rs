@@ -287,6 +287,29 @@ fn hidden(call: &str, argument: &str) -> Option<String> {
     (!passed && !has_namesakes).then(|| format!("{call}{argument}"))
 }
 
+/// The page on security names what shows each defence; a test that is gone shows nothing.
+#[test]
+fn what_the_page_on_security_names_is_there() {
+    let page = read(&root().join("docs/security.md"));
+    let named = |room: &str| -> BTreeSet<String> {
+        let start = format!("`{room}::");
+        let parts = page.split(start.as_str()).skip(1);
+        parts.filter_map(|part| part.split('`').next()).map(|name| name.replace("::", "/")).collect()
+    };
+    let hosts = named("sandbox");
+    assert!(hosts.len() > 5, "the page was not understood: {hosts:?}");
+    for name in hosts {
+        let of_hosts = root().join(format!("tests/sandbox/{name}.rs"));
+        assert!(of_hosts.exists(), "docs/security.md names `sandbox::{name}`, and {} is not there", of_hosts.display());
+    }
+    for link in page.split("](decisions/").skip(1).filter_map(|part| part.split(')').next()) {
+        assert!(
+            root().join("docs/decisions").join(link).exists(),
+            "docs/security.md leads to {link}, which is not there"
+        );
+    }
+}
+
 mod the_checks_themselves {
     use super::*;
 
