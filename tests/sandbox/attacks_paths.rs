@@ -341,13 +341,14 @@ const NOBODY: u32 = 65534;
 
 /// A folder of a racer's that he swaps, and what is root's alone beside it.
 struct Race {
+    name: &'static str,
     folder: tempfile::TempDir,
     racer: std::process::Child,
 }
 
 impl Race {
     /// `name` is in the racer's folder `his`.
-    fn begin(name: &str) -> Self {
+    fn begin(name: &'static str) -> Self {
         // Not below a folder that anybody can write to.
         let folder = tempfile::tempdir_in("/run").expect("a temporary folder");
         let root = folder.path();
@@ -370,18 +371,40 @@ impl Race {
             .expect("a racer");
         let mut said = [0; 8];
         std::io::Read::read_exact(racer.stdout.as_mut().expect("its output"), &mut said).expect("it watches");
-        Self { folder, racer }
+        Self { name, folder, racer }
     }
 
     fn at(&self, part: &str) -> String {
         self.folder.path().join(part).display().to_string()
     }
 
-    /// Ends it: some rounds met a link and some did not, and what is root's is what it was.
-    fn lost(mut self, ended: [usize; 2]) {
+    /// Gives the racer his folders back, whatever stands in them.
+    fn his_again(&self) {
+        for part in ["his", &format!("his/{}", self.name), "his/real"] {
+            let _ = std::os::unix::fs::lchown(self.folder.path().join(part), Some(NOBODY), Some(NOBODY));
+        }
+    }
+
+    /// Waits until he is seen swapping, half a second at most.
+    fn is_on(&self) -> bool {
+        let his = self.folder.path().join("his");
+        let swapped = || his.join("real").symlink_metadata().is_ok() || his.join("link").symlink_metadata().is_err();
+        (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            swapped()
+        })
+    }
+
+    /// Ends it: the racer was on in most rounds, without him the same steps do their work, and what is root's is what it was.
+    fn lost(mut self, on: usize, steps: Vec<HostStep>) {
         self.racer.kill().expect("the racer ends");
         self.racer.wait().expect("the racer ends");
-        assert!(ended[0] > 0 && ended[1] > 0, "the racer met some rounds and missed some: {ended:?}");
+        assert!(on > ROUNDS / 2, "the racer was seen in {on} rounds of {ROUNDS}");
+        let his = self.folder.path().join("his");
+        std::fs::remove_dir_all(&his).expect("his folder goes");
+        std::fs::create_dir_all(his.join(self.name)).expect("a folder");
+        self.his_again();
+        assert!(transaction(self.folder.path(), "quiet", steps), "without the racer the steps do their work");
         let treasure = self.folder.path().join("treasure");
         assert_eq!(std::fs::read_to_string(treasure.join("file")).expect("it stays"), "root's");
         let all = std::fs::read_dir(&treasure).expect("a folder").flatten();
@@ -409,17 +432,20 @@ fn a_racer_in_his_own_home_loses_every_time() {
         return;
     }
     let race = Race::begin(".ssh");
-    let mut ended = [0, 0];
+    let key = race.at("his/.ssh/file");
+    let mut on = 0;
     for round in 0..ROUNDS {
-        let key = race.at("his/.ssh/file");
+        on += usize::from(race.is_on());
         let step = match round % 3 {
-            0 => file(key, "nobody", "nogroup", format!("key {round}\n")),
+            0 => file(key.clone(), "nobody", "nogroup", format!("key {round}\n")),
             1 => folder(race.at("his/.ssh"), "nobody", "nogroup"),
-            _ => HostStep::RemoveFile { path: key },
+            _ => HostStep::RemoveFile { path: key.clone() },
         };
-        ended[usize::from(transaction(race.folder.path(), &format!("t-{round}"), vec![step]))] += 1;
+        transaction(race.folder.path(), &format!("t-{round}"), vec![step]);
     }
-    race.lost(ended);
+    let quiet =
+        vec![folder(race.at("his/.ssh"), "nobody", "nogroup"), file(key, "nobody", "nogroup", "key\n".to_owned())];
+    race.lost(on, quiet);
 }
 
 /// What `host.folders` does to a folder that was a user's, and what comes after it: he has until then.
@@ -429,18 +455,19 @@ fn a_racer_in_a_folder_that_is_taken_from_him_loses_every_time() {
         return;
     }
     let race = Race::begin("conf.d");
-    let mut ended = [0, 0];
-    for round in 0..ROUNDS {
-        // He has it again, with whatever stands in it.
-        for part in ["his", "his/conf.d", "his/real"] {
-            let _ = std::os::unix::fs::lchown(race.folder.path().join(part), Some(NOBODY), Some(NOBODY));
-        }
-        let steps = vec![
+    let steps = |round: usize| {
+        vec![
             folder(race.at("his"), "root", "root"),
             folder(race.at("his/conf.d"), "root", "root"),
             file(race.at("his/conf.d/file"), "root", "root", format!("setting {round}\n")),
-        ];
-        ended[usize::from(transaction(race.folder.path(), &format!("t-{round}"), steps))] += 1;
+        ]
+    };
+    let mut on = 0;
+    for round in 0..ROUNDS {
+        race.his_again();
+        on += usize::from(race.is_on());
+        transaction(race.folder.path(), &format!("t-{round}"), steps(round));
     }
-    race.lost(ended);
+    let quiet = steps(ROUNDS);
+    race.lost(on, quiet);
 }
