@@ -181,6 +181,12 @@ pub(crate) fn remove_file(path: &str) -> HostStep {
     HostStep::RemoveFile { path: path.to_owned() }
 }
 
+/// A configuration's text with some of its lines out of effect and still to be read.
+pub(crate) fn silenced(text: &str, mut goes: impl FnMut(&str) -> bool) -> String {
+    let line = |line: &str| format!("{}{line}", if goes(line) { "# not in effect by Seawall: " } else { "" });
+    text.split_inclusive('\n').map(line).collect()
+}
+
 /// Whether a field differs that can be closed here.
 pub(crate) fn differs(fields: &[FieldChange], path: &str) -> bool {
     fields.iter().any(|field| field.path == path && field.limit.is_none())

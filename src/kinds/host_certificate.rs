@@ -313,10 +313,8 @@ the section goes, the timer and the program go; certificates and keys stay, beca
         let folders = FOLDERS.into_iter().filter(|folder| actual.is_none() || host::differs(fields, folder));
         let mut steps: Vec<HostStep> = folders.map(|folder| host::directory(folder, "root", "root", "0755")).collect();
         steps.extend(closing.files);
-        let none = secret::State::default();
-        let pass = desired.copy_pass();
-        let pass_fields = pass.map(|pass| pass.differences(actual.map_or(&none, |actual| &actual.copy_pass)));
-        steps.extend(pass.zip(pass_fields).and_then(|(pass, fields)| pass.step(&fields)));
+        let pass = desired.copy_pass().filter(|pass| actual.is_none() || pass.differs(fields));
+        steps.extend(pass.map(|pass| pass.step()));
         // The program mends what is not a unit, and a new program does its work at once.
         let of_a_unit = |field: &FieldChange| {
             let same = |one: &&Difference| one.field.path == field.path;

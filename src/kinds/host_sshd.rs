@@ -165,8 +165,7 @@ fn without_options(text: &str) -> String {
         let rest = line.trim_start().strip_prefix("SSHD_OPTS=");
         rest.is_some_and(|value| !value.trim().trim_matches(['"', '\'']).trim().is_empty())
     };
-    let line = |line: &str| format!("{}{line}", if gives(line) { foreign::SILENCED } else { "" });
-    text.split_inclusive('\n').map(line).collect()
+    host::silenced(text, gives)
 }
 
 impl Actual {

@@ -60,26 +60,20 @@ fn a_forged_plan_runs_nothing_and_shows_what_it_would() {
 /// The password of `app` as the rehearsals have it, and where its verifier must not be found.
 const VERIFIERS: &str = "select count(*) from pg_stat_statements where query ~* 'scram-sha-256'";
 
-/// Runs SQL on the server as superuser and gives its one value.
-fn sql(lab: &Rehearsal, database: &str, statement: &str) -> String {
-    let words = ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-d", database, "-c", statement];
-    lab.on_server(&words).stdout.trim().to_owned()
-}
-
 /// What members of `pg_monitor` can read holds no verifier of a password, and sudo's log none of what was sent.
 #[test]
 fn nobody_reads_a_password_beside_the_way_that_it_takes() {
     let Some(lab) = Rehearsal::database("nobody_reads_a_password_beside_the_way_that_it_takes") else { return };
-    let extension = sql(&lab, "chronos_db", "select count(*) from pg_extension where extname = 'pg_stat_statements'");
+    let extension = lab.sql("chronos_db", "select count(*) from pg_extension where extname = 'pg_stat_statements'");
     assert_eq!(extension, "1", "the worked example has it");
-    sql(&lab, "chronos_db", "select pg_stat_statements_reset()");
-    sql(&lab, "postgres", "alter role app password 'another one'; alter role readonly password 'another one'");
-    sql(&lab, "chronos_db", "select pg_stat_statements_reset()");
+    lab.sql("chronos_db", "select pg_stat_statements_reset()");
+    lab.sql("postgres", "alter role app password 'another one'; alter role readonly password 'another one'");
+    lab.sql("chronos_db", "select pg_stat_statements_reset()");
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
-    assert_eq!(sql(&lab, "chronos_db", VERIFIERS), "0");
+    assert_eq!(lab.sql("chronos_db", VERIFIERS), "0");
     // The view works, and would have shown one.
-    sql(&lab, "postgres", "alter role app password 'SCRAM-SHA-256$4096:x'");
-    assert_eq!(sql(&lab, "chronos_db", VERIFIERS), "1");
+    lab.sql("postgres", "alter role app password 'SCRAM-SHA-256$4096:x'");
+    assert_eq!(lab.sql("chronos_db", VERIFIERS), "1");
 
     daemons_keep_no_secret(&lab);
 

@@ -23,33 +23,14 @@ for client in 1 2 3 4; do
 done
 wait"#;
 
-/// Runs statements as superuser; gives back what they print.
-fn sql(lab: &Rehearsal, statement: &str) -> String {
-    let argv = [
-        "runuser",
-        "-u",
-        "postgres",
-        "--",
-        "psql",
-        "-XAtq",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-d",
-        "postgres",
-        "-c",
-        statement,
-    ];
-    lab.on_server(&argv).stdout.trim().to_owned()
-}
-
 /// Waits, at most a minute, until PostgreSQL says that the newest segment is in the archive.
 fn archived(lab: &Rehearsal) {
     let wait = "for i in $(seq 120); do \
         [ \"$(runuser -u postgres -- psql -XAtqd postgres -c \"select last_archived_wal >= '$0' from pg_stat_archiver\")\" = t ] && exit 0; \
         sleep 0.5; done; exit 1";
     // With nothing written since the last switch there is nothing to switch.
-    sql(lab, "select pg_logical_emit_message(true, 'test', 'a segment with something in it')");
-    let segment = sql(lab, "select pg_walfile_name(pg_switch_wal())");
+    lab.sql("postgres", "select pg_logical_emit_message(true, 'test', 'a segment with something in it')");
+    let segment = lab.sql("postgres", "select pg_walfile_name(pg_switch_wal())");
     lab.on_server(&["sh", "-c", wait, &segment]);
 }
 
@@ -62,10 +43,10 @@ fn a_restore_to_a_moment_brings_exactly_the_rows_before_it() {
     assert!(second.stdout.contains("No changes"), "{}", second.stdout);
     the_backup_is_encrypted(&lab);
 
-    sql(&lab, "create table marked (n integer primary key)");
-    sql(&lab, &format!("insert into marked select generate_series(1, {BEFORE})"));
-    let moment = sql(&lab, "select clock_timestamp()");
-    sql(&lab, &format!("insert into marked select generate_series({BEFORE} + 1, {BEFORE} + {AFTER})"));
+    lab.sql("postgres", "create table marked (n integer primary key)");
+    lab.sql("postgres", &format!("insert into marked select generate_series(1, {BEFORE})"));
+    let moment = lab.sql("postgres", "select clock_timestamp()");
+    lab.sql("postgres", &format!("insert into marked select generate_series({BEFORE} + 1, {BEFORE} + {AFTER})"));
     archived(&lab);
     lab.on_server(&["systemctl", "start", "seawall-backup@diff.service"]);
 
@@ -85,7 +66,7 @@ fn a_restore_to_a_moment_brings_exactly_the_rows_before_it() {
         lab.on_server(&argv).stdout.trim().to_owned()
     };
     assert_eq!(restore(&moment), format!("{BEFORE}|1|{BEFORE}"), "at {moment}");
-    let later = sql(&lab, "select now()");
+    let later = lab.sql("postgres", "select now()");
     archived(&lab);
     assert_eq!(restore(&later), format!("{}|1|{}", BEFORE + AFTER, BEFORE + AFTER), "at {later}");
     // The copies were another timeline, and nothing of them is in the archive of the original.
@@ -155,23 +136,23 @@ fn a_new_key_is_taken_up_at_once(lab: &Rehearsal) {
 #[test]
 fn settings_change_under_load_and_no_committed_row_is_lost() {
     let Some(lab) = Rehearsal::database("settings_change_under_load") else { return };
-    sql(&lab, "create table load (client integer, n integer, primary key (client, n))");
-    let started = sql(&lab, "select pg_postmaster_start_time()");
+    lab.sql("postgres", "create table load (client integer, n integer, primary key (client, n))");
+    let started = lab.sql("postgres", "select pg_postmaster_start_time()");
 
     // A reload: nobody is cut off.
     lab.edit_inventory("work_mem: 8MB", "work_mem: 9MB");
     let plan = lab.expect(2, &["--sandbox", "plan"]);
     assert!(plan.stdout.contains("8MB → 9MB (reload)") && !plan.stdout.contains("RESTART"), "{}", plan.stdout);
     under_load(&lab, || drop(lab.expect(0, &["--sandbox", "apply", "--yes"])));
-    assert_eq!(sql(&lab, "select pg_postmaster_start_time()"), started, "a reload is no restart");
-    assert_eq!(sql(&lab, "show work_mem"), "9MB");
+    assert_eq!(lab.sql("postgres", "select pg_postmaster_start_time()"), started, "a reload is no restart");
+    assert_eq!(lab.sql("postgres", "show work_mem"), "9MB");
 
     // A restart, which the plan says beforehand.
     lab.edit_inventory("work_mem: 9MB", "work_mem: 9MB, max_connections: 90");
     let plan = lab.expect(2, &["--sandbox", "plan"]);
     assert!(plan.stdout.contains("RESTARTS") && plan.stdout.contains("100 → 90 (RESTART)"), "{}", plan.stdout);
     under_load(&lab, || drop(lab.expect(0, &["--sandbox", "apply", "--yes"])));
-    assert_ne!(sql(&lab, "select pg_postmaster_start_time()"), started);
+    assert_ne!(lab.sql("postgres", "select pg_postmaster_start_time()"), started);
     a_restart_waits_for_a_repository_that_is_down(&lab);
 }
 
@@ -192,31 +173,31 @@ fn under_load(lab: &Rehearsal, change: impl FnOnce()) {
     let lost: Vec<&str> = committed.stdout.lines().filter(|row| !there.contains(row)).collect();
     assert!(committed.stdout.lines().count() > 20, "the clients wrote {} rows", committed.stdout.lines().count());
     assert!(lost.is_empty(), "{lost:?}");
-    sql(lab, "truncate load");
+    lab.sql("postgres", "truncate load");
 }
 
 /// A stop waits for the archiver: with a repository that is down it is not begun, and nothing is lost.
 fn a_restart_waits_for_a_repository_that_is_down(lab: &Rehearsal) {
-    let started = sql(lab, "select pg_postmaster_start_time()");
+    let started = lab.sql("postgres", "select pg_postmaster_start_time()");
     lab.on_server(&["cp", "/etc/hosts", "/etc/hosts.before"]);
     lab.on_server(&["sed", "-i", "s/^[0-9.]* .*amazonaws.*$/127.0.0.1 s3.ca-central-1.amazonaws.com/", "/etc/hosts"]);
-    sql(lab, "insert into load values (9, 9)");
+    lab.sql("postgres", "insert into load values (9, 9)");
     let failing = "runuser -u postgres -- psql -XAtqd postgres -c 'select pg_switch_wal()' >/dev/null; for i in $(seq 120); do \
         [ \"$(runuser -u postgres -- psql -XAtqd postgres -c 'select failed_count > 0 from pg_stat_archiver')\" = t ] && exit 0; \
         sleep 0.5; done; exit 1";
-    sql(lab, "select pg_stat_reset_shared('archiver')");
+    lab.sql("postgres", "select pg_stat_reset_shared('archiver')");
     lab.on_server(&["sh", "-c", failing]);
     let plan = lab.run(&["--sandbox", "plan"]);
     assert!(plan.stdout.contains("could not be archived"), "{}", plan.stdout);
     lab.edit_inventory("max_connections: 90", "max_connections: 95");
     let refused = lab.expect(1, &["--sandbox", "apply", "--yes", "--only", "postgres.cluster/db"]);
     assert!(refused.stderr.contains("PostgreSQL was not restarted"), "{}{}", refused.stdout, refused.stderr);
-    assert_eq!(sql(lab, "select pg_postmaster_start_time()"), started);
+    assert_eq!(lab.sql("postgres", "select pg_postmaster_start_time()"), started);
     lab.on_server(&["mv", "/etc/hosts.before", "/etc/hosts"]);
     archived(lab);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
-    assert_eq!(sql(lab, "show max_connections"), "95");
-    assert_eq!(sql(lab, "select count(*) from load"), "1");
+    assert_eq!(lab.sql("postgres", "show max_connections"), "95");
+    assert_eq!(lab.sql("postgres", "select count(*) from load"), "1");
 }
 
 /// Makes the folder of WAL a small disk of its own; the second word is its size.
@@ -232,8 +213,8 @@ const FILL: &str = "n=0; while [ $n -lt 400 ]; do \
 #[test]
 fn a_full_disk_stops_the_server_and_loses_no_row() {
     let Some(lab) = Rehearsal::database("a_full_disk_stops_the_server") else { return };
-    sql(&lab, "create table filled (n integer primary key, what text)");
-    sql(&lab, "alter table filled alter what set storage external");
+    lab.sql("postgres", "create table filled (n integer primary key, what text)");
+    lab.sql("postgres", "alter table filled alter what set storage external");
     lab.on_server(&["sh", "-c", SMALL_DISK, "sh", "160m"]);
     lab.on_server(&["cp", "/etc/hosts", "/etc/hosts.before"]);
     lab.on_server(&["sed", "-i", "s/^[0-9.]* .*amazonaws.*$/127.0.0.1 s3.ca-central-1.amazonaws.com/", "/etc/hosts"]);
@@ -249,7 +230,7 @@ fn a_full_disk_stops_the_server_and_loses_no_row() {
     lab.on_server(&["mv", "/etc/hosts.before", "/etc/hosts"]);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     archived(&lab);
-    assert_eq!(sql(&lab, "select count(*) from filled"), committed);
+    assert_eq!(lab.sql("postgres", "select count(*) from filled"), committed);
     let plan = lab.expect(0, &["--sandbox", "plan"]);
     assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
 }

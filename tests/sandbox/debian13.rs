@@ -78,12 +78,6 @@ const TAMPERINGS: [Tampering; 14] = [
     tampering("postgres.dumps/db", "systemctl disable --now seawall-dump.timer"),
 ];
 
-/// Runs statements as superuser in the application's database; gives back what they print.
-fn sql(lab: &Rehearsal, statement: &str) -> String {
-    let argv = ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "chronos_db", "-c"];
-    lab.on_server(&[&argv[..], &[statement]].concat()).stdout.trim().to_owned()
-}
-
 fn nothing_to_do(lab: &Rehearsal) {
     let plan = lab.expect(0, &["--sandbox", "plan"]);
     assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
@@ -128,22 +122,23 @@ fn an_attacker_is_banned(lab: &Rehearsal) {
 
 /// A hypertable has its chunks, is asked through the pool's and the reader's roles like any table, and is no difference.
 fn timescaledb_does_its_work(lab: &Rehearsal) {
-    sql(lab, MEASURED);
-    assert_eq!(sql(lab, DAYS), "60|1440");
-    let chunks = sql(lab, "select count(*) from timescaledb_information.chunks where hypertable_name = 'measured'");
+    lab.sql("chronos_db", MEASURED);
+    assert_eq!(lab.sql("chronos_db", DAYS), "60|1440");
+    let chunks =
+        lab.sql("chronos_db", "select count(*) from timescaledb_information.chunks where hypertable_name = 'measured'");
     assert_eq!(chunks, "9", "60 days in chunks of seven");
-    let plan = sql(lab, "explain select * from measured where at >= '2026-02-26'");
+    let plan = lab.sql("chronos_db", "explain select * from measured where at >= '2026-02-26'");
     assert_eq!(plan.matches("Scan").count(), 1, "one chunk is read: {plan}");
-    assert_eq!(sql(lab, "set role readonly; select count(*) from measured"), "1440");
-    assert_eq!(sql(lab, "show timescaledb.license"), "apache", "Debian's edition");
+    assert_eq!(lab.sql("chronos_db", "set role readonly; select count(*) from measured"), "1440");
+    assert_eq!(lab.sql("chronos_db", "show timescaledb.license"), "apache", "Debian's edition");
     nothing_to_do(lab);
 }
 
 /// What pgBackRest 2.55 restores to a moment is a hypertable with all of its rows, and TimescaleDB opens it.
 fn a_restore_has_the_chunks(lab: &Rehearsal) {
-    let moment = sql(lab, "select clock_timestamp()");
-    sql(lab, "delete from measured where sensor = 0");
-    let segment = sql(lab, "select pg_walfile_name(pg_switch_wal())");
+    let moment = lab.sql("chronos_db", "select clock_timestamp()");
+    lab.sql("chronos_db", "delete from measured where sensor = 0");
+    let segment = lab.sql("chronos_db", "select pg_walfile_name(pg_switch_wal())");
     let archived = "for i in $(seq 120); do \
         [ \"$(runuser -u postgres -- psql -XAtqd postgres -c \"select last_archived_wal >= '$0' from pg_stat_archiver\")\" = t ] && exit 0; \
         sleep 0.5; done; exit 1";
@@ -152,14 +147,14 @@ fn a_restore_has_the_chunks(lab: &Rehearsal) {
     let restored =
         lab.on_server(&["sh", "-c", &script, "scratch-restore", "17", "chronos", &moment, "chronos_db", DAYS]);
     assert_eq!(restored.stdout.trim(), "60|1440", "at {moment}");
-    assert_eq!(sql(lab, "select count(*) from measured"), "960");
+    assert_eq!(lab.sql("chronos_db", "select count(*) from measured"), "960");
 }
 
 /// All at once, and TimescaleDB works again.
 fn every_tampering_is_found_and_healed(lab: &Rehearsal) {
     lab.tampered(&TAMPERINGS);
-    sql(lab, &MEASURED.replace("measured", "measured_again"));
-    assert_eq!(sql(lab, &DAYS.replace("measured", "measured_again")), "60|1440");
+    lab.sql("chronos_db", &MEASURED.replace("measured", "measured_again"));
+    assert_eq!(lab.sql("chronos_db", &DAYS.replace("measured", "measured_again")), "60|1440");
 }
 
 /// Without its library no statement works in the database, so nothing is known of it; the package comes back all the same.
@@ -169,5 +164,5 @@ fn a_package_that_is_gone_comes_back(lab: &Rehearsal) {
     assert!(drift.contains("packages.postgresql-17-timescaledb"), "{drift}");
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     nothing_to_do(lab);
-    assert_eq!(sql(lab, &DAYS.replace("measured", "measured_again")), "60|1440", "no row was lost");
+    assert_eq!(lab.sql("chronos_db", &DAYS.replace("measured", "measured_again")), "60|1440", "no row was lost");
 }

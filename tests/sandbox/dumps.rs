@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::attacks_paths::held_to;
-use crate::support::rehearsal::{Ended, Rehearsal};
+use crate::support::rehearsal::Rehearsal;
 
 const BUCKET: &str = "project-chronos-backups";
 const FOLDER: &str = "chronos/dumps/chronos_db/";
@@ -23,21 +23,11 @@ const TAMPERINGS: [&str; 7] = [
     "systemctl disable --now seawall-dump.timer; ln -sfn /dev/null /etc/systemd/system/seawall-dump.timer; systemctl daemon-reload",
 ];
 
-fn sql(lab: &Rehearsal, database: &str, statement: &str) -> String {
-    let argv = ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-c"];
-    lab.on_server(&[argv.as_slice(), &[statement]].concat()).stdout.trim().to_owned()
-}
-
 /// Keys below the folder of the database, without the folder.
 fn keys(lab: &Rehearsal) -> Vec<String> {
     let page = lab.aws("s3", "list_objects_v2", &json!({ "Bucket": BUCKET, "Prefix": FOLDER }));
     let all = page["Contents"].as_array().cloned().unwrap_or_default();
     all.iter().filter_map(|object| object["Key"].as_str()?.strip_prefix(FOLDER).map(str::to_owned)).collect()
-}
-
-/// Runs a command that may fail.
-fn attempt(lab: &Rehearsal, words: &[&str]) -> Ended {
-    lab.run(&[&["sandbox", "ssh", "db", "--", "sudo"], words].concat())
 }
 
 #[test]
@@ -50,8 +40,7 @@ fn a_dump_is_made_encrypted_proven_restored_and_healed() {
     assert!(second.stdout.contains("No changes"), "{}", second.stdout);
     assert!(second.stdout.contains("nothing was dumped yet"), "{}", second.stdout);
 
-    sql(
-        &lab,
+    lab.sql(
         "chronos_db",
         &format!("set role app; create table engines as select '{ROW}'::text as name from generate_series(1, 50)"),
     );
@@ -128,44 +117,44 @@ const TRAP: &str = "set role app; \
 
 /// The owner of a database gains nothing when it is restored, and loses nothing.
 fn a_trap_in_a_dump_catches_nobody(lab: &Rehearsal) {
-    sql(lab, "chronos_db", TRAP);
+    lab.sql("chronos_db", TRAP);
     lab.on_server(&["systemctl", "start", "seawall-dump.service"]);
     let list = lab.on_server(&[PROGRAM, "list"]).stdout;
     let newest = list.lines().filter(|line| line.starts_with("chronos_db ")).max().expect("a dump");
     let time = newest.split(' ').nth(1).expect("its time");
     let powers = "select string_agg(concat_ws(' ', rolname, rolsuper, rolcreaterole, rolcreatedb, rolbypassrls), ',' order by rolname) \
         from pg_roles";
-    let before = sql(lab, "postgres", powers);
+    let before = lab.sql("postgres", powers);
     let copy = lab.on_server(&[PROGRAM, "restore", "chronos_db", time]).stdout.trim().to_owned();
-    assert_eq!(sql(lab, "postgres", powers), before, "no role is more, and none is left over");
+    assert_eq!(lab.sql("postgres", powers), before, "no role is more, and none is left over");
     let member = "select pg_has_role('app', 'pg_execute_server_program', 'member')";
-    assert_eq!(sql(lab, "postgres", member), "f");
+    assert_eq!(lab.sql("postgres", member), "f");
     lab.on_server(&["test", "!", "-e", "/var/lib/postgresql/taken"]);
     let whole = "select (select count(*) from trap), (select count(*) from seen), pg_get_userbyid(relowner), \
         has_table_privilege('readonly', 'trap', 'select'), \
         (select pg_get_userbyid(datdba) from pg_database where datname = current_database()) from pg_class where relname = 'trap'";
-    assert_eq!(sql(lab, &copy, whole), "1|1|app|t|app");
-    sql(lab, "postgres", &format!("drop database \"{copy}\""));
-    sql(lab, "chronos_db", "set role app; drop table trap cascade; drop function become, named");
+    assert_eq!(lab.sql(&copy, whole), "1|1|app|t|app");
+    lab.sql("postgres", &format!("drop database \"{copy}\""));
+    lab.sql("chronos_db", "set role app; drop table trap cascade; drop function become, named");
 }
 
 fn it_comes_back_into_a_new_database(lab: &Rehearsal, time: &str) {
-    sql(lab, "chronos_db", "drop table engines");
+    lab.sql("chronos_db", "drop table engines");
     let copy = lab.on_server(&[PROGRAM, "restore", "chronos_db", time]).stdout.trim().to_owned();
     assert_eq!(copy, format!("chronos_db_restored_{time}"));
-    assert_eq!(sql(lab, &copy, &format!("select count(*) from engines where name = '{ROW}'")), "50");
-    assert_eq!(sql(lab, "chronos_db", "select to_regclass('engines') is null"), "t", "the original is as it was");
+    assert_eq!(lab.sql(&copy, &format!("select count(*) from engines where name = '{ROW}'")), "50");
+    assert_eq!(lab.sql("chronos_db", "select to_regclass('engines') is null"), "t", "the original is as it was");
     let like =
         "select count(distinct (encoding, datcollate, datctype)) from pg_database where datname like 'chronos_db%'";
-    assert_eq!(sql(lab, "postgres", like), "1");
+    assert_eq!(lab.sql("postgres", like), "1");
     // Never over one that is there.
-    let again = attempt(lab, &[PROGRAM, "restore", "chronos_db", time]);
+    let again = lab.tried_on_server(&[PROGRAM, "restore", "chronos_db", time]);
     assert_ne!(again.code, 0);
     assert!(again.stderr.contains("is there already"), "{}", again.stderr);
-    assert_eq!(sql(lab, &copy, "select count(*) from engines"), "50");
+    assert_eq!(lab.sql(&copy, "select count(*) from engines"), "50");
     let roles = lab.on_server(&[PROGRAM, "globals", time]).stdout;
     assert!(roles.contains("CREATE ROLE app") && !roles.contains("SCRAM-SHA-256"), "{roles}");
-    sql(lab, "postgres", &format!("drop database \"{copy}\""));
+    lab.sql("postgres", &format!("drop database \"{copy}\""));
 }
 
 fn older_ones_are_thinned_out(lab: &Rehearsal, time: &str) {
@@ -199,10 +188,10 @@ fn a_failure_keeps_nothing_else_from_being_dumped(lab: &Rehearsal) {
         lab.on_server(&[PROGRAM, "list"]).stdout.lines().find(|line| line.starts_with(".globals")).map(str::to_owned)
     };
     let roles = globals();
-    sql(lab, "postgres", "alter database chronos_db rename to elsewhere");
-    let run = attempt(lab, &["systemctl", "start", "seawall-dump.service"]);
+    lab.sql("postgres", "alter database chronos_db rename to elsewhere");
+    let run = lab.tried_on_server(&["systemctl", "start", "seawall-dump.service"]);
     assert_ne!(run.code, 0);
-    sql(lab, "postgres", "alter database elsewhere rename to chronos_db");
+    lab.sql("postgres", "alter database elsewhere rename to chronos_db");
     assert_eq!(keys(lab), before, "nothing of it was sent, and nothing thinned out");
     assert_ne!(globals(), roles, "the roles were dumped all the same");
     let plan = lab.expect(0, &["--sandbox", "plan"]);

@@ -32,8 +32,12 @@ const USERS: &str = "host.users/db";
 /// The host's limit in these tests, in the inventory's words: short, and long enough for a good change on a busy machine.
 const LIMIT: &str = "sshd: { revert_after: 45s }";
 
-/// A host that is up and has nothing of ours that may lock out: what follows is its first run.
+/// A host that is up and has nothing of ours that may lock out: what follows is its first run. In a process that [`as_it_is`]
+/// started there is a plan to apply instead, and nothing follows.
 fn fresh(test: &str) -> Option<Rehearsal> {
+    if let Some(plan) = std::env::var_os(PLAN) {
+        apply_as_it_is(Path::new(&plan));
+    }
     let lab = Rehearsal::open(test)?;
     lab.edit_inventory("sshd: {}", LIMIT);
     Some(lab)
@@ -53,15 +57,12 @@ fn bad_plan(lab: &Rehearsal, name: &str, address: &str, spoil: impl Fn(&mut Chan
     bad
 }
 
-/// Names the plan that [`applies_a_plan_as_it_is`] applies.
+/// Names the plan that [`apply_as_it_is`] applies, in the process of its own that does it.
 const PLAN: &str = "SEAWALL_TESTS_PLAN_AS_IT_IS";
 
-/// Applies the plan of a file as it stands there. Started as a process of its own, in a rehearsal's folder.
-#[test]
-#[ignore = "the tests of this file start it, with a plan"]
-fn applies_a_plan_as_it_is() {
-    let Some(path) = std::env::var_os(PLAN) else { return };
-    let file = PlanFile::read(Path::new(&path)).expect("a saved plan");
+/// Applies the plan of a file as it stands there, in a rehearsal's folder, and ends the process as `seawall apply` would.
+fn apply_as_it_is(plan: &Path) -> ! {
+    let file = PlanFile::read(plan).expect("a saved plan");
     let cli = Cli::try_parse_from(["seawall", "--sandbox", "status"]).expect("a command");
     let mut session = Session::new(cli.global);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
@@ -95,7 +96,8 @@ fn applies_a_plan_as_it_is() {
 /// The command that does it.
 fn as_it_is(lab: &Rehearsal, plan: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-    command.args(["--exact", "sandbox::lockout::applies_a_plan_as_it_is", "--ignored", "--nocapture"]);
+    // Each test of this file would do: it looks for a plan first.
+    command.args(["--exact", "sandbox::lockout::what_would_lock_out_is_put_back", "--nocapture"]);
     let environment = lab.command(&[]);
     let environment = environment.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
     command.current_dir(lab.path()).env_clear().envs(environment).env(PLAN, plan);

@@ -267,6 +267,13 @@ impl Rehearsal {
         self.run(&args)
     }
 
+    /// Runs statements on the server as superuser; gives back what they print.
+    #[track_caller]
+    pub(crate) fn sql(&self, database: &str, statements: &str) -> String {
+        let psql = ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-c"];
+        self.on_server(&[&psql[..], &[statements]].concat()).stdout.trim().to_owned()
+    }
+
     /// Makes the next calls of an operation go wrong.
     pub(crate) fn fault(&self, service: &str, operation: &str, kind: &str, times: u32) {
         let times = times.to_string();

@@ -11,8 +11,6 @@ use crate::kinds::host;
 use crate::plan::probe::FileState;
 
 const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/*.conf";
-/// Put before a line that is taken out of effect.
-pub(super) const SILENCED: &str = "# not in effect by Seawall: ";
 /// Keywords whose lines all count, in whichever file they stand.
 const ADD_UP: [&str; 5] = ["port", "allowusers", "denyusers", "allowgroups", "denygroups"];
 const ALGORITHMS: [&str; 4] = ["kexalgorithms", "hostkeyalgorithms", "ciphers", "macs"];
@@ -95,17 +93,10 @@ pub(super) fn main(text: &str, wanted: &[(&'static str, String)]) -> String {
 
 fn silence(text: &str, first: bool, wanted: &[(&'static str, String)]) -> String {
     let mut in_match = false;
-    let mut new = String::new();
-    for line in text.split_inclusive('\n') {
-        if keyword(line) == "match" {
-            in_match = true;
-        }
-        if wins(line, first, in_match, wanted) {
-            new.push_str(SILENCED);
-        }
-        new.push_str(line);
-    }
-    new
+    host::silenced(text, |line| {
+        in_match |= keyword(line) == "match";
+        wins(line, first, in_match, wanted)
+    })
 }
 
 /// The keyword of a line in lower case, by its present name. Keyword and value are parted by blanks or one `=`.

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kinds::host;
 use crate::kinds::host_ufw::rules::Family;
-
-/// Put before a line that is taken out of effect.
-pub(super) const SILENCED: &str = "# not in effect by Seawall: ";
 
 /// Prints `FILE LINE` for every rule in the package's files that the package does not have, and `runs FILE` for a program that
 /// ufw would run. Comments may differ.
@@ -101,9 +99,7 @@ fn opens(rule: &str) -> bool {
 
 /// A file's text without these lines in effect.
 pub(super) fn silenced(text: &str, lines: &[String]) -> String {
-    let same = |line: &str| lines.iter().any(|other| words(line) == words(other));
-    let line = |line: &str| format!("{}{line}", if same(line) { SILENCED } else { "" });
-    text.split_inclusive('\n').map(line).collect()
+    host::silenced(text, |line| lines.iter().any(|other| words(line) == words(other)))
 }
 
 fn words(line: &str) -> Vec<&str> {

@@ -74,10 +74,14 @@ impl SecretFile<'_> {
         format!("secret.{}", self.path)
     }
 
-    /// Writes the secret, where one of these differences is this file's.
-    pub(crate) fn step(&self, fields: &[FieldChange]) -> Option<HostStep> {
-        let ours = |field: &FieldChange| field.path == self.path || field.path == self.is_field();
-        fields.iter().any(ours).then(|| HostStep::WriteFile {
+    /// Whether one of these differences is this file's.
+    pub(crate) fn differs(&self, fields: &[FieldChange]) -> bool {
+        host::differs(fields, self.path) || host::differs(fields, &self.is_field())
+    }
+
+    /// Writes the secret.
+    pub(crate) fn step(&self) -> HostStep {
+        HostStep::WriteFile {
             path: self.path.to_owned(),
             owner: "root".to_owned(),
             group: "root".to_owned(),
@@ -87,6 +91,6 @@ impl SecretFile<'_> {
                 secrets: BTreeMap::from([("secret".to_owned(), self.secret.clone())]),
             },
             validate: None,
-        })
+        }
     }
 }
