@@ -289,8 +289,8 @@ remarked on; where one stands before a declared rule and nothing would get past 
 that is not in ufw's format is not touched.
 
 Lines in the package's before.rules and after.rules that the package does not have are differences where they open something,
-and are commented out before anything is loaded; so are programs that ufw would run, and rules of the kernel's other tables that
-lead packets to another port past ufw.
+and are commented out before anything is loaded. before.init and after.init, which ufw would run as root, are made no
+programs; rules of the kernel's other tables that lead packets to another port past ufw are taken out.
 
 Does not manage: what the package has in before.rules and after.rules, chains of Docker and fail2ban, and
 ports that Docker publishes, which never pass INPUT. ufw loads /etc/ufw/sysctl.conf, which host.sysctl may set otherwise.

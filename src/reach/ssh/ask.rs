@@ -36,7 +36,7 @@ const SETTLING_PAUSE: Duration = Duration::from_millis(500);
 const SHOWN: usize = 160;
 
 impl Ssh {
-    /// Asks a host everything at once, and once more while a daemon is starting or stopping, for [`SETTLING`] at most. What
+    /// Asks a host everything at once, and again as long as a daemon is starting or stopping, for [`SETTLING`] at most. What
     /// could not be seen is `Unknown` in the answers.
     pub async fn ask(&self, at: &Endpoint, probes: &[HostProbe]) -> Answers {
         if probes.is_empty() {
