@@ -28,6 +28,7 @@ pub static TEMPLATES: &[(&str, &str)] = &[
     ("repository-key.path", include_str!("../templates/repository-key.path")),
     ("repository-key.service", include_str!("../templates/repository-key.service")),
     ("repository-key.sh", include_str!("../templates/repository-key.sh")),
+    ("restore.service", include_str!("../templates/restore.service")),
     ("timer", include_str!("../templates/timer")),
     ("pg_hba.conf", include_str!("../templates/pg_hba.conf")),
     ("pg_ident.conf", include_str!("../templates/pg_ident.conf")),
@@ -119,6 +120,7 @@ mod tests {
             "archive.conf" => json!({ "command": "a %p", "timeout": 60 }),
             "backup.service" => json!({ "stanza": "a", "version": 15, "limit": 1 }),
             "backup.sh" => json!({ "stanza": "a", "wait": 1 }),
+            "restore.service" => json!({ "stanza": "main", "memory": "384M" }),
             "heartbeat.service" => json!({ "version": 15, "port": 1, "sql": "select 1" }),
             "pgbackrest.conf" => json!({
                 "folder": "/f", "path": "/p", "bucket": "b", "region": "r", "endpoint": "e", "retention": ["x=1"],

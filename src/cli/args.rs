@@ -74,6 +74,8 @@ pub enum Command {
         #[command(subcommand)]
         command: BackupCommand,
     },
+    /// Restore to a moment, beside the database or in its place; planned, shown and confirmed first
+    Restore(RestoreArgs),
     /// Print a saved plan
     Show {
         /// The saved plan
@@ -136,6 +138,93 @@ pub enum BackupCommand {
     },
 }
 
+#[derive(Args, Debug, Clone)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct RestoreArgs {
+    /// `latest`, a moment with its offset from UTC ("2026-11-21 02:21:10+00"), `backup:LABEL` or `name:RESTORE_POINT`
+    #[arg(long, value_name = "TARGET")]
+    pub to: Option<String>,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Replace the server's own data instead of making a copy beside it; the old data is kept aside
+    #[arg(long)]
+    pub in_place: bool,
+    /// Show what would be done and end; exits with 3 when it cannot be done
+    #[arg(long)]
+    pub plan: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// The backup to begin with, by its label; the newest good one before the target is the default
+    #[arg(long, value_name = "LABEL")]
+    pub set: Option<String>,
+    /// The timeline to follow, where more than one holds the moment
+    #[arg(long, value_name = "NUMBER")]
+    pub timeline: Option<u32>,
+    /// A name for the restore; the time of day is the default
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Hours that a copy runs; 24 is the default
+    #[arg(long, value_name = "HOURS", conflicts_with = "in_place")]
+    pub keep_hours: Option<u64>,
+    #[command(subcommand)]
+    pub command: Option<RestoreCommand>,
+}
+
+#[derive(Subcommand, Debug, Clone)]
+pub enum RestoreCommand {
+    /// Show the restores that are on a server; changes nothing
+    List(ServerArgs),
+    /// Open psql in a restored copy
+    Psql {
+        /// The restore
+        name: String,
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Arguments of psql
+        #[arg(last = true, value_name = "PSQL-ARGUMENTS")]
+        arguments: Vec<String>,
+    },
+    /// Copy a table from a restored copy into the database beside it, under a name that is not there yet
+    CopyTable {
+        /// The restore
+        name: String,
+        /// The database
+        database: String,
+        /// The table, with its schema where it is not in public
+        table: String,
+        /// The new table's name; TABLE_restored is the default
+        #[arg(long, value_name = "TABLE")]
+        into: Option<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// End a restored copy and remove it
+    Drop {
+        /// The restore
+        name: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Keep what was restored in place: archiving begins again, and a full backup is made
+    Accept {
+        /// The restore
+        name: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Go back to the data of before a restore in place
+    Undo {
+        /// The restore
+        name: String,
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackupType {
     Full,
@@ -168,6 +257,10 @@ pub enum Document {
     BackupsVerified,
     /// What `backup now` prints with --format json
     BackupMade,
+    /// What `restore` prints with --format json
+    Restore,
+    /// What `restore list` prints with --format json
+    Restores,
     /// Problems with --format json
     Problems,
 }

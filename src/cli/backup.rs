@@ -135,7 +135,7 @@ async fn begin(session: &mut Session, args: &ServerArgs) -> Result<(Work, World,
 }
 
 /// The servers with backups that were asked for. Before anything is connected, so that a mistake is told at once.
-fn declared(session: &mut Session, args: &ServerArgs) -> Result<Vec<Target>, Stop> {
+pub fn declared(session: &mut Session, args: &ServerArgs) -> Result<Vec<Target>, Stop> {
     let (loaded, resolved) = session.resolve()?;
     chosen(targets(&loaded.inventory, &resolved.servers), args)
 }

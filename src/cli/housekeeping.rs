@@ -20,6 +20,7 @@ use crate::reach::Ask as _;
 use crate::reach::world::World;
 use crate::view::json;
 use crate::view::json_backup;
+use crate::view::json_restore;
 
 /// Shortest reason that says something.
 const REASON_LENGTH: usize = 8;
@@ -41,6 +42,8 @@ pub fn schema_of(document: Document) -> serde_json::Value {
         Document::Backups => json::schema_of::<json_backup::BackupsView<'_>>(),
         Document::BackupsVerified => json::schema_of::<json_backup::VerifiedView<'_>>(),
         Document::BackupMade => json::schema_of::<json_backup::MadeView<'_>>(),
+        Document::Restore => json::schema_of::<json_restore::RestoreView<'_>>(),
+        Document::Restores => json::schema_of::<json_restore::RestoresView<'_>>(),
         Document::Problems => json::schema_of::<json::ProblemsView<'_>>(),
     }
 }

@@ -17,15 +17,19 @@ use crate::engine::file::{Header, PlanFile};
 use crate::engine::resolve::Resolved;
 use crate::inventory::scalar::Money;
 use crate::plan::backups::{Backups, Made, Verified};
+use crate::plan::restores::{RestorePlan, Standing, Told};
 use crate::reach::Failure;
+use crate::recovery::goal;
 use crate::view::backup;
 use crate::view::context::PlanContext;
 use crate::view::diag;
 use crate::view::drift;
 use crate::view::json;
 use crate::view::json_backup;
+use crate::view::json_restore;
 use crate::view::plan;
 use crate::view::progress::{self, Mode};
+use crate::view::restore;
 use crate::view::status;
 use crate::view::style::Style;
 use crate::view::text::clean_line;
@@ -225,6 +229,28 @@ impl Session {
     pub fn show_made(&mut self, work: &Work, server: &str, made: &Made) -> Result<(), Stop> {
         let text = backup::made(made, self.style());
         self.product(&text, || json_backup::made(&work.resolved.environment, work.sandbox, server, made))
+    }
+
+    /// A restore as it is planned, as text.
+    pub fn restore_text(&self, plan: &RestorePlan) -> String {
+        let segments = goal::segments(&plan.first_segment, &plan.last_segment);
+        restore::plan(plan, segments, self.style()) + &self.findings(&plan.findings)
+    }
+
+    pub fn show_restore(&mut self, work: &Work, plan: &RestorePlan, told: Option<&Told>) -> Result<(), Stop> {
+        let mut text = self.restore_text(plan);
+        if let Some(told) = told {
+            text.push_str(&restore::told(plan, told, self.style()));
+        }
+        self.product(&text, || json_restore::restore(&work.resolved.environment, work.sandbox, plan, told))
+    }
+
+    pub fn show_restores(&mut self, work: &Work, all: &[(String, Vec<Standing>)]) -> Result<(), Stop> {
+        let style = self.style();
+        let text = all.iter().map(|(server, all)| restore::standing(server, all, style, terminal_width()));
+        self.product(&text.collect::<String>(), || {
+            json_restore::restores(&work.resolved.environment, work.sandbox, all)
+        })
     }
 
     /// Findings that are part of the product.

@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::base::secret::{SecretForm, SecretUse};
+use crate::inventory::extensions::preload;
 use crate::inventory::scalar::Name;
 use crate::inventory::sections::database::Retention;
 use crate::inventory::sections::{Inventory, Server};
@@ -52,6 +53,9 @@ pub struct Desired {
     pub longest_gap: u64,
     /// Seconds after which a segment of WAL is shipped at the latest.
     pub archive_timeout: u64,
+    /// Libraries that a restored copy loads at its start, as the original does.
+    #[serde(default)]
+    pub preload: Vec<String>,
     pub cipher_pass: SecretUse,
 }
 
@@ -98,6 +102,7 @@ fn desired(inventory: &Inventory, name: &Name, server: &Server) -> Option<Desire
         timers: turns.iter().map(|(kind, when)| ((*kind).to_owned(), when.on_calendar())).collect(),
         longest_gap: schedule.longest_gap().seconds(),
         archive_timeout: section.archive_timeout.seconds(),
+        preload: preload(&postgres.extensions).into_iter().map(str::to_owned).collect(),
         cipher_pass: SecretUse { from: section.cipher_pass.secret(), form: SecretForm::Passphrase },
     })
 }

@@ -79,6 +79,9 @@ pub struct Actual {
     pub over: Over,
     /// What the running cluster says of itself.
     pub said: Option<Said>,
+    /// The restore in place that was neither accepted nor undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<String>,
 }
 
 impl Desired {
@@ -248,13 +251,18 @@ and settings that it does not name. A cluster is never removed: when the section
 
     fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
         let Desired { address: _, cluster, release: _, packages: _, basis: _ } = desired;
-        let Actual { made, others, missing, memory_mib: _, files, starts, service, boot, over, said } = actual;
+        let Actual { made, others, missing, memory_mib: _, files, starts, service, boot, over, said, restoring } =
+            actual;
         if !made {
             let before = others.iter().cloned().collect::<Vec<_>>().join(", ");
             let after = Some(format!("{}/main", cluster.version).into());
             return vec![FieldChange::new("cluster", Some(before.into()), after)];
         }
         let mut fields: Vec<FieldChange> = missing.iter().map(|name| package(name)).collect();
+        if let Some(name) = restoring {
+            let after = Some("accepted or undone".into());
+            fields.push(FieldChange::new("restore in place", Some(format!("{name} waits").into()), after));
+        }
         for text in [desired.file(Some(actual)), desired.no_cluster()] {
             fields.extend(text.wanted().change(files.get(&text.path)));
         }
@@ -311,6 +319,19 @@ and settings that it does not name. A cluster is never removed: when the section
 
     fn refusals(desired: &Desired, actual: &Actual, _fields: &[FieldChange]) -> Vec<Diagnostic> {
         let mut found = Vec::new();
+        if let Some(name) = &actual.restoring {
+            found.push(
+                Diagnostic::error(
+                    "restore-not-accepted",
+                    format!(
+                        "`{}` was restored in place (`{name}`), which nobody has accepted or undone",
+                        desired.address
+                    ),
+                )
+                .note("nothing is archived meanwhile, and what is written now is in no backup")
+                .hint(format!("keep it: seawall restore accept {name}; or go back: seawall restore undo {name}")),
+            );
+        }
         if !actual.made {
             let others = actual.others.iter().cloned().collect::<Vec<_>>().join(", ");
             found.push(

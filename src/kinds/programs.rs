@@ -37,6 +37,17 @@ pub const CERTIFICATE: &str = program!(
 /// Makes, lists, restores and thins out logical dumps.
 pub const DUMP: &str = program!("dump.sh", "../src/base/folders.sh", "shared.sh");
 
+/// Restores from the repository, beside the database or in its place, and proves how far it got.
+pub const RESTORE: &str = program!(
+    "restore/begin.sh",
+    "../src/base/folders.sh",
+    "shared.sh",
+    "restore/recover.sh",
+    "restore/prove.sh",
+    "restore/place.sh",
+    "restore/run.sh",
+);
+
 /// A configuration with its settings in the order in which they are given; a key may come more than once. `group` may
 /// read it, root alone may write it: a program refuses any other.
 pub(crate) fn configuration(
@@ -176,7 +187,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_program_is_one_for_a_shell() {
-        for text in [CERTIFICATE, DUMP] {
+        for text in [CERTIFICATE, DUMP, RESTORE] {
             let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().expect("a shell");
             shell.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("a shell reads");
             assert!(shell.wait().expect("a shell ends").success());

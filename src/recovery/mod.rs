@@ -7,11 +7,13 @@
 //! broken repository.
 
 pub mod dumps;
+pub mod goal;
 pub mod judge;
 pub mod look;
 pub mod meaning;
 pub mod now;
 pub mod prove;
+pub mod restore;
 pub mod storage;
 pub mod verify;
 pub mod wal;

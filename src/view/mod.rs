@@ -11,9 +11,11 @@ pub mod drift;
 pub mod explain;
 pub mod json;
 pub mod json_backup;
+pub mod json_restore;
 pub mod plan;
 pub mod progress;
 pub mod reachability;
+pub mod restore;
 #[cfg(test)]
 mod sample;
 pub mod status;

@@ -302,6 +302,7 @@ impl FileAnswer {
         let program = self.program.as_deref().map(|name| match name {
             "certificate" => programs::CERTIFICATE,
             "dump" => programs::DUMP,
+            "restore" => programs::RESTORE,
             other => panic!("there is no program `{other}`"),
         });
         let known = self.text.as_deref().or(program);

@@ -8,6 +8,7 @@ use crate::kinds::parts::file::File;
 use crate::kinds::parts::unit::Unit;
 use crate::kinds::pgbackrest_repo::Desired;
 use crate::kinds::postgres::PORT;
+use crate::kinds::programs;
 use crate::render::render;
 
 pub(super) const FOLDER: &str = "/etc/pgbackrest/conf.d";
@@ -28,6 +29,11 @@ const RESTORE_CIPHER: &str = "/etc/pgbackrest/restore.conf.d/cipher.conf";
 /// The passphrase alone, for what is kept beside the repository: certificates, dumps.
 pub(super) const PASS: &str = "/etc/seawall/backup.pass";
 const BACKUP_SCRIPT: &str = "/usr/local/lib/seawall/backup";
+/// Restores, and what it needs to know of this server.
+const RESTORE_PROGRAM: &str = "/usr/local/lib/seawall/restore";
+const RESTORE_SETTINGS: &str = "/etc/seawall/restore.conf";
+/// What a restored copy beside the database may use of memory, its page cache included.
+const RESTORE_MEMORY: &str = "384M";
 pub(super) const KEY_SCRIPT: &str = "/usr/local/lib/seawall/repository-key";
 /// Where an access key comes from, and where pgBackRest reads it.
 pub(super) const KEYS: [(&str, &str); 2] = [
@@ -125,6 +131,11 @@ fn units(desired: &Desired) -> Vec<(Unit, String)> {
             json!({ "version": version, "port": PORT, "sql": BEAT }),
         ),
         ("seawall-heartbeat.timer".to_owned(), "timer", beat),
+        (
+            "seawall-restore@.service".to_owned(),
+            "restore.service",
+            json!({ "stanza": stanza, "memory": RESTORE_MEMORY }),
+        ),
         ("seawall-repository-key.path".to_owned(), "repository-key.path", json!({ "files": watched })),
         ("seawall-repository-key.service".to_owned(), "repository-key.service", json!({ "pairs": pairs })),
     ];
@@ -155,11 +166,18 @@ pub(super) fn parts_of(desired: &Desired) -> Parts {
         "archive-mode=off",
     ];
     let backup = text(desired, "backup.sh", json!({ "stanza": desired.stanza, "wait": WAIT_S }));
+    let settings = [
+        ("stanza", desired.stanza.clone()),
+        ("version", desired.cluster.version.to_string()),
+        ("preload", desired.preload.join(",")),
+    ];
     let mut files = vec![
         checked(CONF, conf(FOLDER, &push)),
         checked(RESTORE_CONF, conf(RESTORE_FOLDER, &off)),
         File::program(BACKUP_SCRIPT, backup),
         File::program(KEY_SCRIPT, text(desired, "repository-key.sh", json!({}))),
+        File::program(RESTORE_PROGRAM, programs::RESTORE.to_owned()),
+        programs::configuration(&desired.address, RESTORE_SETTINGS, "postgres", RESTORE_PROGRAM, &settings),
     ];
     let units = units(desired);
     files.extend(units.iter().map(|(unit, text)| File::public(unit.path(), text.clone())));

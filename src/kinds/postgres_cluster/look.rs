@@ -113,6 +113,9 @@ fn words(argv: &[String]) -> Vec<&str> {
     argv.iter().map(String::as_str).collect()
 }
 
+/// The restores in place that wait for a decision, the newest last (`programs/restore/place.sh`).
+const RESTORING: &str = "/etc/seawall/restores/in-place";
+
 pub(super) fn starts(desired: &Desired) -> String {
     format!("{}/start.conf", desired.cluster.conf())
 }
@@ -130,6 +133,7 @@ pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
         file(&starts(desired)),
         file(&desired.path()),
         file(NO_CLUSTER),
+        file(RESTORING),
     ]
 }
 
@@ -169,6 +173,8 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         boot: answers.command(&words(&boot_query()))?.stdout.trim().to_owned(),
         over: unit::look_debian(&services(desired), answers)?,
         said,
+        restoring: host::file(answers, RESTORING)?
+            .and_then(|state| state.text.unwrap_or_default().lines().last().map(|name| name.trim().to_owned())),
     }))
 }
 

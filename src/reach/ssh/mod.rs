@@ -16,6 +16,7 @@ pub mod event;
 mod files;
 mod frame;
 pub mod guard;
+pub mod interactive;
 pub mod limits;
 pub mod lock;
 pub mod manifest;

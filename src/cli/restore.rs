@@ -1,0 +1,303 @@
+//! `seawall restore …`: planned, shown, confirmed, carried out, and what stands on a server afterwards.
+
+use jiff::Timestamp;
+
+use crate::base::diag::{Diagnostic, Severity};
+use crate::cli::args::{DataArgs, OnlyArgs, RestoreArgs, RestoreCommand, ServerArgs};
+use crate::cli::backup::declared;
+use crate::cli::exit::{Exit, Stop};
+use crate::cli::session::Session;
+use crate::cli::work::{Work, holder, store_failed};
+use crate::engine::lock;
+use crate::plan::host::Endpoint;
+use crate::plan::restores::{End, Purpose, RestorePlan, Standing, Told};
+use crate::reach::look::Look;
+use crate::reach::world::World;
+use crate::recovery::goal::{self, Wish, choose};
+use crate::recovery::judge::judge;
+use crate::recovery::look::Target;
+use crate::recovery::restore::{Broken, Check, is_name};
+use crate::view::working::Working;
+
+/// Hours that a copy beside the database is kept unless the operator says otherwise.
+const TTL_H: u64 = 24;
+
+/// `seawall restore …`.
+pub async fn restore(session: &mut Session, args: RestoreArgs) -> Result<Exit, Stop> {
+    match args.command.clone() {
+        None => begin(session, &args).await,
+        Some(RestoreCommand::List(server)) => list(session, &server).await,
+        Some(RestoreCommand::Drop { name, server }) => command(session, "drop", &name, &server, false).await,
+        Some(RestoreCommand::Undo { name, server, yes }) => command(session, "undo", &name, &server, !yes).await,
+        Some(RestoreCommand::Accept { name, server }) => command(session, "accept", &name, &server, false).await,
+        Some(RestoreCommand::Psql { name, server, arguments }) => psql(session, &name, &server, &arguments).await,
+        Some(RestoreCommand::CopyTable { name, database, table, into, server }) => {
+            copy_table(session, &name, &database, &table, into.as_deref(), &server).await
+        }
+    }
+}
+
+/// The one server that is meant.
+pub fn one(targets: Vec<Target>) -> Result<Target, Stop> {
+    let names: Vec<String> = targets.iter().map(|target| target.server.clone()).collect();
+    let mut targets = targets.into_iter();
+    match (targets.next(), targets.next()) {
+        (Some(target), None) => Ok(target),
+        _ => Err(Stop::new(
+            Exit::Usage,
+            Diagnostic::error("which-server", format!("{} servers have backups: {}", names.len(), names.join(", ")))
+                .hint("name one: --server NAME"),
+        )),
+    }
+}
+
+async fn begin(session: &mut Session, args: &RestoreArgs) -> Result<Exit, Stop> {
+    let usage = |why: String| Stop::new(Exit::Usage, Diagnostic::error("restore-target", why));
+    let to = args.to.as_deref().ok_or_else(|| {
+        usage(
+            "say where to: --to latest, --to \"2026-11-21 02:21:10+00\", --to backup:LABEL or --to name:RESTORE_POINT"
+                .to_owned(),
+        )
+    })?;
+    let goal = goal::goal(to).map_err(usage)?;
+    let purpose = if args.in_place { Purpose::InPlace } else { Purpose::Beside };
+    let name = args.name.clone().unwrap_or_else(|| Timestamp::now().strftime("r%Y%m%d-%H%M%S").to_string());
+    named(&name)?;
+    let target = one(declared(session, &args.server)?)?;
+    let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
+    let wish = Wish { set: args.set.clone(), timeline: args.timeline };
+    let mut plan = planned(session, &world, &target, goal, purpose, &wish, &name).await?;
+    plan.ttl_s = (purpose == Purpose::Beside).then_some(args.keep_hours.unwrap_or(TTL_H) * 3600);
+    let refused = plan.findings.iter().any(|finding| finding.severity == Severity::Error);
+    if args.plan || refused {
+        session.show_restore(&work, &plan, None)?;
+        return Ok(if refused { Exit::Refused } else { Exit::Done });
+    }
+    if !args.yes {
+        session.say(session.restore_text(&plan));
+        if !session.can_ask() {
+            return Err(Stop::new(
+                Exit::Usage,
+                Diagnostic::error("not-confirmed", "nobody is there to confirm the restore")
+                    .hint("add --yes to carry it out without a question"),
+            ));
+        }
+        let question = match purpose {
+            Purpose::InPlace => "This stops the database. Restore in place? Only `yes` goes on: ",
+            Purpose::Beside | Purpose::Drill => "Restore beside the database? Only `yes` goes on: ",
+        };
+        if !session.ask(question)? {
+            return Ok(Exit::Failed);
+        }
+    }
+    let told = carried_out(session, &work, &world, &target, &plan, &[], None, "restore").await?;
+    session.show_restore(&work, &plan, Some(&told))?;
+    ended(&plan, &told)
+}
+
+/// Chooses backup, timeline and target from what is in the repository now.
+pub async fn planned(
+    session: &Session,
+    world: &World,
+    target: &Target,
+    goal: crate::plan::restores::Goal,
+    purpose: Purpose,
+    wish: &Wish,
+    name: &str,
+) -> Result<RestorePlan, Stop> {
+    let working = Working::new(session.progress_mode());
+    working.say("looking at the repository");
+    let seen = target.look(&Look::of(world), &mut |_| ()).await;
+    let known = judge(&seen, &target.section);
+    let objects = seen.objects.ok().flatten().unwrap_or_default();
+    let plan = choose(&known, &objects, goal, purpose, wish, name);
+    plan.map_err(|problem| Stop::new(Exit::Refused, problem.note("nothing was restored")))
+}
+
+/// With the environment's lock: an apply would change the configuration under it.
+#[allow(clippy::too_many_arguments, reason = "each is a different thing, and there are two callers")]
+pub async fn carried_out(
+    session: &mut Session,
+    work: &Work,
+    world: &World,
+    target: &Target,
+    plan: &RestorePlan,
+    checks: &[Check],
+    broken: Option<Broken>,
+    what: &str,
+) -> Result<Told, Stop> {
+    let stores = work.stores(world).await.map_err(|failure| store_failed(&failure))?;
+    let lock = lock::take(&stores.all(), &holder(what)).await.map_err(Stop::failed)?;
+    if let Some(note) = &lock.took_over {
+        session.say(format!("note: {note}"));
+    }
+    let working = Working::new(session.progress_mode());
+    let say = |what: &str| working.say(what);
+    let told = tokio::select! {
+        told = target.restore(world, plan, checks, broken, &say) => told,
+        _ = tokio::signal::ctrl_c() => Err(Diagnostic::error("interrupted", "this run was interrupted")
+            .note(format!("the restore `{}` goes on on `{}`", plan.name, target.server))
+            .hint("`seawall restore list` shows how far it is")),
+    };
+    drop(working);
+    if let Err(failure) = lock::release(&stores.all(), lock).await {
+        session.say(format!("warning: the lock could not be given back: {failure}"));
+    }
+    told.map_err(|problem| {
+        let exit = if problem.code == "interrupted" { Exit::Interrupted } else { Exit::Failed };
+        Stop::new(exit, problem)
+    })
+}
+
+/// What a restore came to, as an exit code with its reason.
+fn ended(plan: &RestorePlan, told: &Told) -> Result<Exit, Stop> {
+    let problem = match &told.end {
+        Some(End::Ready | End::Finished) => return Ok(Exit::Done),
+        Some(End::Failed { code, why }) => failed(plan, code, why),
+        Some(End::Interrupted) => Diagnostic::error("restore-failed", "the restore was ended by somebody"),
+        Some(End::Over) | None => Diagnostic::error("restore-failed", "the restore ended without a word"),
+    };
+    let problem = match plan.purpose {
+        Purpose::InPlace => problem
+            .note("PostgreSQL is stopped, and the data of before is kept aside")
+            .hint(format!("go back: seawall restore undo {}; or try another target: seawall restore --in-place --to …", plan.name)),
+        Purpose::Beside | Purpose::Drill => problem.note("the database beside it was not touched").note(format!(
+            "what was restored and PostgreSQL's log stay in /var/lib/postgresql/seawall-restores/{} until: seawall restore drop {}",
+            plan.name, plan.name
+        )),
+    };
+    Err(Stop::failed(problem))
+}
+
+/// A failure that the server's program told.
+pub fn failed(plan: &RestorePlan, told: &str, why: &str) -> Diagnostic {
+    let problem = Diagnostic::error("restore-failed", format!("`{}` did not get to its target: {why}", plan.name));
+    Diagnostic { code: code(told).to_owned(), ..problem }
+}
+
+/// Its words for what went wrong; those of a newer program are not known here.
+fn code(told: &str) -> &'static str {
+    match told {
+        "check" | "verify" => "restore-not-verified",
+        "damaged" => "restore-damaged",
+        "fetch" | "version" => "restore-fetch",
+        "no-archive" => "restore-no-archive",
+        "no-library" | "no-postgres" | "settings" => "restore-cannot-run",
+        "no-room" => "restore-no-room",
+        "repository-lost" => "restore-repository-lost",
+        "repository-stopped" => "restore-repository-stopped",
+        "target-before-backup" => "restore-target-before-backup",
+        "target-not-reached" | "too-slow" | "no-write" => "restore-target-not-reached",
+        "timeline-not-reached" => "restore-timeline",
+        "wal-missing" => "restore-wal-missing",
+        _ => "restore-failed",
+    }
+}
+
+async fn list(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> {
+    let targets = declared(session, server)?;
+    let (work, look) = Work::to_look(session, &OnlyArgs::default(), &DataArgs::default()).await?;
+    let mut all: Vec<(String, Vec<Standing>)> = Vec::new();
+    for target in &targets {
+        let at = target.endpoint(&look).await.map_err(unseen)?;
+        all.push((target.server.clone(), target.standing(&look, &at).await.map_err(unseen)?));
+    }
+    session.show_restores(&work, &all)?;
+    Ok(Exit::Done)
+}
+
+fn unseen(why: String) -> Stop {
+    Stop::failed(Diagnostic::error("restore-unseen", "the restores could not be looked at").note(why))
+}
+
+fn named(name: &str) -> Result<(), Stop> {
+    if is_name(name) {
+        return Ok(());
+    }
+    let problem = Diagnostic::error("restore-name", format!("`{name}` is no name of a restore"))
+        .hint("lower-case letters, digits and dashes, at most 40");
+    Err(Stop::new(Exit::Usage, problem))
+}
+
+/// Connects to the server that a restore is on.
+async fn to(session: &mut Session, name: &str, server: &ServerArgs) -> Result<(Work, World, Target, Endpoint), Stop> {
+    named(name)?;
+    let target = one(declared(session, server)?)?;
+    let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
+    let at = target.endpoint(&world).await.map_err(unseen)?;
+    Ok((work, world, target, at))
+}
+
+async fn command(session: &mut Session, verb: &str, name: &str, server: &ServerArgs, asks: bool) -> Result<Exit, Stop> {
+    let (work, world, target, at) = to(session, name, server).await?;
+    if asks {
+        session.say(format!(
+            "PostgreSQL on {} is stopped, what was restored is moved aside, and the data of before the restore comes back.\n\
+             What clients have written since the restore is not in it.",
+            target.server
+        ));
+        if !session.can_ask() || !session.ask("Go back? Only `yes` goes on: ")? {
+            return Err(Stop::new(
+                Exit::Usage,
+                Diagnostic::error("not-confirmed", "nothing was changed").hint("add --yes where nobody can answer"),
+            ));
+        }
+    }
+    let stores = work.stores(&world).await.map_err(|failure| store_failed(&failure))?;
+    let lock = lock::take(&stores.all(), &holder(&format!("restore {verb}"))).await.map_err(Stop::failed)?;
+    let working = Working::new(session.progress_mode());
+    working.say(&format!("{verb} {name}"));
+    let done = target.command_restore(&world, &at, verb, name).await;
+    drop(working);
+    if let Err(failure) = lock::release(&stores.all(), lock).await {
+        session.say(format!("warning: the lock could not be given back: {failure}"));
+    }
+    done.map_err(Stop::failed)?;
+    session.say(match verb {
+        "drop" => format!("{name} was removed from {}", target.server),
+        "undo" => format!("the data of before {name} is back; what was restored is kept in main.undone-{name}"),
+        _ => format!("{name} is accepted: WAL is archived again, and a full backup was made"),
+    });
+    Ok(Exit::Done)
+}
+
+async fn psql(session: &mut Session, name: &str, server: &ServerArgs, arguments: &[String]) -> Result<Exit, Stop> {
+    let (_, world, _, at) = to(session, name, server).await?;
+    let socket = format!("/run/seawall-restore/{name}");
+    let mut argv =
+        vec!["runuser", "-u", "postgres", "--", "psql", "-h", socket.as_str(), "-p", "5432", "-U", "postgres"];
+    argv.extend(arguments.iter().map(String::as_str));
+    let status = world.ssh.interactive(&at, &argv).await.map_err(|error| unseen(error.to_string()))?;
+    Ok(if status == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// From the copy into the database beside it, under a name that is not there yet.
+async fn copy_table(
+    session: &mut Session,
+    name: &str,
+    database: &str,
+    table: &str,
+    into: Option<&str>,
+    server: &ServerArgs,
+) -> Result<Exit, Stop> {
+    let (_, world, target, at) = to(session, name, server).await?;
+    let into = into.map_or_else(|| format!("{}_restored", table.rsplit('.').next().unwrap_or(table)), str::to_owned);
+    let argv = [crate::recovery::restore::PROGRAM, "copy-table", name, database, table, &into];
+    let mut said = Vec::new();
+    let mut take = |line: &[u8]| said.push(String::from_utf8_lossy(line).into_owned());
+    let end = world.ssh.command(&at, &argv, crate::reach::look::with_margin(COPY_S), &mut take).await;
+    let end = end.map_err(|error| unseen(error.to_string()))?;
+    if end.status != 0 {
+        let why = end.stderr.lines().last().unwrap_or_default().to_owned();
+        return Err(Stop::failed(
+            Diagnostic::error("restore-copy", format!("`{table}` of `{name}` was not copied"))
+                .note(why)
+                .note("nothing in the database was changed"),
+        ));
+    }
+    session.say(format!("{} {into} of {database} on {}", said.join(" "), target.server));
+    Ok(Exit::Done)
+}
+
+/// For a table of some ten gigabytes.
+const COPY_S: u32 = 3600;

@@ -1,0 +1,63 @@
+//! Versioned JSON of restores, as in [`crate::view::json`].
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::plan::restores::{RestorePlan, Standing, Told};
+
+/// Format of a restore.
+const RESTORE: &str = "seawall.restore/1";
+/// Format of the list.
+const RESTORES: &str = "seawall.restores/1";
+
+/// A restore, as `seawall restore --format json` prints it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "A restore that Seawall planned or carried out", deny_unknown_fields)]
+pub struct RestoreView<'a> {
+    /// `seawall.restore/1`.
+    #[schemars(extend("const" = RESTORE))]
+    format: &'a str,
+    environment: &'a str,
+    /// Of the local cloud, not of AWS.
+    sandbox: bool,
+    plan: &'a RestorePlan,
+    /// `None` where it was planned only.
+    told: Option<&'a Told>,
+}
+
+/// The restores on servers, as `seawall restore list --format json` prints them.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "Restores that stand on servers", deny_unknown_fields)]
+pub struct RestoresView<'a> {
+    /// `seawall.restores/1`.
+    #[schemars(extend("const" = RESTORES))]
+    format: &'a str,
+    environment: &'a str,
+    /// Of the local cloud, not of AWS.
+    sandbox: bool,
+    servers: Vec<ServerRestores<'a>>,
+}
+
+/// Those of one server.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ServerRestores<'a> {
+    server: &'a str,
+    restores: &'a [Standing],
+}
+
+/// One restore.
+pub fn restore(environment: &str, sandbox: bool, plan: &RestorePlan, told: Option<&Told>) -> Value {
+    to_value(&RestoreView { format: RESTORE, environment, sandbox, plan, told })
+}
+
+/// All of them.
+pub fn restores(environment: &str, sandbox: bool, all: &[(String, Vec<Standing>)]) -> Value {
+    let servers = all.iter().map(|(server, restores)| ServerRestores { server, restores }).collect();
+    to_value(&RestoresView { format: RESTORES, environment, sandbox, servers })
+}
+
+fn to_value(data: &impl Serialize) -> Value {
+    serde_json::to_value(data).expect("plain data of this program serialises")
+}

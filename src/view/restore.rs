@@ -1,0 +1,147 @@
+//! Restores on a screen: what will be done, how it ended, and those that stand on a server.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use crate::plan::restores::{End, Goal, Purpose, RestorePlan, Standing, Told};
+use crate::view::backup::{moment, size, span};
+use crate::view::style::{Role, Style};
+use crate::view::table;
+use crate::view::text::clean_line;
+
+/// What will be restored, to which moment, and what it touches. `segments` is how many of WAL may be replayed.
+pub fn plan(plan: &RestorePlan, segments: u64, style: Style) -> String {
+    let RestorePlan { name, server, stanza, bucket, purpose, goal, set, chain, set_finished, timeline, .. } = plan;
+    let title = match purpose {
+        Purpose::Beside => format!("Restore {name}: a copy beside the database of {server}"),
+        Purpose::Drill => format!("Drill {name}: a copy beside the database of {server}, verified and removed"),
+        Purpose::InPlace => format!("Restore {name}: IN PLACE of the database of {server}"),
+    };
+    let mut text = format!("{}\n\n", style.paint(Role::Title, clean_line(&title)));
+    let mut row = |what: &str, value: &str| {
+        let _ = writeln!(text, "  {what:<10} {}", clean_line(value));
+    };
+    row("target", &target(goal));
+    row("backup", &format!("{set}, ended {} UTC", moment(*set_finished)));
+    if !chain.is_empty() {
+        row("", &format!("stands on {}", chain.join(", ")));
+    }
+    let to = plan.window_to.map_or_else(|| "an end that is not known".to_owned(), |to| format!("{} UTC", moment(to)));
+    row(
+        "WAL",
+        &format!("timeline {timeline}, at most {segments} segments from {}, archived to {to}", plan.first_segment),
+    );
+    row("size", &plan.bytes.map_or_else(|| "not known".to_owned(), size));
+    row("from", &format!("stanza {stanza} in {bucket}, with the key that can only read"));
+    let does: &[&str] = match purpose {
+        Purpose::Beside => &[
+            "the database itself is not touched; the copy listens on a socket that only postgres reaches, and archives nothing",
+        ],
+        Purpose::Drill => &["the database itself is not touched; the copy archives nothing and is removed at the end"],
+        Purpose::InPlace => &[
+            "PostgreSQL and PgBouncer are STOPPED first; clients lose their connections",
+            "the data that is there now is moved aside and never deleted; `seawall restore undo` brings it back",
+            "nothing is archived until `seawall restore accept`, which begins with a full backup",
+        ],
+    };
+    for line in does {
+        row("effect", line);
+    }
+    if let Some(ttl) = plan.ttl_s {
+        row(
+            "kept",
+            &format!(
+                "for {}, then PostgreSQL of the copy is ended; `seawall restore drop {name}` removes it",
+                span(i64::try_from(ttl).unwrap_or(0))
+            ),
+        );
+    }
+    text
+}
+
+/// The goal in words.
+pub fn target(goal: &Goal) -> String {
+    match goal {
+        Goal::Latest => "the newest moment that is archived".to_owned(),
+        Goal::Time(at) => format!("{at} (what committed at that very moment is in)"),
+        Goal::Backup(label) => format!("the end of backup {label}"),
+        Goal::Point(name) => format!("restore point {name}, the first of that name"),
+    }
+}
+
+/// How a restore ended, with the evidence.
+pub fn told(plan: &RestorePlan, told: &Told, style: Style) -> String {
+    let mut text = String::new();
+    evidence(&mut text, told);
+    for remark in &told.remarks {
+        let _ = writeln!(text, "  {} {}", style.paint(Role::Changed, "remark"), clean_line(remark));
+    }
+    let name = &plan.name;
+    let server = &plan.server;
+    let end = match (&told.end, plan.purpose) {
+        (Some(End::Ready), _) => format!(
+            "Restored. Look at it: seawall restore psql {name} -- -d DATABASE\nCopy a table out: seawall restore copy-table {name} DATABASE TABLE\n\
+             Remove it: seawall restore drop {name}"
+        ),
+        (Some(End::Finished), Purpose::InPlace) => format!(
+            "Restored in place on {server}. Clients can connect; NOTHING IS ARCHIVED until it is accepted.\n\
+             Keep it: seawall restore accept {name}\nGo back: seawall restore undo {name}"
+        ),
+        (Some(End::Finished), _) => "The copy was verified and removed.".to_owned(),
+        (Some(End::Failed { .. } | End::Interrupted | End::Over) | None, _) => return text,
+    };
+    let _ = writeln!(text, "\n{end}");
+    text
+}
+
+/// Phases with their seconds, and what PostgreSQL said of how far it got.
+pub fn evidence(text: &mut String, told: &Told) {
+    let phases: Vec<String> = told.durations().iter().map(|(name, seconds)| format!("{name} {seconds} s")).collect();
+    let _ = writeln!(text, "  took       {}", clean_line(&phases.join(", ")));
+    for (fact, what) in [
+        ("stopped", "stopped"),
+        ("replay-end", "replayed"),
+        ("archive-end", "archive"),
+        ("last-commit", "last write"),
+        ("heartbeat", "heartbeat"),
+        ("timeline", "timeline"),
+        ("system-id", "cluster"),
+        ("amcheck", "pg_amcheck"),
+        ("checksums", "checksums"),
+    ] {
+        if let Some(value) = told.fact(fact) {
+            let value = match fact {
+                "replay-end" => format!("to {value}, the end of what is archived"),
+                "archive-end" => format!("ends with segment {value}"),
+                "timeline" => format!("{value} since it was opened"),
+                _ => value.to_owned(),
+            };
+            let _ = writeln!(text, "  {what:<10} {}", clean_line(&value));
+        }
+    }
+}
+
+/// The restores that are on a server.
+pub fn standing(server: &str, all: &[Standing], style: Style, width: Option<usize>) -> String {
+    if all.is_empty() {
+        return format!("No restore is on {}\n", clean_line(server));
+    }
+    let now = Timestamp::now().as_second();
+    let head = ["restore", "purpose", "age", "runs", "size", "told last"];
+    let row = |one: &Standing| {
+        [
+            clean_line(&one.name),
+            clean_line(&one.purpose),
+            span(now - one.ordered),
+            if one.is_running { "yes" } else { "no" }.to_owned(),
+            size(one.bytes),
+            clean_line(&one.last),
+        ]
+    };
+    let mut text = format!("{}\n\n", style.paint(Role::Title, clean_line(&format!("Restores on {server}"))));
+    for line in table::lines(head, all.iter().map(row).collect(), width.map(|width| width.saturating_sub(2))) {
+        let _ = writeln!(text, "  {line}");
+    }
+    text
+}
