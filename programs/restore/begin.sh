@@ -53,8 +53,8 @@ begin() {
     cluster=postgresql@$version-main.service
     purpose=$(ordered purpose) set=$(ordered set) timeline=$(ordered timeline) type=$(ordered type) target=$(ordered target)
     broken=$(ordered break)
-    data=$place/data
-    [ "$purpose" != in-place ] || data=$main
+    data=$place/data tablespaces=$place/tablespaces
+    [ "$purpose" != in-place ] || data=$main tablespaces=/var/lib/postgresql/$version/tablespaces.$name
 }
 # KEY: its value in the order.
 ordered() { values "$order" "$1" | head -n 1; }

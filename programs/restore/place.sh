@@ -38,7 +38,10 @@ in_place() {
     systemctl mask -q "$cluster" || fail "$cluster could not be masked"
     as_postgres mv -T -- "$main" "$aside" && as_postgres mkdir -m 0700 -- "$main" || fail "$main could not be moved to $aside"
     install -d -m 0755 "$sockets" && only_root "$socket" && install -d -o postgres -g postgres -m 0700 "$socket" || exit
-    as_postgres "$0" run "$name" || {
+    as_postgres mkdir -- "$tablespaces" || fail "$tablespaces could not be made"
+    # WAL may say where a tablespace is to be made: there, the data of before must stay as it is.
+    systemd-run --quiet --wait --collect -p User=postgres -p ProtectSystem=strict -p ProtectHome=yes -p PrivateTmp=yes -p UMask=0077 \
+        -p ReadWritePaths="$main $tablespaces $home $socket" "$0" run "$name" || {
         as_postgres tail -n 1 -- "$place/told" >&2
         fail "the restore did not get to its target. PostgreSQL is stopped; the data of before is in $aside"
     }

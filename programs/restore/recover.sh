@@ -40,8 +40,8 @@ fetch() {
     esac
     # A drill that must fail: no passphrase opens what another one sealed.
     [ "$broken" != passphrase ] || export PGBACKREST_REPO1_CIPHER_PASS=a-passphrase-that-opens-nothing
-    mkdir -- "$place/tablespaces" "$place/spool" "$place/lock" || refuse no-room "$place could not be made"
-    if ! reader --pg1-path="$data" --set="$set" "$@" --archive-mode=off --tablespace-map-all="$place/tablespaces" \
+    { [ -d "$tablespaces" ] || mkdir -- "$tablespaces"; } && mkdir -- "$place/spool" "$place/lock" || refuse no-room "$place could not be made"
+    if ! reader --pg1-path="$data" --set="$set" "$@" --archive-mode=off --tablespace-map-all="$tablespaces" \
         --log-level-console=info restore >"$place/restore.log" 2>&1; then
         refuse fetch "$(complaint "$place/restore.log")"
     fi
@@ -113,6 +113,8 @@ died() {
     *'WAL ends before end of online backup'*) refuse wal-missing "the WAL of backup $set itself is not whole; it lacks ${lost:-a segment}" ;;
     *'references to invalid pages'*) refuse damaged "the WAL refers to pages that the backup does not have" ;;
     *'could not restore file'*) refuse repository-lost "the repository did not give $(lost_file): $(complaint "$place/archive-get.log")" ;;
+    *'Read-only file system'*)
+        refuse tablespace "the WAL makes a tablespace where the original has its own ($why); a backup that was made after that leads there, and nothing was written to it" ;;
     *'could not access file'* | *'could not load library'*) refuse no-library "a library that the data needs is not installed: $why" ;;
     *'recovery aborted because of insufficient parameter settings'*) refuse settings "the copy's settings are smaller than the original's" ;;
     '') refuse died "PostgreSQL ended without a word: $(last_line "$place/postgres.log")" ;;

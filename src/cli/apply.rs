@@ -257,6 +257,25 @@ pub async fn act(
     store: &Store,
     approved: &Approved,
 ) -> Result<Exit, Stop> {
+    let (ended, folder) = carry_out(session, work, world, store, approved).await?;
+    session.show_applied(&ended)?;
+    session.say(format!("journal: {}", folder.join("journal.jsonl").display()));
+    Ok(match ended.verdict() {
+        ApplyVerdict::Done => Exit::Done,
+        ApplyVerdict::RolledBack => Exit::RolledBack,
+        ApplyVerdict::Interrupted => Exit::Interrupted,
+        ApplyVerdict::Failed => Exit::Failed,
+    })
+}
+
+/// The work of [`act`], and the folder of its journal.
+pub async fn carry_out(
+    session: &mut Session,
+    work: &Work,
+    world: &World,
+    store: &Store,
+    approved: &Approved,
+) -> Result<(Applied, PathBuf), Stop> {
     let Approved { plan, already, unchanged, snapshot, nonce } = approved;
     let folder = journal_folder(&work.resolved.environment, nonce);
     let mut progress = Progress::new(session.progress_mode());
@@ -295,14 +314,7 @@ pub async fn act(
             shared.claim(&used(nonce), used_now().as_bytes()).await.map_err(after)?;
         }
     }
-    session.show_applied(&ended)?;
-    session.say(format!("journal: {}", folder.join("journal.jsonl").display()));
-    Ok(match ended.verdict() {
-        ApplyVerdict::Done => Exit::Done,
-        ApplyVerdict::RolledBack => Exit::RolledBack,
-        ApplyVerdict::Interrupted => Exit::Interrupted,
-        ApplyVerdict::Failed => Exit::Failed,
-    })
+    Ok((ended, folder))
 }
 
 async fn remember_all(work: &Work, store: &Store, as_wanted: &[Address], gone: &[Address]) -> Result<(), StoreFailure> {

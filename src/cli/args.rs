@@ -76,6 +76,8 @@ pub enum Command {
     },
     /// Restore to a moment, beside the database or in its place; planned, shown and confirmed first
     Restore(RestoreArgs),
+    /// Make a lost server anew from the inventory, the secrets and the bucket, with the clock running
+    Rebuild(RebuildArgs),
     /// Print a saved plan
     Show {
         /// The saved plan
@@ -136,6 +138,15 @@ pub enum BackupCommand {
         #[arg(long, conflicts_with = "kind")]
         follow: bool,
     },
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct RebuildArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Args, Debug, Clone)]
@@ -261,6 +272,8 @@ pub enum Document {
     Restore,
     /// What `restore list` prints with --format json
     Restores,
+    /// What `rebuild` prints with --format json
+    Rebuilt,
     /// Problems with --format json
     Problems,
 }

@@ -7,12 +7,52 @@ use crate::cli::session::Session;
 use crate::kinds::{KINDS, kind};
 use crate::view::explain;
 
+/// Commands that have more to say than their help.
+const TOPICS: [(&str, &str, &str); 2] = [
+    (
+        "restore",
+        "to a moment, beside the database or in its place",
+        "\
+A restore always names its backup, timeline and target. `--plan` shows them, and what keeps it from being carried out: a gap, an
+archive class, no backup before the target. Beside the database (the default) it makes a copy that listens on a socket only, archives
+nothing, and cannot write where production's data is. In place, the data of before is moved aside and never deleted, and nothing is
+archived until `restore accept`; `restore undo` goes back.
+
+It has reached its target when PostgreSQL says where it stopped (for `latest`: when it has replayed the last segment of the archive), that
+recovery is complete, and when a transaction of ours has committed. No exit status of pgBackRest or PostgreSQL is believed.
+
+    seawall restore --to \"2026-11-21 02:21:10+00\" --name rows
+    seawall restore psql rows -- -d chronos_db
+    seawall restore drop rows
+",
+    ),
+    (
+        "rebuild",
+        "a lost server anew, with the clock running",
+        "\
+Needs the inventory, the secrets and the bucket, and nothing of the machine that made the server. In this order: every access key of the old
+server is deleted and read back as gone (what is left of it can write nowhere); a new instance, hardened, with the database's packages;
+the newest backup and the WAL after it, proven as in `seawall restore`; archiving on a new timeline with a full backup; roles, access, pools,
+jobs; the address last. Killed anywhere, it goes on when it is run again. Refused while the old instance is there.
+
+The time is counted from the command to the end, against `objectives.rebuild`; the age of the newest commit that came back against
+`objectives.rpo`.
+",
+    ),
+];
+
 /// Explains a kind, a resource, or lists the kinds.
 pub fn explain(session: &mut Session, what: Option<&str>) -> Result<Exit, Stop> {
     let text = match what {
-        None => explain::list(&KINDS.iter().map(|kind| (kind.name, kind.summary)).collect::<Vec<_>>()),
+        None => {
+            let topics = TOPICS.iter().map(|(name, summary, _)| (*name, *summary));
+            explain::list(&KINDS.iter().map(|kind| (kind.name, kind.summary)).chain(topics).collect::<Vec<_>>())
+        }
         Some(name) => match (kind(name), name.parse::<Address>()) {
             (Some(kind), _) => explain::kind(kind.name, kind.summary, kind.explain),
+            (None, _) if let Some((name, summary, text)) = TOPICS.iter().find(|(topic, _, _)| *topic == name) => {
+                explain::kind(name, summary, text)
+            }
             (None, Ok(address)) => return resource(session, &address),
             (None, Err(_)) => return Err(Stop::new(Exit::Usage, unknown(name))),
         },

@@ -44,6 +44,7 @@ pub fn schema_of(document: Document) -> serde_json::Value {
         Document::BackupMade => json::schema_of::<json_backup::MadeView<'_>>(),
         Document::Restore => json::schema_of::<json_restore::RestoreView<'_>>(),
         Document::Restores => json::schema_of::<json_restore::RestoresView<'_>>(),
+        Document::Rebuilt => json::schema_of::<json_restore::RebuiltView<'_>>(),
         Document::Problems => json::schema_of::<json::ProblemsView<'_>>(),
     }
 }

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod housekeeping;
 pub mod output;
 pub mod plan;
+pub mod rebuild;
 pub mod restore;
 pub mod sandbox;
 pub mod secrets;
@@ -82,6 +83,7 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Exit, Stop>
         Command::Destroy(args) => apply::destroy(session, &args).await,
         Command::Backup { command } => backup::backup(session, command).await,
         Command::Restore(args) => restore::restore(session, args).await,
+        Command::Rebuild(args) => rebuild::rebuild(session, &args).await,
         Command::Show { plan: path } => plan::show(session, &path),
         Command::Explain { what } => explain::explain(session, what.as_deref()),
         Command::Schema { document } => housekeeping::schema(session, document),

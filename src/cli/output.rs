@@ -17,6 +17,7 @@ use crate::engine::file::{Header, PlanFile};
 use crate::engine::resolve::Resolved;
 use crate::inventory::scalar::Money;
 use crate::plan::backups::{Backups, Made, Verified};
+use crate::plan::rebuild::Rebuilt;
 use crate::plan::restores::{RestorePlan, Standing, Told};
 use crate::reach::Failure;
 use crate::recovery::goal;
@@ -251,6 +252,11 @@ impl Session {
         self.product(&text.collect::<String>(), || {
             json_restore::restores(&work.resolved.environment, work.sandbox, all)
         })
+    }
+
+    pub fn show_rebuilt(&mut self, work: &Work, report: &Rebuilt) -> Result<(), Stop> {
+        let text = restore::rebuilt(report, self.style());
+        self.product(&text, || json_restore::rebuilt(&work.resolved.environment, work.sandbox, report))
     }
 
     /// Findings that are part of the product.

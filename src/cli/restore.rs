@@ -186,6 +186,7 @@ fn code(told: &str) -> &'static str {
         "no-room" => "restore-no-room",
         "repository-lost" => "restore-repository-lost",
         "repository-stopped" => "restore-repository-stopped",
+        "tablespace" => "restore-tablespace",
         "target-before-backup" => "restore-target-before-backup",
         "target-not-reached" | "too-slow" | "no-write" => "restore-target-not-reached",
         "timeline-not-reached" => "restore-timeline",

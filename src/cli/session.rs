@@ -36,6 +36,7 @@ pub struct Session {
 }
 
 /// An inventory that was read and found good.
+#[derive(Clone)]
 pub struct Loaded {
     pub inventory: Inventory,
     pub places: Places,

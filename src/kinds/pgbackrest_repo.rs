@@ -107,6 +107,14 @@ fn desired(inventory: &Inventory, name: &Name, server: &Server) -> Option<Desire
     })
 }
 
+/// The steps of a server's repository before and after a restore onto a new machine: what a restore needs, and PostgreSQL's
+/// archive command, which is taken up when the restore is accepted. `None` where the server has no backups.
+pub fn around_restore(inventory: &Inventory, server: &str) -> Option<(Vec<HostStep>, HostStep)> {
+    let (name, section) = inventory.servers.iter().find(|(name, _)| name.as_str() == server)?;
+    let desired = desired(inventory, name, section)?;
+    Some((steps::before_restore(&desired), archive_file(&desired).step()))
+}
+
 impl Kind for PgbackrestRepo {
     const NAME: &'static str = "pgbackrest.repo";
     const SUMMARY: &'static str =

@@ -14,6 +14,7 @@ pub mod observed;
 pub mod order;
 pub mod probe;
 pub mod reachability;
+pub mod rebuild;
 pub mod restores;
 pub mod session;
 pub mod step;

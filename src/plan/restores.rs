@@ -3,6 +3,7 @@
 //! Times are seconds since 1970-01-01 UTC; sizes are bytes. Deliberately absent: a target, set or timeline that is left to
 //! pgBackRest or PostgreSQL. By default both follow the newest timeline and end well at the first segment that is missing.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -172,6 +173,16 @@ impl Told {
         self.facts.iter().find(|fact| fact.name == name).map(|fact| fact.value.as_str())
     }
 
+    /// When the newest transaction that came back was committed, by the heartbeat or by PostgreSQL's own word, whichever is later.
+    pub fn newest_commit(&self) -> Option<i64> {
+        let second = |name: &str| {
+            let text = self.fact(name)?;
+            // PostgreSQL writes `+00` for what others write as `+00:00`.
+            format!("{text}:00").parse::<Timestamp>().ok().map(Timestamp::as_second)
+        };
+        second("heartbeat").max(second("last-commit"))
+    }
+
     /// Each phase with its seconds; the last one lasts until the end that was told.
     pub fn durations(&self) -> Vec<(&str, i64)> {
         let ends = self.phases.iter().skip(1).map(|phase| phase.began).chain(self.ended);
@@ -192,6 +203,12 @@ mod tests {
         assert_eq!(told.durations(), [("check", 5), ("replay", 4)]);
         assert_eq!(told.fact("archive-end"), Some("000000010000000000000004"));
         assert_eq!(told.remarks, ["database app was sorted"]);
+        assert_eq!(told.newest_commit(), None);
+        let told = Told::read(
+            "1 fact last-commit 2026-11-26 23:48:16.397738+00\n2 fact heartbeat 2026-11-26 23:48:10.927418+00\n",
+        );
+        assert_eq!(told.newest_commit(), Some(1_795_736_896));
+        let told = Told::read("100 phase check\n105 phase replay\n109 ready\n");
         assert_eq!((told.end, told.ended), (Some(End::Ready), Some(109)));
     }
 

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::plan::host::Endpoint;
+use crate::plan::observed::Observed;
 use crate::plan::probe::HostProbe;
 use crate::plan::restores::{End, Purpose, RestorePlan, Standing, Told};
 use crate::plan::step::{Content, HostStep};
@@ -23,6 +24,8 @@ use crate::recovery::look::Target;
 pub const PROGRAM: &str = "/usr/local/lib/seawall/restore";
 /// Orders, root's.
 const ORDERS: &str = "/etc/seawall/restores";
+/// Restores in place that wait for a decision, the newest last.
+const WAITING: &str = "/etc/seawall/restores/in-place";
 /// What postgres restores into.
 const HOME: &str = "/var/lib/postgresql/seawall-restores";
 /// Between two looks at a restore that runs.
@@ -254,6 +257,33 @@ impl Target {
             Diagnostic::error("restore-failed", format!("`restore {verb} {name}` did not end well"))
                 .note(failure.to_string())
         })
+    }
+
+    /// Does steps on the server that belong to a restore.
+    ///
+    /// # Errors
+    /// Why they were not done.
+    pub async fn on_host(&self, world: &World, at: &Endpoint, what: &str, steps: Vec<HostStep>) -> Result<(), String> {
+        let quiet = |_: HostEvent| ();
+        let done = world.act_host(at, &self.transaction(what, steps), &quiet).await;
+        done.map_err(|failure| failure.to_string())
+    }
+
+    /// The restore in place that was neither accepted nor undone, and what it told.
+    ///
+    /// # Errors
+    /// Why that could not be looked at.
+    pub async fn waiting(&self, ask: &impl Ask, at: &Endpoint) -> Result<Option<(String, Told)>, String> {
+        let probe = HostProbe::File { path: WAITING.to_owned() };
+        let answers = ask.host(at, &[probe]).await;
+        let text = match answers.file(WAITING) {
+            Observed::Absent => return Ok(None),
+            Observed::Present(state) => state.text.clone().unwrap_or_default(),
+            Observed::Unknown(why) => return Err(why.to_string()),
+        };
+        let Some(name) = text.lines().last().map(str::trim).filter(|name| is_name(name)) else { return Ok(None) };
+        let (told, _) = self.told(ask, at, name).await?;
+        Ok(Some((name.to_owned(), told)))
     }
 
     fn transaction(&self, id: &str, steps: Vec<HostStep>) -> Transaction {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::plan::rebuild::Rebuilt;
 use crate::plan::restores::{RestorePlan, Standing, Told};
 
 /// Format of a restore.
@@ -45,6 +46,27 @@ pub struct RestoresView<'a> {
 struct ServerRestores<'a> {
     server: &'a str,
     restores: &'a [Standing],
+}
+
+/// Format of a rebuild.
+const REBUILT: &str = "seawall.rebuilt/1";
+
+/// A rebuild, as `seawall rebuild --format json` prints it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "A server that Seawall rebuilt", deny_unknown_fields)]
+pub struct RebuiltView<'a> {
+    /// `seawall.rebuilt/1`.
+    #[schemars(extend("const" = REBUILT))]
+    format: &'a str,
+    environment: &'a str,
+    /// Of the local cloud, not of AWS.
+    sandbox: bool,
+    rebuilt: &'a Rebuilt,
+}
+
+/// A rebuild.
+pub fn rebuilt(environment: &str, sandbox: bool, rebuilt: &Rebuilt) -> Value {
+    to_value(&RebuiltView { format: REBUILT, environment, sandbox, rebuilt })
 }
 
 /// One restore.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use crate::plan::rebuild::Rebuilt;
 use crate::plan::restores::{End, Goal, Purpose, RestorePlan, Standing, Told};
 use crate::view::backup::{moment, size, span};
 use crate::view::style::{Role, Style};
@@ -120,6 +121,48 @@ pub fn evidence(text: &mut String, told: &Told) {
             let _ = writeln!(text, "  {what:<10} {}", clean_line(&value));
         }
     }
+}
+
+/// How a rebuild went, against its objectives.
+pub fn rebuilt(report: &Rebuilt, style: Style) -> String {
+    let title = format!("Rebuilt {}: {}", report.plan.server, report.id);
+    let mut text = format!("{}\n\n", style.paint(Role::Title, clean_line(&title)));
+    let steps: Vec<String> = report.durations().iter().map(|(name, seconds)| format!("{name} {seconds} s")).collect();
+    let _ = writeln!(text, "  steps      {}", clean_line(&steps.join(", ")));
+    evidence(&mut text, &report.told);
+    let of = |wanted: Option<u64>| {
+        wanted.map_or_else(
+            || "no objective is set".to_owned(),
+            |s| format!("the objective is {}", span(i64::try_from(s).unwrap_or(0))),
+        )
+    };
+    let took = exactly(report.took_s);
+    let _ = writeln!(text, "  rebuild    {took}, from the command to a served address; {}", of(report.wanted_s));
+    let behind = report.behind_s.map_or_else(
+        || "NOT EVALUATED: nothing tells when the newest commit that came back was made".to_owned(),
+        |s| {
+            format!(
+                "the newest commit that came back is {} older than the command; {}",
+                exactly(s),
+                of(report.rpo_wanted_s)
+            )
+        },
+    );
+    let _ = writeln!(text, "  data       {behind}");
+    for miss in &report.misses {
+        let _ = writeln!(text, "  {} {}", style.paint(Role::Danger, "MISSED"), clean_line(&miss.message));
+    }
+    let _ = writeln!(
+        text,
+        "\nThe server is rebuilt: WAL is archived on timeline {}, and a full backup was made.",
+        report.told.fact("timeline").map_or("?".to_owned(), clean_line)
+    );
+    text
+}
+
+/// Minutes and seconds: an objective is judged by them.
+fn exactly(seconds: i64) -> String {
+    if seconds < 60 { format!("{seconds} s") } else { format!("{} min {} s", seconds / 60, seconds % 60) }
 }
 
 /// The restores that are on a server.

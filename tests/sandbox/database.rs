@@ -2,9 +2,6 @@
 
 use crate::support::rehearsal::{Rehearsal, Tampering, rounds, tampering};
 
-/// The text of a script that `scripts/` has.
-const SCRATCH_RESTORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/scratch-restore");
-
 /// Rows before and after the moment that is restored to.
 const BEFORE: u32 = 100;
 const AFTER: u32 = 50;
@@ -50,20 +47,12 @@ fn a_restore_to_a_moment_brings_exactly_the_rows_before_it() {
     archived(&lab);
     lab.on_server(&["systemctl", "start", "seawall-backup@diff.service"]);
 
-    let script = std::fs::read_to_string(SCRATCH_RESTORE).expect("the script of the demo");
     let restore = |to: &str| {
-        let argv = [
-            "sh",
-            "-c",
-            &script,
-            "scratch-restore",
-            "15",
-            "chronos",
-            to,
-            "postgres",
-            "select count(*), min(n), max(n) from marked",
-        ];
-        lab.on_server(&argv).stdout.trim().to_owned()
+        lab.expect(0, &["--sandbox", "restore", "--to", to, "--name", "copy", "--yes"]);
+        let question = ["restore", "psql", "copy", "--", "-XAtc", "select count(*), min(n), max(n) from marked"];
+        let rows = lab.expect(0, &[&["--sandbox"][..], &question].concat()).stdout.trim().to_owned();
+        lab.expect(0, &["--sandbox", "restore", "drop", "copy"]);
+        rows
     };
     assert_eq!(restore(&moment), format!("{BEFORE}|1|{BEFORE}"), "at {moment}");
     let later = lab.sql("postgres", "select now()");

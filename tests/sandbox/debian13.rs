@@ -25,9 +25,6 @@ const EDITS: [(&str, &str); 7] = [
     ),
 ];
 
-/// The text of a script that `scripts/` has.
-const SCRATCH_RESTORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/scratch-restore");
-
 /// Sixty days of measurements, which TimescaleDB puts into chunks of seven days.
 const MEASURED: &str = "
 set role app;
@@ -143,11 +140,11 @@ fn a_restore_has_the_chunks(lab: &Rehearsal) {
         [ \"$(runuser -u postgres -- psql -XAtqd postgres -c \"select last_archived_wal >= '$0' from pg_stat_archiver\")\" = t ] && exit 0; \
         sleep 0.5; done; exit 1";
     lab.on_server(&["sh", "-c", archived, &segment]);
-    let script = std::fs::read_to_string(SCRATCH_RESTORE).expect("the script of the demo");
-    let restored =
-        lab.on_server(&["sh", "-c", &script, "scratch-restore", "17", "chronos", &moment, "chronos_db", DAYS]);
+    lab.expect(0, &["--sandbox", "restore", "--to", &moment, "--name", "copy", "--yes"]);
+    let restored = lab.expect(0, &["--sandbox", "restore", "psql", "copy", "--", "-d", "chronos_db", "-XAtc", DAYS]);
     assert_eq!(restored.stdout.trim(), "60|1440", "at {moment}");
     assert_eq!(lab.sql("chronos_db", "select count(*) from measured"), "960");
+    lab.expect(0, &["--sandbox", "restore", "drop", "copy"]);
 }
 
 /// All at once, and TimescaleDB works again.

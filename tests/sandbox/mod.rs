@@ -17,6 +17,7 @@ mod firewall;
 mod jobs;
 mod judges;
 mod lockout;
+mod rebuild;
 mod restore;
 mod roles;
 mod tamper;

@@ -42,8 +42,7 @@ const SET_UP: &str = "create table marked (n integer primary key, t text unique)
 insert into marked select n, 'row ' || n from generate_series(1, 100) n;
 create unlogged table passing (n integer);
 create sequence counter; select nextval('counter');
-select lo_from_bytea(4242, 'a large object');
-select pg_create_restore_point('before_the_mistake');";
+select lo_from_bytea(4242, 'a large object');";
 
 #[test]
 fn a_copy_has_exactly_the_rows_of_its_moment_and_production_is_not_touched() {
@@ -55,10 +54,17 @@ fn a_copy_has_exactly_the_rows_of_its_moment_and_production_is_not_touched() {
         "postgres",
         &format!("{SET_UP} create table apart (n integer) tablespace elsewhere; insert into apart values (1)"),
     );
+    // A backup that was made before the tablespace leads to the place of production's own, and must not get there.
+    let made = archived(&lab);
+    let ended = restore(&lab, "outside", &made, &[]);
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(ended.code == 1 && said.contains("error[restore-tablespace]"), "{said}");
+    lab.expect(0, &["--sandbox", "restore", "drop", "outside"]);
+    lab.on_server(&["systemctl", "start", "seawall-backup@diff.service"]);
     let before = archived(&lab);
+    lab.sql("postgres", "select pg_create_restore_point('before_the_mistake')");
     lab.sql("postgres", "delete from marked where n > 10; insert into apart values (2); drop table passing");
     let after = archived(&lab);
-    lab.on_server(&["systemctl", "start", "seawall-backup@diff.service"]);
     archived(&lab);
 
     let started = lab.sql("postgres", "select pg_postmaster_start_time()");
@@ -70,10 +76,23 @@ fn a_copy_has_exactly_the_rows_of_its_moment_and_production_is_not_touched() {
         assert_eq!(ended.code, 0, "{name}: {}{}", ended.stdout, ended.stderr);
         assert_eq!(of_copy(&lab, name, "select count(*) from marked"), rows, "{name}");
     }
-    let point = lab.expect(
-        0,
-        &["--sandbox", "--format", "json", "restore", "--to", "name:before_the_mistake", "--yes", "--name", "point"],
-    );
+    // By default everything since the first backup is replayed, to meet the first point of that name.
+    let newest = "runuser -u postgres -- pgbackrest info --output=json | grep -o '\"label\":\"[^\"]*\"' | tail -1 | cut -d'\"' -f4";
+    let newest = lab.on_server(&["sh", "-c", newest]).stdout;
+    let point = [
+        "--sandbox",
+        "--format",
+        "json",
+        "restore",
+        "--to",
+        "name:before_the_mistake",
+        "--yes",
+        "--name",
+        "point",
+        "--set",
+        newest.trim(),
+    ];
+    let point = lab.expect(0, &point);
     let told: Value = serde_json::from_str(&point.stdout).expect("JSON on stdout");
     let fact = |name: &str| {
         let facts = told["told"]["facts"].as_array().into_iter().flatten();
@@ -127,7 +146,7 @@ fn a_copy_has_exactly_the_rows_of_its_moment_and_production_is_not_touched() {
         assert!(listed.contains(name), "{listed}");
         lab.expect(0, &["--sandbox", "restore", "drop", name]);
     }
-    let left = lab.on_server(&["sh", "-c", "ls -A /var/lib/postgresql/seawall-restores /etc/seawall/restores /run/seawall-restore; pgrep -fc seawall-restore- || true"]);
+    let left = lab.on_server(&["sh", "-c", "ls -A /var/lib/postgresql/seawall-restores /etc/seawall/restores /run/seawall-restore; pgrep -fc '[c]luster_name=seawall-restore-' || true"]);
     assert!(!left.stdout.contains("early") && left.stdout.trim().ends_with('0'), "{}", left.stdout);
     lab.expect(0, &["--sandbox", "plan"]);
 }
@@ -273,7 +292,7 @@ fn fails(lab: &Rehearsal, to: &str, code: &str) {
     let said = format!("{}{}", ended.stdout, ended.stderr);
     assert!(ended.code == 1 && said.contains(&format!("error[{code}")), "{to}: {} {said}", ended.code);
     assert!(said.contains("the database beside it was not touched"), "{said}");
-    let runs = lab.on_server(&["sh", "-c", "pgrep -fc cluster_name=seawall-restore- || true"]);
+    let runs = lab.on_server(&["sh", "-c", "pgrep -fc '[c]luster_name=seawall-restore-' || true"]);
     assert_eq!(runs.stdout.trim(), "0", "{to} left a copy running");
     lab.expect(0, &["--sandbox", "restore", "drop", "broken"]);
 }

@@ -103,6 +103,19 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
     steps
 }
 
+/// What a restore needs where there is nothing yet: pgBackRest's configuration, passphrase and keys, and the program. No
+/// archiving, no timers, no stanza.
+pub(super) fn before_restore(desired: &Desired) -> Vec<HostStep> {
+    let mut steps = folders(true);
+    steps.extend(parts::close(&parts_of(desired).differences(None)).files);
+    steps.extend(pass_files().into_iter().map(|path| passphrase(path, &desired.cipher_pass)));
+    for (credentials, target) in KEYS {
+        let argv = [KEY_SCRIPT, "write", credentials, target];
+        steps.push(run(&argv, QUICK_S, format!("hand the key in {credentials} to pgBackRest")));
+    }
+    steps
+}
+
 fn folders(new: bool) -> Vec<HostStep> {
     if !new {
         return Vec::new();

@@ -1,0 +1,144 @@
+//! A server that is gone without warning is made anew, by somebody who never saw it, who is killed again and again.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::rehearsal::Rehearsal;
+
+/// Two clients that write down each number after the server has committed it, with the second at which that was known.
+const WRITERS: &str = r#"for client in 1 2; do
+    (
+        n=0
+        while [ ! -e /tmp/enough ]; do
+            n=$((n + 1))
+            runuser -u postgres -- psql -h /var/run/postgresql -XAtq -d chronos_db \
+                -c "insert into load values ($client, $n) returning client || ' ' || n || ' ' || extract(epoch from clock_timestamp())" >>/tmp/acknowledged
+        done
+    ) >/dev/null 2>&1 &
+done"#;
+
+/// The words with which a rebuild says that a part of it begins.
+const PARTS: [&str; 6] = [
+    "keys are deleted",
+    "a new instance",
+    "the newest backup",
+    "archiving begins",
+    "roles, access",
+    "the address moves",
+];
+
+#[test]
+fn a_destroyed_server_comes_back_although_its_rebuild_is_killed_at_every_part() {
+    let Some(lab) = Rehearsal::database("a_destroyed_server") else { return };
+    lab.sql("chronos_db", "create table load (client integer, n integer, primary key (client, n))");
+    lab.on_server(&["sh", "-c", WRITERS]);
+    let beginning = Instant::now();
+    // Until a segment with a part of it is in the archive; then the server is lost in the middle of writing.
+    let wait = "for i in $(seq 240); do [ \"$(runuser -u postgres -- psql -XAtqd postgres -c \"select last_archived_wal >= '$0' from pg_stat_archiver\")\" = t ] && exit 0; sleep 0.25; done; exit 1";
+    std::thread::sleep(Duration::from_secs(3));
+    let segment = lab.sql("postgres", "select pg_walfile_name(pg_switch_wal())");
+    lab.on_server(&["sh", "-c", wait, &segment]);
+    let archived = Instant::now();
+    std::thread::sleep(Duration::from_secs(2));
+    let acknowledged = lab.on_server(&["cat", "/tmp/acknowledged"]).stdout;
+    let old_keys = backup_keys(&lab);
+    assert_eq!(old_keys.len(), 1);
+
+    let refused = lab.run(&["--sandbox", "rebuild", "--yes"]);
+    assert!(refused.code == 3 && refused.stderr.contains("rebuild-instance-there"), "{}", refused.stderr);
+    lab.aws("lightsail", "delete_instance", &json!({ "instanceName": "chronos-prod-db", "forceDeleteAddOns": true }));
+    let lost = Instant::now();
+    gone(&lab);
+    // Nothing of what this operator knew of the environment is left on his machine.
+    for known in ["plans", ".seawall/sandbox-state"] {
+        let _ = std::fs::remove_dir_all(lab.path().join(known));
+    }
+
+    for part in PARTS {
+        killed_at(&lab, part);
+    }
+    let ended = lab.expect(0, &["--sandbox", "--format", "json", "rebuild", "--yes"]);
+    let report: Value = serde_json::from_str(&ended.stdout).expect("JSON on stdout");
+
+    // What came back is what was acknowledged, from the first number to one after which there is nothing.
+    let mut newest = 0.0_f64;
+    let mut kept = 0;
+    let back = lab.sql("chronos_db", "select client || ' ' || n from load order by client, n");
+    let back: std::collections::BTreeSet<&str> = back.lines().collect();
+    for client in ["1", "2"] {
+        let mut is_over = false;
+        for line in acknowledged.lines().filter(|line| line.starts_with(&format!("{client} "))) {
+            let mut words = line.split(' ');
+            let row = format!("{client} {}", words.nth(1).expect("a number"));
+            let there = back.contains(row.as_str());
+            assert!(!(there && is_over), "{row} came back, and one before it did not");
+            is_over |= !there;
+            if there {
+                kept += 1;
+                newest = newest.max(words.next().and_then(|second| second.parse().ok()).expect("a second"));
+            }
+        }
+    }
+    assert!(kept > 10, "{kept} of {} rows came back", acknowledged.lines().count());
+    // What was written before the switch that was archived is all there: at most the time since it is lost.
+    let lost_s =
+        acknowledged.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).fold(0.0, f64::max)
+            - newest;
+    let window = (lost - archived).as_secs_f64() + (archived - beginning).as_secs_f64();
+    assert!(lost_s <= window, "{lost_s} s of commits are lost, and {window} s went by");
+    let number = |name: &str| report["rebuilt"][name].as_f64().expect("a number");
+    let own = number("begun") - newest;
+    let behind = number("behind_s");
+    assert!((behind - own).abs() <= 2.0, "the report says {behind} s, and the rows say {own} s");
+    assert!(report["rebuilt"]["took_s"].as_i64().is_some_and(|seconds| seconds < 1800), "{report}");
+
+    // One server archives, with a key that the old one never had; the address is where clients look for it.
+    let keys = backup_keys(&lab);
+    assert!(keys.len() == 1 && keys != old_keys, "{old_keys:?} and {keys:?}");
+    let address = lab.aws("lightsail", "get_static_ip", &json!({ "staticIpName": "chronos-prod-db-ip" }));
+    assert_eq!(address["staticIp"]["attachedTo"], "chronos-prod-db");
+    lab.expect(0, &["--sandbox", "plan"]);
+    lab.expect(0, &["--sandbox", "backup", "list"]);
+    assert_eq!(
+        lab.sql("postgres", "select count(*) from pg_settings where name = 'archive_mode' and setting = 'on'"),
+        "1"
+    );
+    let again = lab.run(&["--sandbox", "rebuild", "--yes"]);
+    assert_eq!(again.code, 3, "a finished rebuild is not begun again: {}", again.stderr);
+}
+
+/// Runs a rebuild until it says that a part begins, and kills it there.
+fn killed_at(lab: &Rehearsal, part: &str) {
+    let mut command = lab.command(&["--sandbox", "rebuild", "--yes"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let mut said = String::new();
+    for line in lines.map_while(Result::ok) {
+        said.push_str(&line);
+        said.push('\n');
+        if line.contains(part) {
+            child.kill().expect("it runs");
+            break;
+        }
+    }
+    let status = child.wait().expect("it ends");
+    assert!(said.contains(part) && !status.success(), "`{part}` was not begun:\n{said}");
+}
+
+fn backup_keys(lab: &Rehearsal) -> Vec<String> {
+    let found = lab.aws("iam", "list_access_keys", &json!({ "UserName": "chronos-prod-db-backup" }));
+    let keys = found["AccessKeyMetadata"].as_array().into_iter().flatten();
+    keys.map(|key| key["AccessKeyId"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Waits until the instance is gone.
+fn gone(lab: &Rehearsal) {
+    let begun = Instant::now();
+    while lab.outsider(None, "lightsail", "get_instance", &json!({ "instanceName": "chronos-prod-db" })).code == 0 {
+        assert!(begun.elapsed() < Duration::from_mins(1), "the instance does not go");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
