@@ -6,6 +6,7 @@ mod support {
     pub(crate) mod sources;
 }
 
+mod advisories;
 mod cases;
 mod cli;
 mod dependencies;
