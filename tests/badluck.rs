@@ -10,6 +10,7 @@ use crate::support::rehearsal::{Ended, Rehearsal, shell_word};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use seawall::sandbox::process::Process;
 use serde_json::{Value, json};
 
 /// How long a condition may take to come true.
@@ -32,6 +33,14 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 fn send(signal: Signal, pid: u32) {
     kill(Pid::from_raw(i32::try_from(pid).expect("pids fit i32")), signal).expect("the process is there");
+}
+
+/// Kills a process and waits for its end: a signal is delivered when the process gets the processor next, and until then it
+/// counts as running.
+fn kill_now(pid: u32) {
+    send(Signal::SIGKILL, pid);
+    let process = i32::try_from(pid).ok().and_then(Process::of);
+    eventually("a killed process is gone", || process.is_none_or(|process| !process.alive()));
 }
 
 /// Everything that the newest journal says so far.
@@ -346,7 +355,7 @@ fn the_daemon_is_killed(lab: &Rehearsal) {
     lab.on_server(&["touch", "/root/kept"]);
     lab.edit_inventory("packages: [htop, jq, tree]", "packages: [htop, jq, tree, pv]");
     let child = apply_that_waits(lab);
-    send(Signal::SIGKILL, daemon(lab));
+    kill_now(daemon(lab));
     let down = lab.expect(1, &["sandbox", "status"]);
     assert!(down.stderr.contains("error[no-sandbox]") && down.stderr.contains("sandbox up"), "{}", down.stderr);
     lab.expect(0, &["sandbox", "up"]);
@@ -410,7 +419,7 @@ fn labs_begin_and_end_cleanly() {
 
     // Killed: nothing runs on, and what is on disk goes on or goes away.
     let port = lab.status()["endpoint"].clone();
-    send(Signal::SIGKILL, first);
+    kill_now(first);
     eventually("a killed sandbox leaves nothing running", || traces(lab.path()).is_empty());
     eventually("its link is gone", || links().len() == before.len() + 1);
     let number = port.as_str().and_then(|text| text.rsplit_once(':')).expect("a port").1.parse().expect("a number");
@@ -419,7 +428,7 @@ fn labs_begin_and_end_cleanly() {
     assert_ne!(lab.status()["endpoint"], port, "a port that is taken is not fought for");
     drop(squatter);
     assert_eq!(lab.status()["hosts"][0]["state"], "running");
-    send(Signal::SIGKILL, daemon(&lab));
+    kill_now(daemon(&lab));
     lab.expect(0, &["sandbox", "down", "--wipe"]);
     lab.expect(0, &["sandbox", "down", "--wipe"]);
     assert!(!lab.path().join(".seawall/sandbox").exists());
