@@ -9,6 +9,14 @@
 LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/var/lib/postgresql PGHOST=/var/run/postgresql PGUSER=postgres
 # Over what somebody may have set for a database or a role: no limits, no other role, nobody's libraries.
 PGOPTIONS='-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off -c role=none -c local_preload_libraries='
+# Limits that newer versions brought, where the server has them: one of milliseconds ends a session before its first statement.
+data=
+{ read -r _ && read -r data; } 2>/dev/null <"$PGHOST/.s.PGSQL.5432.lock"
+version=${data#/var/lib/postgresql/}
+case ${version%%/*} in
+1[4-6]) PGOPTIONS="$PGOPTIONS -c idle_session_timeout=0" ;;
+1[7-9] | [2-9][0-9]) PGOPTIONS="$PGOPTIONS -c idle_session_timeout=0 -c transaction_timeout=0" ;;
+esac
 export LC_ALL PATH HOME PGHOST PGUSER PGOPTIONS
 set -u
 umask 077

@@ -105,10 +105,27 @@ fn every_difference_is_found_and_healed(host: &PostgresHost) {
         host.superuser("shop", sql);
         assert_eq!(converge(host, &all), [notices], "{version}: {sql}");
     }
+    limits_of_the_owner(host, &all);
     host.superuser("postgres", "COMMENT ON ROLE eve IS 'managed by Seawall'; ALTER ROLE eve LOGIN");
     assert_eq!(converge(host, &all), ["postgres.roles"], "{version}: a role that left");
     host.superuser("postgres", "DROP DATABASE shop");
     assert_eq!(converge(host, &all), ["postgres.databases", "postgres.extensions"], "{version}");
+}
+
+/// What the owner of a database may set for it, so short that a session ends before its first statement.
+fn limits_of_the_owner(host: &PostgresHost, all: &[Wanted]) {
+    let version = host.version;
+    host.superuser("shop", "DROP EXTENSION hstore");
+    let mut limits = vec!["idle_session_timeout", "statement_timeout", "lock_timeout"];
+    limits.extend((version >= 17).then_some("transaction_timeout"));
+    for limit in limits {
+        host.superuser("postgres", &format!("SET ROLE owners; ALTER DATABASE shop SET {limit} = '1ms'"));
+    }
+    assert_eq!(converge(host, all), ["postgres.extensions"], "{version}: a step under the owner's limits");
+    for _ in 0..5 {
+        assert_eq!(converge(host, all), Vec::<String>::new(), "{version}: questions under the owner's limits");
+    }
+    host.superuser("postgres", "ALTER DATABASE shop RESET ALL");
 }
 
 fn everything_on(test: &str, release: Release, version: u16) {

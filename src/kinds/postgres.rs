@@ -157,13 +157,13 @@ fn psql(flags: &str, session: &str, what: [&str; 2]) -> Vec<String> {
 
 /// Runs statements in a database as superuser, all or none. They arrive over standard input, are in no process list, and
 /// are not logged: they may set passwords. `what` tells them in a few words.
-pub(crate) fn tell(database: &str, statements: Content, what: impl Into<String>) -> HostStep {
-    run(database, statements, true, what)
+pub(crate) fn tell(cluster: Cluster, database: &str, statements: Content, what: impl Into<String>) -> HostStep {
+    run(cluster, database, statements, true, what)
 }
 
 /// The same for statements that PostgreSQL does not take within a transaction, such as `CREATE DATABASE`.
-pub(crate) fn tell_alone(database: &str, statements: Content, what: impl Into<String>) -> HostStep {
-    run(database, statements, false, what)
+pub(crate) fn tell_alone(cluster: Cluster, database: &str, statements: Content, what: impl Into<String>) -> HostStep {
+    run(cluster, database, statements, false, what)
 }
 
 /// Statements may set passwords, and what keeps statements is read by others: the log, what members of `pg_monitor` see of
@@ -171,7 +171,7 @@ pub(crate) fn tell_alone(database: &str, statements: Content, what: impl Into<St
 const QUIET: &str = "SET pg_stat_statements.track = 'none'; SET track_activities = off; SET log_statement = 'none'; \
                      SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';\n";
 
-fn run(database: &str, statements: Content, together: bool, what: impl Into<String>) -> HostStep {
+fn run(cluster: Cluster, database: &str, statements: Content, together: bool, what: impl Into<String>) -> HostStep {
     let quiet = QUIET;
     let stdin = match statements {
         Content::Text(text) => Content::Text(format!("{quiet}{text}")),
@@ -180,7 +180,8 @@ fn run(database: &str, statements: Content, together: bool, what: impl Into<Stri
         }
     };
     let own = ["default_transaction_read_only=off", "statement_timeout=0", LOCK_TIMEOUT];
-    let session = format!("dbname={database} connect_timeout=10 application_name=seawall options='{}'", options(&own));
+    let options = options(Some(cluster.version), &own);
+    let session = format!("dbname={database} connect_timeout=10 application_name=seawall options='{options}'");
     let mut argv = psql("-Xq", &session, ["-f", "-"]);
     if matches!(stdin, Content::WithSecrets { .. }) {
         // An error would quote the statement it stands in.

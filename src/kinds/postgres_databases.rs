@@ -179,11 +179,11 @@ fn create(cluster: Cluster, name: &str, database: &Database) -> HostStep {
         "CREATE DATABASE {} TEMPLATE template0 ENCODING '{ENCODING}' LOCALE '{LOCALE}'{provider}{owner};\n",
         identifier(name)
     );
-    tell_alone(MAINTENANCE, Content::Text(statement), format!("create database {name}"))
+    tell_alone(cluster, MAINTENANCE, Content::Text(statement), format!("create database {name}"))
 }
 
 /// Changes what is a database's own.
-fn alter(name: &str, database: &Database, fields: &[FieldChange]) -> Option<HostStep> {
+fn alter(cluster: Cluster, name: &str, database: &Database, fields: &[FieldChange]) -> Option<HostStep> {
     let differs = |what: &str| host::differs(fields, &format!("{name}.{what}"));
     let quoted = identifier(name);
     let owner = database.owner.as_ref().filter(|_| differs("owner"));
@@ -195,7 +195,7 @@ fn alter(name: &str, database: &Database, fields: &[FieldChange]) -> Option<Host
     let statements: Vec<String> =
         statements.iter().flatten().map(|what| format!("ALTER DATABASE {quoted} {what};\n")).collect();
     (!statements.is_empty())
-        .then(|| tell(MAINTENANCE, Content::Text(statements.concat()), format!("change database {name}")))
+        .then(|| tell(cluster, MAINTENANCE, Content::Text(statements.concat()), format!("change database {name}")))
 }
 
 impl Kind for PostgresDatabases {
@@ -278,16 +278,19 @@ No database is ever dropped. When one leaves the inventory, nothing in it is cha
         let mut steps = Vec::new();
         for (name, database) in &desired.databases {
             let Some(found) = actual.and_then(|actual| actual.databases.get(name)) else {
-                steps.extend([create(desired.cluster, name, database), privileges::set(name, database)]);
+                steps.extend([
+                    create(desired.cluster, name, database),
+                    privileges::set(desired.cluster, name, database),
+                ]);
                 continue;
             };
-            let altered = alter(name, database, fields);
+            let altered = alter(desired.cluster, name, database, fields);
             let differs = found.privileges.as_ref().is_some_and(|departures| !departures.is_empty());
             // What a new owner lacks, and what is in a database that let nobody in, is not known yet.
             let unknown = found.privileges.is_none() || host::differs(fields, &format!("{name}.owner"));
             steps.extend(altered);
             if differs || unknown {
-                steps.push(privileges::set(name, database));
+                steps.push(privileges::set(desired.cluster, name, database));
             }
         }
         steps

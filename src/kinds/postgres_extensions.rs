@@ -178,7 +178,12 @@ dropping it drops every column that uses it; like any that is not declared it is
         each.filter(|(_, missing)| !missing.is_empty())
             .map(|(database, missing)| {
                 let text: String = missing.iter().map(|name| create(name)).collect();
-                tell(database, Content::Text(text), format!("install {} in {database}", missing.join(", ")))
+                tell(
+                    desired.cluster,
+                    database,
+                    Content::Text(text),
+                    format!("install {} in {database}", missing.join(", ")),
+                )
             })
             .collect()
     }

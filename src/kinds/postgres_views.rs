@@ -330,7 +330,7 @@ leaves the inventory.
         let step = |database: &String| {
             let found = actual.and_then(|actual| actual.databases.get(database));
             let sql = statements(desired, database, found, fields);
-            postgres::tell(database, Content::Text(sql), format!("make the views of {database}"))
+            postgres::tell(desired.cluster, database, Content::Text(sql), format!("make the views of {database}"))
         };
         desired.databases.iter().filter(differs).map(step).collect()
     }

@@ -20,7 +20,14 @@ const FIXED: [&str; 15] = [
     "row_security=on",
 ];
 
-/// The `options` of a connection string (libpq), in single quotes there.
-pub fn options(own: &[&str]) -> String {
-    FIXED.iter().chain(own).map(|setting| format!("-c {setting}")).collect::<Vec<_>>().join(" ")
+/// Limits that a version brought, with that version. Older ones refuse a session that names them, and a limit of milliseconds ends
+/// a session before its first statement where it is not fixed at the start. `ask.sh` has the same list.
+pub const NEWER: [(u16, &str); 2] = [(14, "idle_session_timeout=0"), (17, "transaction_timeout=0")];
+
+/// The `options` of a connection string (libpq), in single quotes there. The version is the server's major one; without it
+/// nothing is fixed that an older server might refuse.
+pub fn options(version: Option<u16>, own: &[&str]) -> String {
+    let newer = NEWER.iter().filter(|(since, _)| version.is_some_and(|version| version >= *since));
+    let all = FIXED.iter().chain(newer.map(|(_, setting)| setting)).chain(own);
+    all.map(|setting| format!("-c {setting}")).collect::<Vec<_>>().join(" ")
 }

@@ -79,7 +79,12 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
         }
     }
     if differs("heartbeat") {
-        steps.push(tell(MAINTENANCE, Content::Text(HEARTBEAT.to_owned()), "make the table of the heartbeat"));
+        steps.push(tell(
+            desired.cluster,
+            MAINTENANCE,
+            Content::Text(HEARTBEAT.to_owned()),
+            "make the table of the heartbeat",
+        ));
     }
     if differs("stanza") {
         steps.push(pgbackrest(desired, "stanza-create", STANZA_S, "create the stanza in the repository"));

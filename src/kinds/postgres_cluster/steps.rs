@@ -137,7 +137,12 @@ pub(super) fn mend(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -
         }
         for name in said.auto.keys().filter(|name| host::differs(fields, &format!("alter_system.{name}"))) {
             let statement = Content::Text(format!("ALTER SYSTEM RESET {};\n", name_of(name)));
-            steps.push(tell_alone(MAINTENANCE, statement, format!("take back ALTER SYSTEM SET {name}")));
+            steps.push(tell_alone(
+                desired.cluster,
+                MAINTENANCE,
+                statement,
+                format!("take back ALTER SYSTEM SET {name}"),
+            ));
         }
     }
     if host::differs(fields, "start") {

@@ -4,7 +4,7 @@
 //! puts it right. The probe counts the rows; the step runs their statements. Privileges are those that the object's own list
 //! of privileges gives to the role itself: what comes to a role through its groups is the groups' matter.
 
-use crate::kinds::postgres::{Query, literal, tell};
+use crate::kinds::postgres::{Cluster, Query, literal, tell};
 use crate::kinds::postgres_databases::{Database, May};
 use crate::plan::step::{Content, HostStep};
 
@@ -178,7 +178,7 @@ pub(super) fn query(name: &str, database: &Database) -> Query {
 }
 
 /// Makes it as declared, whatever is found by then.
-pub(super) fn set(name: &str, database: &Database) -> HostStep {
+pub(super) fn set(cluster: Cluster, name: &str, database: &Database) -> HostStep {
     let text = format!("{PLAIN_PATH}{}{SET_RIGHT}", find(database));
-    tell(name, Content::Text(text), format!("set the privileges in {name}"))
+    tell(cluster, name, Content::Text(text), format!("set the privileges in {name}"))
 }

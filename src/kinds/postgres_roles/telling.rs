@@ -92,7 +92,7 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
         .collect();
     let mut steps = Vec::new();
     if !what.is_empty() {
-        steps.push(tell(MAINTENANCE, script.content(), what.join("; ")));
+        steps.push(tell(desired.cluster, MAINTENANCE, script.content(), what.join("; ")));
     }
     if !left.is_empty() {
         // Only once nobody can come back.
@@ -103,7 +103,7 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
             names.join(", ")
         );
         let what = format!("end the sessions of {}", left.join(", "));
-        steps.push(tell(MAINTENANCE, Content::Text(end), what));
+        steps.push(tell(desired.cluster, MAINTENANCE, Content::Text(end), what));
     }
     steps
 }

@@ -41,11 +41,22 @@ cmd() {
     shift
     bounded "$number" "$command_limit" "$output_bytes" "$@"
 }
+# PSQL SESSION QUOTE: run as postgres, whose file says which version's data the server has: a limit that only newer ones know
+# must be fixed at the start of a session, and older ones refuse it there.
+# shellcheck disable=SC2016
+ask_postgres='{ read -r _ && read -r data; } 2>/dev/null </run/postgresql/.s.PGSQL.5432.lock
+version=${data#/var/lib/postgresql/}
+case ${version%%/*} in
+1[4-6]) newer=" -c idle_session_timeout=0" ;;
+1[7-9] | [2-9][0-9]) newer=" -c idle_session_timeout=0 -c transaction_timeout=0" ;;
+*) newer= ;;
+esac
+exec "$1" -XAtq0 -d "$2$newer$3" -f -'
 # NUMBER COUNT SESSION SCRIPT: all questions to one database. Not Debian's `psql`, which is a program that looks for this one.
 sql() {
     for psql in /usr/lib/postgresql/*/bin/psql; do :; done
     bounded "$1" "$session_limit" "$((output_bytes * $2))" setpriv --reuid=postgres --regid=postgres --init-groups -- \
-        "$psql" -XAtq0 -d "$3" -f - <<SCRIPT
+        sh -c "$ask_postgres" sh "$psql" "${3%\'}" "'" <<SCRIPT
 $4
 SCRIPT
 }

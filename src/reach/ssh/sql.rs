@@ -35,10 +35,10 @@ set transaction_timeout = 0;
 \\timing on
 ";
 
-/// How psql connects.
+/// How psql connects. It ends with the options, to which the host adds what its server's version has.
 pub(crate) fn session(database: &str) -> String {
     let name = database.replace('\\', "\\\\").replace('\'', "\\'");
-    let options = options(&ASKING);
+    let options = options(None, &ASKING);
     format!("{SOCKET} user=postgres dbname='{name}' connect_timeout=5 application_name=seawall options='{options}'")
 }
 
@@ -121,6 +121,7 @@ fn frames(text: &str) -> Result<(Vec<SqlAnswer>, BTreeMap<usize, String>), Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::session::NEWER as NEWER_SETTINGS;
 
     fn said(text: &str) -> SqlAnswer {
         SqlAnswer::Said(text.to_owned())
@@ -162,6 +163,16 @@ mod tests {
             let read = read(2, Some(0), stdout.as_bytes(), "");
             assert!(read.answers.iter().all(Result::is_err), "{stdout:?}: {read:?}");
         }
+    }
+
+    #[test]
+    fn the_host_adds_what_newer_versions_have() {
+        for program in [include_str!("ask.sh"), include_str!("../../../programs/dump.sh")] {
+            let lines = |setting: &str| program.lines().filter(|line| line.contains(&format!("-c {setting}"))).count();
+            // Those of 14 to 16, and those of 17 and later.
+            assert_eq!(NEWER_SETTINGS.map(|(since, setting)| (since, lines(setting))), [(14, 2), (17, 1)]);
+        }
+        assert!(session("postgres").ends_with('\''), "the host adds before the last quote");
     }
 
     #[test]
