@@ -7,4 +7,5 @@ mod support {
 
 mod aws;
 mod lab;
+mod least;
 mod lightsail;

@@ -11,9 +11,9 @@ use seawall::sandbox::emulator::EmulatorError;
 use seawall::sandbox::lab::{Lab, LabError, Options, down, status, up};
 use seawall::sandbox::lightsail::state::Delays;
 
-const ACCOUNT: &str = "210987654321";
+pub(crate) const ACCOUNT: &str = "210987654321";
 
-fn config(lab: &Lab, key: &str, secret: &str) -> SdkConfig {
+pub(crate) fn config(lab: &Lab, key: &str, secret: &str) -> SdkConfig {
     let pem = std::fs::read(lab.folder.join("ca.pem")).expect("the CA");
     let tls =
         TlsContext::builder().with_trust_store(TrustStore::empty().with_pem_certificate(pem)).build().expect("tls");
@@ -32,7 +32,7 @@ fn config(lab: &Lab, key: &str, secret: &str) -> SdkConfig {
         .build()
 }
 
-fn options(folder: &Path, with_emulator: bool) -> Options {
+pub(crate) fn options(folder: &Path, with_emulator: bool) -> Options {
     Options {
         folder: folder.join("lab"),
         cache: Path::new(env!("CARGO_MANIFEST_DIR")).join(".seawall/cache"),
@@ -48,7 +48,7 @@ fn options(folder: &Path, with_emulator: bool) -> Options {
 }
 
 /// Takes the lab down also when the test fails.
-struct Down(std::path::PathBuf);
+pub(crate) struct Down(pub(crate) std::path::PathBuf);
 impl Drop for Down {
     fn drop(&mut self) {
         down(&self.0).expect("the lab goes down");

@@ -95,6 +95,12 @@ pub enum Command {
         #[arg(value_enum, default_value_t = Document::Inventory)]
         document: Document,
     },
+    /// Print the least IAM policy for this inventory, as JSON; asks AWS nothing
+    Policy {
+        /// For whom
+        #[arg(value_enum, value_name = "FOR")]
+        whose: PolicyFor,
+    },
     /// Print a completion script for a shell
     Completions {
         #[arg(value_enum)]
@@ -247,6 +253,15 @@ pub struct ServerArgs {
     /// The server, by its name in the inventory, where more than one has backups
     #[arg(long, value_name = "NAME")]
     pub server: Option<String>,
+}
+
+/// Whom a policy is for.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyFor {
+    /// Who looks and changes nothing: plan, drift, status, backup list
+    Drift,
+    /// Who applies and destroys
+    Operator,
 }
 
 /// Documents with a published schema.

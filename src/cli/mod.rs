@@ -11,6 +11,7 @@ pub mod output;
 pub mod plan;
 pub mod rebuild;
 pub mod restore;
+pub mod policy;
 pub mod sandbox;
 pub mod secrets;
 pub mod session;
@@ -87,6 +88,7 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Exit, Stop>
         Command::Show { plan: path } => plan::show(session, &path),
         Command::Explain { what } => explain::explain(session, what.as_deref()),
         Command::Schema { document } => housekeeping::schema(session, document),
+        Command::Policy { whose } => policy::policy(session, whose),
         Command::Completions { shell } => housekeeping::completions(session, shell),
         Command::Unlock { reason } => housekeeping::unlock(session, &reason).await,
         Command::Sandbox { command } => sandbox::sandbox(session, command).await,

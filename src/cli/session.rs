@@ -140,6 +140,13 @@ impl Loaded {
     pub fn locate(&self, path: &str) -> Option<Span> {
         Some(self.places.span(path))
     }
+
+    /// Bucket and prefix of what all operators share, where the inventory names them.
+    pub fn shared_state(&self) -> Option<(String, String)> {
+        let state = self.inventory.state.as_ref()?;
+        let bucket = self.inventory.buckets.get(&state.bucket)?;
+        Some((bucket.name.clone(), format!("{}/{}", state.prefix, self.inventory.environment)))
+    }
 }
 
 /// Whether a list of findings keeps a plan from being applied.

@@ -84,7 +84,7 @@ impl Work {
     /// Where this environment's lock, used plans and journals are, as of now: a bucket may come into being or go.
     pub async fn stores(&self, world: &World) -> Result<Stores, StoreFailure> {
         let local = Store::Local(self.local_state());
-        let Some((name, prefix)) = self.shared_state() else {
+        let Some((name, prefix)) = self.loaded.shared_state() else {
             let why = "the inventory names no `state` bucket: the lock guards this machine only".to_owned();
             return Ok(Stores { local, shared: None, why_not_shared: Some(why) });
         };
@@ -98,7 +98,7 @@ impl Work {
 
     /// What was last applied, for those who only look.
     pub async fn last_applied(&self, look: &Look) -> Result<LastApplied, StoreFailure> {
-        match self.shared_state() {
+        match self.loaded.shared_state() {
             Some((bucket, prefix)) if look.bucket_exists(&bucket).await? => {
                 let bytes = look.object(&bucket, &format!("{prefix}/{}", store::LAST_APPLIED)).await?;
                 Ok(store::parse_last_applied(bytes))
@@ -110,14 +110,6 @@ impl Work {
     fn local_state(&self) -> PathBuf {
         let folder = if self.sandbox { "sandbox-state" } else { "state" };
         Path::new(LOCAL_FOLDER).join(folder).join(&self.resolved.environment)
-    }
-
-    /// Bucket and prefix of what all operators share, where the inventory names them.
-    fn shared_state(&self) -> Option<(String, String)> {
-        let inventory = &self.loaded.inventory;
-        let state = inventory.state.as_ref()?;
-        let bucket = inventory.buckets.get(&state.bucket)?;
-        Some((bucket.name.clone(), format!("{}/{}", state.prefix, self.resolved.environment)))
     }
 
     /// The header of a plan file made now.

@@ -126,7 +126,12 @@ impl Front {
         if scope.service == "lightsail" {
             let (parts, body) = request.into_parts();
             return match whole(body).await {
-                Ok(body) => self.lightsail.respond(&parts.headers, &body).await,
+                Ok(body) => {
+                    let permits = |operation: &str| {
+                        self.gaps.permit(&scope.access_key, &format!("lightsail:{operation}"), &scope.region)
+                    };
+                    self.lightsail.respond(&parts.headers, &body, &permits).await
+                }
                 Err(response) => response,
             };
         }
@@ -141,7 +146,7 @@ impl Front {
             );
         }
         match scope.service.as_str() {
-            "sns" | "iam" | "sts" | "monitoring" => self.query(&scope.service, request).await,
+            "sns" | "iam" | "sts" | "monitoring" => self.query(&scope, request).await,
             service => match self.faults.take(service, request.method().as_str()) {
                 Some(kind) => spoiled(service, kind, false),
                 None => self.proxy(request.map(Body::new)).await,
@@ -157,7 +162,8 @@ impl Front {
     }
 
     /// A small call, read whole: Query, or CBOR for CloudWatch.
-    async fn query(&self, service: &str, request: Request<Incoming>) -> Response<Body> {
+    async fn query(&self, scope: &Scope, request: Request<Incoming>) -> Response<Body> {
+        let service = scope.service.as_str();
         let (parts, body) = request.into_parts();
         let body = match whole(body).await {
             Ok(body) => body,
@@ -171,6 +177,13 @@ impl Front {
         };
         if let Some(kind) = self.faults.take(service, &operation) {
             return spoiled(service, kind, cbor);
+        }
+        // The emulator does not look into CBOR, and so judges nothing that comes in it.
+        let is_owner = scope.access_key == self.access_key;
+        if cbor && !is_owner && !self.gaps.permit(&scope.access_key, &format!("cloudwatch:{operation}"), &scope.region)
+        {
+            let why = format!("User is not authorized to perform: cloudwatch:{operation}");
+            return cbor_error(403, "AccessDenied", &why);
         }
         if let Some((status, code, message)) = self.gaps.refuse(service, &fields) {
             return xml_error(service, status, code, &message);
@@ -311,10 +324,18 @@ fn spoiled(service: &str, kind: FaultKind, cbor: bool) -> Response<Body> {
     if !cbor {
         return xml_error(service, status, code, "An injected fault");
     }
-    // A map of two texts, as RFC 8949 encodes it; all lengths are below 24.
+    cbor_error(status, code, "An injected fault")
+}
+
+/// An error as CloudWatch writes it: a map of two texts, as RFC 8949 encodes it.
+fn cbor_error(status: u16, code: &str, message: &str) -> Response<Body> {
     let mut body = vec![0xa2];
-    for text in ["__type", code, "message", "An injected fault"] {
-        body.push(0x60 + u8::try_from(text.len()).expect("the texts are short"));
+    for text in ["__type", code, "message", message] {
+        let length = u8::try_from(text.len()).expect("the texts are short");
+        match length {
+            0..24 => body.push(0x60 + length),
+            _ => body.extend([0x78, length]),
+        }
         body.extend_from_slice(text.as_bytes());
     }
     let mut response = respond(status, "application/cbor", body);

@@ -1,6 +1,7 @@
 //! What the emulator gets wrong and matters here: e-mail subscriptions that nobody confirmed, the third access key.
 //!
-//! The emulator still decides who may do what; only its answers are corrected on the way back.
+//! The emulator still decides who may do what; only its answers are corrected on the way back. What it is told about users'
+//! policies is remembered for Lightsail, which it does not have.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,8 +9,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::base::read;
+use crate::sandbox::permits;
 
 /// Access keys per IAM user.
 const KEYS_PER_USER: usize = 2;
@@ -27,6 +30,9 @@ struct Known {
     subscriptions: BTreeMap<String, Subscription>,
     /// Users by access key id.
     keys: BTreeMap<String, String>,
+    /// Inline policies by user and name.
+    #[serde(default)]
+    policies: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
 /// The front's own memory about SNS and IAM.
@@ -183,11 +189,35 @@ impl Gaps {
                 xml
             }
             ("iam", "DeleteUser") => {
-                self.with(|known| known.keys.retain(|_, user| user != get("UserName")));
+                self.with(|known| {
+                    known.keys.retain(|_, user| user != get("UserName"));
+                    known.policies.remove(get("UserName"));
+                });
+                xml
+            }
+            ("iam", "PutUserPolicy") => {
+                let document = serde_json::from_str(get("PolicyDocument")).unwrap_or_default();
+                self.with(|known| {
+                    let policies = known.policies.entry(get("UserName").to_owned()).or_default();
+                    policies.insert(get("PolicyName").to_owned(), document);
+                });
+                xml
+            }
+            ("iam", "DeleteUserPolicy") => {
+                self.with(|known| {
+                    known.policies.get_mut(get("UserName")).map(|policies| policies.remove(get("PolicyName")))
+                });
                 xml
             }
             _ => xml,
         }
+    }
+
+    /// Whether the inline policies of the user of an access key allow an action in a region.
+    pub fn permit(&self, key: &str, action: &str, region: &str) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let policies = known.keys.get(key).and_then(|user| known.policies.get(user));
+        policies.is_some_and(|policies| permits::allow(policies.values(), action, region))
     }
 
     /// Does what the person behind an address does in their mail; returns how many subscriptions it confirmed.

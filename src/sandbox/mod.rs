@@ -12,6 +12,7 @@ pub mod joined;
 pub mod lab;
 pub mod lightsail;
 pub mod machines;
+mod permits;
 pub mod process;
 pub mod seal;
 pub mod surroundings;

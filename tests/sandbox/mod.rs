@@ -16,6 +16,7 @@ mod dumps;
 mod firewall;
 mod jobs;
 mod judges;
+mod least;
 mod lockout;
 mod rebuild;
 mod restore;

@@ -17,6 +17,7 @@ mod census;
 pub mod fault;
 pub mod identity;
 pub mod objects;
+pub mod permissions;
 pub mod store;
 mod wait;
 
