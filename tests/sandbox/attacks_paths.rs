@@ -18,7 +18,7 @@ use crate::support::turn::hosts_can_run;
 const AS_DEBIAN_MAKES_THEM: &str = "chown postgres:postgres /etc/postgresql /etc/postgresql/15 /etc/postgresql/15/main \
     /etc/postgresql/15/main/conf.d /etc/postgresql/15/main/*.conf";
 /// What root alone may change.
-const TREASURE: &str = "/root/treasure";
+pub(super) const TREASURE: &str = "/root/treasure";
 
 #[test]
 fn nobody_on_the_server_leads_root_elsewhere() {

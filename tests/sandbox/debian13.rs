@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use crate::sandbox::attacks_services::{Ground, nobody_leads_root_elsewhere_in};
 use crate::sandbox::bans::{ATTACKER, Caller, PATIENCE};
 use crate::support::rehearsal::{Rehearsal, Tampering, tampering};
 
@@ -100,6 +101,8 @@ fn debian_13_becomes_a_database_server_with_timescaledb() {
     timescaledb_does_its_work(&lab);
     a_restore_has_the_chunks(&lab);
     every_tampering_is_found_and_healed(&lab);
+    let ground = Ground { folder: "/etc/pgbouncer", file: "pgbouncer.ini", user: "postgres" };
+    nobody_leads_root_elsewhere_in(&lab, &ground);
     a_package_that_is_gone_comes_back(&lab);
 }
 

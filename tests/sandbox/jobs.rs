@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::attacks_paths::held_to;
+use super::attacks_services::{Ground, nobody_leads_root_elsewhere_in};
 use crate::support::rehearsal::{Rehearsal, Tampering, tampering};
 
 /// How long systemd may take to run a job and what records its failure; the machine is busy.
@@ -93,6 +94,8 @@ fn jobs_run_and_their_failures_are_shown() {
     assert_eq!(owner.stdout.trim(), "chronos");
     assert!(!shown(&lab).contains("job `"), "nothing is wrong any more");
 
+    let ground = Ground { folder: "/etc/seawall/jobs", file: "ingest.env", user: "chronos" };
+    nobody_leads_root_elsewhere_in(&lab, &ground);
     a_failure_is_shown_until_a_run_succeeds(&lab);
     the_timer_runs_a_job_that_was_missed(&lab);
     somebody_elses_drop_in_is_named_and_kept(&lab);

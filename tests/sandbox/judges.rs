@@ -20,13 +20,35 @@ fn ssh_audit() -> PathBuf {
     let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join(".seawall/cache");
     let folder = cache.join(format!("ssh-audit-{SSH_AUDIT}"));
     let program = folder.join("bin/ssh-audit");
-    if !program.exists() {
+    if !runs(&program) {
         let run = |command: &mut Command| assert!(command.status().expect("it starts").success(), "{command:?}");
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
         let wanted = format!("ssh-audit=={SSH_AUDIT}");
         run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", &wanted]));
     }
     program
+}
+
+/// Whether a cached program is there and what it needs is, too: it names its interpreter by the path at which it was made, and
+/// that is gone when the project or Python was moved.
+fn runs(program: &Path) -> bool {
+    Command::new(program).arg("--help").output().is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn a_tool_that_was_moved_is_noticed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("tool");
+    let write = |interpreter: &str, body: &str| {
+        std::fs::write(&program, format!("#!{interpreter}\n{body}\n")).expect("a program");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        runs(&program)
+    };
+    assert!(!runs(&program), "it is not there");
+    assert!(write("/bin/sh", "exit 0"));
+    assert!(!write("/nowhere/bin/python", "exit 0"), "its interpreter is gone");
+    assert!(!write("/bin/sh", "exit 1"), "its modules are gone");
 }
 
 /// What is wrong with the algorithms that a server offers: `warn curve25519-sha256: …`.

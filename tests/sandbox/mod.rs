@@ -6,6 +6,7 @@ mod attacks_input;
 mod attacks_log;
 mod attacks_manifest;
 mod attacks_paths;
+mod attacks_services;
 mod backups;
 mod bans;
 mod certificate;
