@@ -124,6 +124,13 @@ impl Desired {
         )
     }
 
+    /// The files of ours: settings, what keeps Debian from making clusters, and what apt takes from archives of others.
+    fn texts(&self, actual: Option<&Actual>) -> Vec<Ours> {
+        let mut texts = vec![self.file(actual), self.no_cluster()];
+        texts.extend(archives::pins(self));
+        texts
+    }
+
     fn no_cluster(&self) -> Ours {
         self.text(NO_CLUSTER.to_owned(), "createcluster.conf", &json!({ "address": self.address }))
     }
@@ -207,7 +214,8 @@ impl Kind for PostgresCluster {
     const SUMMARY: &'static str = "PostgreSQL's packages, one cluster, and its settings as the running server has them";
     const EXPLAIN: &'static str = "\
 Manages: the packages of the declared major version (Debian's own where it has that version, else PostgreSQL's archive), one
-cluster `main` at port 5432 with data checksums, UTF-8 and the locale C.UTF-8, and the file conf.d/50-seawall.conf.
+cluster `main` at port 5432 with data checksums, UTF-8 and the locale C.UTF-8, the file conf.d/50-seawall.conf, and what apt
+may take from archives of others.
 
 Settings are tuned from the memory that the host has, never more than its bundle promises; the file names the formula beside
 each value. The inventory's `settings` win over them. They are judged by `pg_settings`: a plan says for each setting
@@ -263,7 +271,7 @@ and settings that it does not name. A cluster is never removed: when the section
             let after = Some("accepted or undone".into());
             fields.push(FieldChange::new("restore in place", Some(format!("{name} waits").into()), after));
         }
-        for text in [desired.file(Some(actual)), desired.no_cluster()] {
+        for text in desired.texts(Some(actual)) {
             fields.extend(text.wanted().change(files.get(&text.path)));
         }
         fields.extend(FieldChange::between("start", starts, &"auto"));
@@ -309,8 +317,7 @@ and settings that it does not name. A cluster is never removed: when the section
 
     fn files(desired: &Desired, actual: Option<&Actual>) -> Vec<FileDiff> {
         let before = |path: &str| actual.and_then(|actual| actual.files.get(path));
-        let texts = [desired.file(actual), desired.no_cluster()];
-        texts.iter().map(|text| text.wanted().diff(before(&text.path))).collect()
+        desired.texts(actual).iter().map(|text| text.wanted().diff(before(&text.path))).collect()
     }
 
     fn risk(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -> Risk {

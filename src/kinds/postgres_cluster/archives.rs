@@ -3,7 +3,7 @@
 
 use crate::kinds::host::{self, QUICK_S, Wanted};
 use crate::kinds::parts::apt;
-use crate::kinds::postgres_cluster::Desired;
+use crate::kinds::postgres_cluster::{Desired, Ours};
 use crate::plan::step::HostStep;
 
 /// An archive of somebody who is not Debian.
@@ -74,12 +74,23 @@ deb [signed-by={TIMESCALE_KEY}] https://{origin}/timescale/timescaledb/debian/ {
     )
 }
 
+/// The pins of the archives that packages of a cluster come from.
+pub(super) fn pins(desired: &Desired) -> Vec<Ours> {
+    let pgdg = (desired.cluster.version != desired.release.postgres()).then_some(POSTGRESQL);
+    let timescale = desired.packages.iter().any(|package| is_timescale(package)).then_some(TIMESCALE);
+    [pgdg, timescale].into_iter().flatten().map(|archive| archive.pin()).collect()
+}
+
+fn is_timescale(package: &str) -> bool {
+    package.starts_with("timescaledb")
+}
+
 impl Archive {
-    /// Before the archive is known to apt: nothing of it is taken but what it is for.
-    fn pin(&self) -> HostStep {
+    /// Nothing of the archive is taken but what it is for. It is there before the archive is known to apt.
+    fn pin(&self) -> Ours {
         let Self { origin, packages, preferences, fingerprint: _ } = self;
         let text = format!(
-            "# managed by Seawall; changes here are undone when packages of this archive are installed again
+            "# managed by Seawall; changes here are undone by the next apply
 Package: *
 Pin: origin {origin}
 Pin-Priority: -1
@@ -89,7 +100,7 @@ Pin: origin {origin}
 Pin-Priority: 500
 "
         );
-        Wanted::public(preferences, text).step(None)
+        Ours { path: (*preferences).to_owned(), text }
     }
 }
 
@@ -103,14 +114,14 @@ pub(super) fn install(desired: &Desired, packages: &[&str]) -> Vec<HostStep> {
     let mut steps = vec![apt::update()];
     if desired.cluster.version != desired.release.postgres() {
         steps.push(apt::install(&["postgresql-common", "ca-certificates", "gpg"]));
-        steps.push(POSTGRESQL.pin());
+        steps.push(POSTGRESQL.pin().wanted().step(None));
         steps.push(apt::run(&[PGDG, "-y"], apt::UPDATE_S, "add PostgreSQL's own archive"));
         let known = [PGDG_LIST, POSTGRESQL.fingerprint];
         steps.push(with_key(KNOWN_KEY, &known, QUICK_S, "prove the key of PostgreSQL's archive"));
     }
-    if packages.iter().any(|package| package.starts_with("timescaledb")) {
+    if packages.iter().any(|package| is_timescale(package)) {
         steps.push(apt::install(&["curl", "ca-certificates", "gpg"]));
-        steps.push(TIMESCALE.pin());
+        steps.push(TIMESCALE.pin().wanted().step(None));
         let fetch = [TIMESCALE_KEY_URL, TIMESCALE.fingerprint, TIMESCALE_KEY];
         steps.push(with_key(FETCH_KEY, &fetch, apt::UPDATE_S, "fetch and prove the key of TimescaleDB's archive"));
         steps.push(Wanted::public(TIMESCALE_LIST, timescale(desired)).step(None));
@@ -123,7 +134,78 @@ pub(super) fn install(desired: &Desired, packages: &[&str]) -> Vec<HostStep> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
     use std::process::Command;
+
+    use crate::base::digest::Digest;
+    use crate::base::release::Release;
+    use crate::kinds::Kind as _;
+    use crate::kinds::parts::unit::Over;
+    use crate::kinds::postgres::Cluster;
+    use crate::kinds::postgres_cluster::{Actual, PostgresCluster};
+    use crate::plan::probe::FileState;
+
+    fn cluster(version: u16, packages: &[&str]) -> Desired {
+        let basis = serde_json::json!({
+            "archives": false, "certificate": false, "memory_mib": 2048, "network": false, "own": {}, "preload": [],
+            "version": version,
+        });
+        Desired {
+            address: "postgres.cluster/db".parse().expect("an address"),
+            cluster: Cluster { version },
+            release: Release::Debian12,
+            packages: packages.iter().map(|&name| name.to_owned()).collect(),
+            basis: serde_json::from_value(basis).expect("a basis"),
+        }
+    }
+
+    /// What is found on a host that has the cluster, with some of the files of ours.
+    fn found(desired: &Desired, files: &[&Ours], missing: &[&str]) -> Actual {
+        let state = |file: &&Ours| {
+            let text = Some(file.text.clone());
+            let digest = Digest::of_bytes(file.text.as_bytes()).as_str().to_owned();
+            let [owner, group, mode] = ["root", "root", "644"].map(str::to_owned);
+            (file.path.clone(), FileState { owner, group, mode, size: file.text.len() as u64, text, digest })
+        };
+        Actual {
+            made: true,
+            others: BTreeSet::new(),
+            missing: missing.iter().map(|&name| name.to_owned()).collect(),
+            memory_mib: desired.basis.memory_mib,
+            files: files.iter().map(state).collect(),
+            starts: "auto".to_owned(),
+            service: "active".to_owned(),
+            boot: "enabled".to_owned(),
+            over: Over::default(),
+            said: None,
+        }
+    }
+
+    #[test]
+    fn a_pin_that_somebody_changed_is_a_difference() {
+        assert!(pins(&cluster(15, &["postgresql-15"])).is_empty(), "all of it is Debian's");
+        let desired = cluster(16, &["postgresql-16", "timescaledb-2-postgresql-16"]);
+        let mut texts = desired.texts(None);
+        let all: Vec<&Ours> = texts.iter().collect();
+        assert_eq!(PostgresCluster::diff(&desired, &found(&desired, &all, &[])), []);
+
+        // One lets everything in, the other is gone.
+        let pgdg = texts.iter().position(|text| text.path == POSTGRESQL.preferences).expect("a pin");
+        texts[pgdg].text = texts[pgdg].text.replace("-1", "990");
+        let left: Vec<&Ours> = texts.iter().filter(|text| text.path != TIMESCALE.preferences).collect();
+        for missing in [&[][..], &["timescaledb-2-postgresql-16"]] {
+            let actual = found(&desired, &left, missing);
+            let fields = PostgresCluster::diff(&desired, &actual);
+            for pin in [POSTGRESQL.preferences, TIMESCALE.preferences] {
+                assert!(fields.iter().any(|field| field.path == pin), "{pin}: {fields:?}");
+                let steps = PostgresCluster::steps(&desired, Some(&actual), &fields);
+                let at = |step: &HostStep| matches!(step, HostStep::WriteFile { path, .. } if path == pin);
+                assert_eq!(steps.iter().filter(|step| at(step)).count(), 1, "{pin} is written once");
+                let install = steps.iter().position(|step| step.summary().starts_with("install"));
+                assert!(install.is_none_or(|install| steps.iter().position(at) < Some(install)), "{pin} comes first");
+            }
+        }
+    }
 
     /// gpg and curl of our own making: what they would say, and where they would write.
     fn bench(keys: &str) -> tempfile::TempDir {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::kinds::host;
 use crate::kinds::parts::{apt, unit};
 use crate::kinds::postgres::{MAINTENANCE, Query, Told, literal};
-use crate::kinds::postgres_cluster::{Actual, BOOT, Desired, NO_CLUSTER};
+use crate::kinds::postgres_cluster::{Actual, BOOT, Desired};
 use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, Probe, command, file, glob};
 
@@ -121,7 +121,7 @@ pub(super) fn starts(desired: &Desired) -> String {
 }
 
 pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
-    vec![
+    let mut probes = vec![
         desired.cluster.probe(),
         settings_query(desired).probe(),
         command(&words(&unit_query(desired))),
@@ -131,10 +131,10 @@ pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
         glob(CLUSTERS),
         file(MEMORY),
         file(&starts(desired)),
-        file(&desired.path()),
-        file(NO_CLUSTER),
         file(RESTORING),
-    ]
+    ];
+    probes.extend(desired.texts(None).iter().map(|text| file(&text.path)));
+    probes
 }
 
 pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
@@ -154,7 +154,7 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
     };
     let made = clusters.remove(&this);
     let mut files = BTreeMap::new();
-    for path in [desired.path(), NO_CLUSTER.to_owned()] {
+    for path in desired.texts(None).into_iter().map(|text| text.path) {
         files.extend(host::file(answers, &path)?.map(|state| (path, state)));
     }
     let start = host::file(answers, &starts(desired))?.and_then(|state| state.text).unwrap_or_default();

@@ -5,7 +5,7 @@ use crate::kinds::host::{self, QUICK_S, Wanted};
 use crate::kinds::host_folders::take_cluster;
 use crate::kinds::parts;
 use crate::kinds::postgres::{MAINTENANCE, PORT, identifier, reload, tell_alone};
-use crate::kinds::postgres_cluster::archives::install;
+use crate::kinds::postgres_cluster::archives::{install, pins};
 use crate::kinds::postgres_cluster::{Actual, BOOT, Desired, NO_CLUSTER, RESTART, look};
 use crate::plan::change::FieldChange;
 use crate::plan::step::{Content, HostStep};
@@ -117,9 +117,13 @@ pub(super) fn mend(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -
     if host::differs(fields, NO_CLUSTER) {
         steps.extend(no_cluster(desired));
     }
+    let pins = pins(desired).into_iter().filter(|pin| host::differs(fields, &pin.path));
+    steps.extend(pins.map(|pin| pin.wanted().step(None)));
     let missing: Vec<&str> = actual.missing.iter().map(String::as_str).collect();
     if !missing.is_empty() {
-        steps.extend(install(desired, &missing));
+        let install: Vec<HostStep> =
+            install(desired, &missing).into_iter().filter(|step| !steps.contains(step)).collect();
+        steps.extend(install);
         // postgresql-common gives its folder back to postgres whenever it is configured.
         steps.extend(take_cluster(desired.cluster));
     }

@@ -106,7 +106,11 @@ impl Fault {
                 ("; whether it was done is not known", Some("a new plan shows what is there".to_owned()))
             }
             FaultKind::NotAllowed => {
-                ("; nothing was changed by it", Some(format!("the credentials in use lack {}", self.call)))
+                let lack = format!(
+                    "the credentials in use lack {}; `seawall policy operator` prints what is needed",
+                    self.call
+                );
+                ("; nothing was changed by it", Some(lack))
             }
             FaultKind::NotThere | FaultKind::Refused => ("; nothing was changed by it", None),
         };
