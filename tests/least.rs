@@ -242,6 +242,10 @@ async fn who_looks_may_look_at_all_of_it_and_every_right_is_needed() {
     let alarms = aws_sdk_cloudwatch::Client::new(&config(&lab, ACCOUNT, "x")).describe_alarms().alarm_names(ALARM);
     let alarms = alarms.send().await.expect("the owner may look");
     assert_eq!(alarms.metric_alarms()[0].threshold(), Some(THRESHOLD), "what was refused was not done");
+    // A lock that cannot be seen is not one that nobody holds.
+    put(&iam, "drift", &without(&policy, "s3:ListBucket")).await;
+    let (code, said) = place.run(user, &["apply", "--yes", "--only", "sns.topic/alerts"]);
+    assert!(code == 1 && said.contains("error[state-unusable]") && said.contains("may not see it"), "{code}: {said}");
     put(&iam, "drift", &without(&policy, "sns:GetTopicAttributes")).await;
     let (code, said) = place.run(user, &["plan", "--only", "sns.topic/alerts"]);
     assert!(code == 1 && said.contains("sns:GetTopicAttributes"), "{code}: {said}");

@@ -25,6 +25,7 @@ use crate::engine::{self, Declared, Planned};
 use crate::plan::Plan;
 use crate::plan::check::{self, Breach};
 use crate::reach::Ask;
+use crate::reach::aws::store::StoreError;
 use crate::reach::look::Look;
 use crate::reach::world::World;
 
@@ -98,13 +99,18 @@ impl Work {
 
     /// What was last applied, for those who only look.
     pub async fn last_applied(&self, look: &Look) -> Result<LastApplied, StoreFailure> {
-        match self.loaded.shared_state() {
-            Some((bucket, prefix)) if look.bucket_exists(&bucket).await? => {
-                let bytes = look.object(&bucket, &format!("{prefix}/{}", store::LAST_APPLIED)).await?;
-                Ok(store::parse_last_applied(bytes))
+        if let Some((bucket, prefix)) = self.loaded.shared_state() {
+            match look.bucket_exists(&bucket).await {
+                Ok(true) => {
+                    let bytes = look.object(&bucket, &format!("{prefix}/{}", store::LAST_APPLIED)).await?;
+                    return Ok(store::parse_last_applied(bytes));
+                }
+                // It only words a message; that the bucket is not to be seen is said of the resource.
+                Ok(false) | Err(StoreError::NotSeen { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
-            _ => store::last_applied(&Store::Local(self.local_state())).await,
         }
+        store::last_applied(&Store::Local(self.local_state())).await
     }
 
     fn local_state(&self) -> PathBuf {

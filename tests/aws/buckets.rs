@@ -10,6 +10,7 @@ use futures::StreamExt as _;
 use seawall::plan::cloud::{Bucket, LifecycleRule, TAG_ENVIRONMENT, Tags};
 use seawall::plan::probe::CloudProbe;
 use seawall::plan::step::CloudStep;
+use seawall::reach::aws::store::StoreError;
 use serde_json::{Value, json};
 
 use crate::aws::{Account, REGION, SECRET, connect, refused, tags};
@@ -182,7 +183,8 @@ async fn a_bucket_of_somebody_else_is_neither_absent_nor_ours() {
     assert!(failure.hint.as_deref().is_some_and(|hint| hint.contains("belongs to somebody else")), "{failure:?}");
     ours.fail(CloudStep::PutBucketVersioning { name: name.to_owned(), enabled: true }).await;
     ours.fail(CloudStep::DeleteBucket { name: name.to_owned() }).await;
-    assert!(!ours.aws.bucket_exists(name).await.expect("AWS answers"), "it is not ours to keep locks in");
+    let unseen = ours.aws.bucket_exists(name).await.expect_err("it is not ours to keep locks in, and not absent");
+    assert!(matches!(unseen, StoreError::NotSeen { .. }) && unseen.to_string().contains(name), "{unseen}");
     theirs.act(create(name)).await;
     let untouched: Bucket = theirs.see(probe(name)).await;
     assert_eq!(untouched.versioning, "Off");

@@ -38,6 +38,9 @@ pub struct Object {
 pub enum StoreError {
     #[error("bucket `{0}` does not exist")]
     NoSuchBucket(String),
+    /// Not the same as absent: a lock beside one that cannot be seen would be no lock.
+    #[error("bucket `{bucket}` exists and is not in account {account}, or these credentials may not see it")]
+    NotSeen { bucket: String, account: String },
     #[error("{0}")]
     Fault(String),
     #[error("object `{0}` is larger than {SIZE_LIMIT} bytes")]
@@ -56,14 +59,19 @@ impl StoreError {
 
 impl Aws {
     /// Whether a bucket of this account is there.
+    ///
+    /// # Errors
+    /// [`StoreError::NotSeen`] where it is somebody else's or may not be looked at, and why S3 did not say.
     pub async fn bucket_exists(&self, bucket: &str) -> Result<bool, StoreError> {
         match self.s3.head_bucket().bucket(bucket).expected_bucket_owner(&self.account).send().await {
             Ok(_) => Ok(true),
             Err(error) => {
                 let fault = Fault::of("s3:HeadBucket", &error);
-                // Somebody else's bucket of that name is none of ours; the plan says so.
                 match fault.kind {
-                    FaultKind::NotThere | FaultKind::NotAllowed => Ok(false),
+                    FaultKind::NotThere => Ok(false),
+                    FaultKind::NotAllowed => {
+                        Err(StoreError::NotSeen { bucket: bucket.to_owned(), account: self.account.clone() })
+                    }
                     FaultKind::NoAnswer | FaultKind::Garbled | FaultKind::Refused => {
                         Err(StoreError::of(bucket, &fault))
                     }
