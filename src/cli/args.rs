@@ -150,6 +150,9 @@ pub enum BackupCommand {
 pub struct RebuildArgs {
     #[command(flatten)]
     pub server: ServerArgs,
+    /// Delete what is left of the old server, which a rebuild has stopped and kept
+    #[arg(long)]
+    pub accept: bool,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,

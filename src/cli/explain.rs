@@ -33,7 +33,8 @@ recovery is complete, and when a transaction of ours has committed. No exit stat
 Needs the inventory, the secrets and the bucket, and nothing of the machine that made the server. In this order: every access key of the old
 server is deleted and read back as gone (what is left of it can write nowhere); a new instance, hardened, with the database's packages;
 the newest backup and the WAL after it, proven as in `seawall restore`; archiving on a new timeline with a full backup; roles, access, pools,
-jobs; the address last. Killed anywhere, it goes on when it is run again. Refused while the old instance is there.
+jobs; the address last. Killed anywhere, it goes on when it is run again. Where the old instance is there, raise
+`instance.generation` first: it is stopped and kept until `seawall rebuild --accept`.
 
 The time is counted from the command to the end, against `objectives.rebuild`; the age of the newest commit that came back against
 `objectives.rpo`.

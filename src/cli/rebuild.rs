@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
@@ -24,15 +23,15 @@ use crate::engine::store::Store;
 use crate::inventory::scalar::TimeSpan;
 use crate::kinds::pgbackrest_repo;
 use crate::plan::Place;
-use crate::plan::cloud::User;
 use crate::plan::observed::Observed;
 use crate::plan::probe::CloudProbe;
-use crate::plan::rebuild::{Rebuilt, Step};
+use crate::plan::rebuild::{Ledger, Rebuilt, Step};
 use crate::plan::restores::{End, Goal, Purpose, RestorePlan, Told};
 use crate::plan::step::{CloudStep, HostStep};
 use crate::reach::look::Look;
 use crate::reach::world::World;
 use crate::reach::{Act as _, Ask as _};
+use crate::recovery::fence::Fenced;
 use crate::recovery::goal::{Wish, choose};
 use crate::recovery::judge::{judge, prefix};
 use crate::recovery::look::Target;
@@ -53,28 +52,9 @@ const AFTERWARDS: [&str; 10] = [
 ];
 /// What moves clients: last.
 const ADDRESS: &str = "lightsail.static_ip";
-/// Looks at a fence before it is given up; IAM lags by seconds.
-const FENCE_LOOKS: u32 = 30;
-const FENCE_PAUSE: Duration = Duration::from_secs(1);
 /// Looks at what an earlier run began on the new server: twelve hours of them, as long as a restore may take.
 const IDLE_LOOKS: u32 = 12 * 3600;
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
-
-/// How far a rebuild is, for whoever runs it again.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Ledger {
-    /// Names the restore on the new server, too.
-    id: String,
-    /// When the clock began, in seconds since 1970.
-    begun: i64,
-    by: String,
-    fenced: bool,
-    /// What was restored, and what it told.
-    restored: Option<(RestorePlan, Told)>,
-    accepted: bool,
-    finished: bool,
-    steps: Vec<Step>,
-}
 
 struct Rebuild<'a> {
     work: &'a Work,
@@ -97,8 +77,15 @@ pub async fn rebuild(session: &mut Session, args: &RebuildArgs) -> Result<Exit, 
         session.say(format!("note: {why}"));
     }
     let all = stores.all();
+    let whole = async {
+        if args.accept {
+            accept(session, &work, &world, &target, args.yes).await
+        } else {
+            whole(session, &work, &world, target, &all, args.yes).await
+        }
+    };
     let result = tokio::select! {
-        result = whole(session, &work, &world, target, &all, args.yes) => result,
+        result = whole => result,
         _ = tokio::signal::ctrl_c() => Err(Stop::new(
             Exit::Interrupted,
             Diagnostic::error("interrupted", "this rebuild was interrupted")
@@ -130,7 +117,7 @@ async fn whole(
             session.say(format!("going on with rebuild {}, which {} began", ledger.id, ledger.by));
             ledger
         }
-        None => new(session, world, &target, yes).await?,
+        None => new(session, work, world, &target, yes).await?,
     };
     let mut rebuild = Rebuild { work, world, target, stores, ledger };
     rebuild.keep().await?;
@@ -140,7 +127,7 @@ async fn whole(
 }
 
 /// Whether there is anything to rebuild, and whether it is wanted.
-async fn new(session: &mut Session, world: &World, target: &Target, yes: bool) -> Result<Ledger, Stop> {
+async fn new(session: &mut Session, work: &Work, world: &World, target: &Target, yes: bool) -> Result<Ledger, Stop> {
     let refused = |problem: Diagnostic| Err(Stop::new(Exit::Refused, problem.note("nothing was changed by this run")));
     let instance = target.reference.instance.clone();
     match world.cloud(&CloudProbe::Instance { name: instance.clone() }).await {
@@ -153,13 +140,14 @@ async fn new(session: &mut Session, world: &World, target: &Target, yes: bool) -
             ));
         }
         Observed::Present(_) => {
+            let next = target.generation + 1;
             return refused(
                 Diagnostic::error("rebuild-instance-there", format!("instance `{instance}` is there"))
-                    .note("a rebuild makes the server anew; two servers must never archive into one stanza")
+                    .note("two servers must never archive into one stanza, so a rebuild makes another instance and stops this one")
                     .hint(format!(
-                        "if its data is well, `seawall apply` mends the rest; if only its data is lost, `seawall restore --in-place`; \
-                         if the server itself is lost, keep a snapshot of it and remove it: seawall destroy --only {} --lose-data {}",
-                        target.reference.address, target.reference.address
+                        "if its data is well, `seawall apply` mends the rest; if only its data is wrong, `seawall restore --in-place`; \
+                         if the server is lost, set `servers.{}.instance.generation: {next}` and rebuild again",
+                        target.server
                     )),
             );
         }
@@ -191,12 +179,22 @@ async fn new(session: &mut Session, world: &World, target: &Target, yes: bool) -
                 .hint("`seawall apply` makes a new, empty server"),
         );
     };
+    let users = identities(work, &target.server);
+    let earlier =
+        fenced(work, target, &users).earlier(world).await.map_err(|why| Stop::failed(rebuild_unseen(&why)))?;
+    let left = match earlier.as_slice() {
+        [] => "nothing is left of the old server".to_owned(),
+        some => {
+            let names: Vec<String> = some.iter().map(|(name, state)| format!("{name} ({state})")).collect();
+            format!("{} STOPS first and is kept until `seawall rebuild --accept`", names.join(", "))
+        }
+    };
     let bytes: u64 = objects.iter().map(|object| object.bytes).sum();
     session.say(format!(
         "Rebuild {}: a new instance {instance}, restored from s3://{}/{repository}\n\
          \n  backups    {}, the newest {newest}; {} MB in the bucket\
          \n  target     the newest moment that is archived\
-         \n  fence      every access key of the old server's backups is DELETED first, for ever\
+         \n  fence      every access key of the old server's backups is DELETED first, for ever; {left}\
          \n  address    moves to the new server at the end\n",
         target.server,
         target.bucket,
@@ -215,11 +213,7 @@ async fn new(session: &mut Session, world: &World, target: &Target, yes: bool) -
         id: Timestamp::now().strftime("rebuild-%Y%m%d-%H%M%S").to_string(),
         begun: Timestamp::now().as_second(),
         by: crate::cli::work::who(),
-        fenced: false,
-        restored: None,
-        accepted: false,
-        finished: false,
-        steps: Vec::new(),
+        ..Ledger::default()
     })
 }
 
@@ -249,8 +243,10 @@ impl Rebuild<'_> {
         let server = self.target.server.clone();
         self.idle(session).await?;
         if !self.ledger.fenced {
-            self.begin(session, "fence", "the old server's keys are deleted, and read back as gone");
-            self.fence().await?;
+            self.begin(session, "fence", "the old server's keys are deleted, and what is left of it is stopped");
+            let users = identities(self.work, &server);
+            let fence = fenced(self.work, &self.target, &users);
+            self.ledger.kept = fence.put_up(self.world).await.map_err(|why| Stop::failed(not_fenced(&why)))?;
             self.ledger.fenced = true;
             self.keep().await?;
         }
@@ -296,55 +292,6 @@ impl Rebuild<'_> {
             tokio::time::sleep(IDLE_PAUSE).await;
         }
         Err(Stop::failed(rebuild_unseen("what an earlier run began there has not ended after twelve hours")))
-    }
-
-    /// Every key that the old server could write with, gone: what is left of it can write nowhere.
-    async fn fence(&self) -> Result<(), Stop> {
-        let users: Vec<String> = self.identities();
-        for user in &users {
-            for key in self.keys(user).await? {
-                let step = CloudStep::DeleteAccessKey { user: user.clone(), id: key };
-                self.world.act_cloud(&step, &[]).await.map_err(|failure| {
-                    Stop::failed(not_fenced(&format!("a key of `{user}` could not be deleted: {failure}")))
-                })?;
-            }
-            let mut left = self.keys(user).await?;
-            for _ in 0..FENCE_LOOKS {
-                if left.is_empty() {
-                    break;
-                }
-                tokio::time::sleep(FENCE_PAUSE).await;
-                left = self.keys(user).await?;
-            }
-            if !left.is_empty() {
-                return Err(Stop::failed(not_fenced(&format!("`{user}` still has {}", left.join(", ")))));
-            }
-        }
-        Ok(())
-    }
-
-    /// The identities whose keys are on the server.
-    fn identities(&self) -> Vec<String> {
-        let own = |address: &Address| {
-            address.kind() == "iam.user" && address.name().starts_with(&format!("{}-", self.target.server))
-        };
-        let environment = &self.work.resolved.environment;
-        let all = self.work.resolved.wanted.iter().filter(|wanted| own(&wanted.address));
-        all.map(|wanted| crate::kinds::physical_name(environment, wanted.address.name(), "")).collect()
-    }
-
-    async fn keys(&self, user: &str) -> Result<Vec<String>, Stop> {
-        match self.world.cloud(&CloudProbe::User { name: user.to_owned() }).await {
-            Observed::Absent => Ok(Vec::new()),
-            Observed::Present(value) => {
-                let found: User =
-                    serde_json::from_value(value).map_err(|error| Stop::failed(not_fenced(&error.to_string())))?;
-                Ok(found.keys.into_iter().map(|key| key.id).collect())
-            }
-            Observed::Unknown(why) => {
-                Err(Stop::failed(not_fenced(&format!("the keys of `{user}` could not be read: {why}"))))
-            }
-        }
     }
 
     /// Makes a part of the inventory so.
@@ -473,15 +420,61 @@ impl Rebuild<'_> {
     fn report(&self, plan: RestorePlan, told: Told, ended: i64) -> Rebuilt {
         let objectives = &self.work.loaded.inventory.objectives;
         Rebuilt::new(
-            self.ledger.id.clone(),
-            self.ledger.begun,
+            &self.ledger,
             ended,
-            self.ledger.steps.clone(),
             plan,
             told,
             (objectives.rebuild.map(TimeSpan::seconds), objectives.rpo.map(TimeSpan::seconds)),
         )
     }
+}
+
+/// The identities whose keys are on a server.
+fn identities(work: &Work, server: &str) -> Vec<String> {
+    let own = |address: &Address| address.kind() == "iam.user" && address.name().starts_with(&format!("{server}-"));
+    let all = work.resolved.wanted.iter().filter(|wanted| own(&wanted.address));
+    all.map(|wanted| crate::kinds::physical_name(&work.resolved.environment, wanted.address.name(), "")).collect()
+}
+
+fn fenced<'a>(work: &'a Work, target: &'a Target, users: &'a [String]) -> Fenced<'a> {
+    let environment = &work.resolved.environment;
+    Fenced { environment, server: &target.server, instance: &target.reference.instance, users }
+}
+
+/// Removes what is left of the old server, once the new one has been looked at.
+async fn accept(session: &mut Session, work: &Work, world: &World, target: &Target, yes: bool) -> Result<Exit, Stop> {
+    let earlier = fenced(work, target, &[]).earlier(world).await.map_err(|why| Stop::failed(rebuild_unseen(&why)))?;
+    if earlier.is_empty() {
+        session.say(format!("nothing is left of an earlier {}", target.server));
+        return Ok(Exit::Done);
+    }
+    if let Some((name, state)) = earlier.iter().find(|(_, state)| state != "stopped") {
+        let problem = Diagnostic::error(
+            "rebuild-not-fenced",
+            format!("instance `{name}` is {state}, and a rebuild would have stopped it"),
+        );
+        return Err(Stop::new(
+            Exit::Refused,
+            problem.note("nothing was changed by this run").hint("finish the rebuild first: seawall rebuild"),
+        ));
+    }
+    let names: Vec<&str> = earlier.iter().map(|(name, _)| name.as_str()).collect();
+    session.say(format!("{} DELETED, with everything on it, for ever", names.join(", ")));
+    if !yes && (!session.can_ask() || !session.ask("Delete? Only `yes` goes on: ")?) {
+        let problem =
+            Diagnostic::error("not-confirmed", "nothing was changed").hint("add --yes where nobody can answer");
+        return Err(Stop::new(Exit::Usage, problem));
+    }
+    for name in names {
+        let done = world.act_cloud(&CloudStep::DeleteInstance { name: name.to_owned() }, &[]).await;
+        done.map_err(|failure| {
+            Stop::failed(
+                Diagnostic::error("rebuild-failed", format!("`{name}` could not be deleted")).note(failure.to_string()),
+            )
+        })?;
+        session.say(format!("{name} is gone"));
+    }
+    Ok(Exit::Done)
 }
 
 fn not_fenced(why: &str) -> Diagnostic {

@@ -16,7 +16,7 @@ use crate::cli::args::SandboxCommand;
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::{LOCAL_FOLDER, Loaded, Session};
 use crate::inventory::sections::{Inventory, Sources};
-use crate::kinds::physical_name;
+use crate::kinds::instance_name;
 use crate::reach::aws::Connection;
 use crate::sandbox::acme;
 use crate::sandbox::control;
@@ -151,7 +151,7 @@ async fn up(session: &mut Session, inventory: &Inventory) -> Result<Lab, Stop> {
     }
     let mut names = BTreeMap::new();
     for (server, section) in &inventory.servers {
-        let instance = physical_name(inventory.environment.as_str(), server.as_str(), "");
+        let instance = instance_name(inventory.environment.as_str(), server.as_str(), section);
         let certificate = section.certificate.iter().filter(|certificate| certificate.issuer.is_public());
         let all = certificate.flat_map(|certificate| [&certificate.name].into_iter().chain(&certificate.also));
         names.extend(all.map(|name| (name.clone(), instance.clone())));
@@ -309,7 +309,7 @@ async fn tell(folder: &Path, path: &str, body: &serde_json::Value) -> Result<ser
 /// Servers of the inventory are logged in to as it says; the API knows its image's user only.
 fn log_in(status: &mut Status, inventory: &Inventory) {
     for (name, server) in &inventory.servers {
-        let name = physical_name(inventory.environment.as_str(), name.as_str(), "");
+        let name = instance_name(inventory.environment.as_str(), name.as_str(), server);
         for host in status.hosts.iter_mut().filter(|host| host.name == name) {
             host.log_in_as(&server.login.user);
         }
@@ -321,14 +321,15 @@ fn ssh(session: &mut Session, server: &str, port: Option<u16>, command: &[String
     let loaded = session.load()?;
     let mut status = lab::status(&folder()).map_err(|error| failed(&error))?;
     log_in(&mut status, &loaded.inventory);
-    let name = physical_name(loaded.inventory.environment.as_str(), server, "");
+    let declared = loaded.inventory.servers.iter().find(|(name, _)| name.as_str() == server);
+    let environment = loaded.inventory.environment.as_str();
+    let name = declared.map_or_else(|| server.to_owned(), |(_, section)| instance_name(environment, server, section));
     let host = status.hosts.iter().find(|host| host.name == name);
     let Some(host) = host else {
         let problem = Diagnostic::error("no-such-server", format!("the sandbox has no server `{server}`"))
             .hint("`seawall sandbox status` lists the servers that exist; `seawall --sandbox apply` makes them");
         return Err(Stop::new(Exit::Usage, problem));
     };
-    let declared = loaded.inventory.servers.iter().find(|(name, _)| name.as_str() == server);
     let port = port.or_else(|| declared.map(|(_, section)| section.ssh_port()));
     let mut ssh = Command::new("ssh");
     // Of two ports ssh takes the first.

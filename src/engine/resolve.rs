@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
 use crate::inventory::sections::{Inventory, Protocol, Server};
-use crate::kinds::physical_name;
+use crate::kinds::instance_name;
 use crate::kinds::table::Wanted;
 use crate::kinds::{self, KINDS};
 use crate::plan::Place;
@@ -91,7 +91,7 @@ pub fn resolve(inventory: &Inventory) -> Result<Resolved, Diagnostics> {
         .map(|(name, server)| {
             let server = ServerRef {
                 address: Address::new(kinds::SERVER, name.as_str()),
-                instance: physical_name(&environment, name.as_str(), ""),
+                instance: instance_name(&environment, name.as_str(), server),
                 login: server.login.user.clone(),
                 port: server.ssh_port(),
                 declared_tcp: declared_tcp(server),

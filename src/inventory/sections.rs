@@ -163,6 +163,13 @@ pub struct Instance {
     pub static_ip: bool,
     /// Take an automatic snapshot every day at this hour (UTC).
     pub auto_snapshot: Option<HourOfDay>,
+    /// Which one of the server's instances is meant: 1, and one more each time a lost server is rebuilt beside what is left of it.
+    #[serde(default = "first")]
+    pub generation: u32,
+}
+
+fn first() -> u32 {
+    1
 }
 
 fn yes() -> bool {

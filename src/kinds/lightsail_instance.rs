@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::inventory::sections::Inventory;
 use crate::kinds::cloud::{self, describe, differs, tag_changes};
-use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, physical_name, tags};
+use crate::kinds::{Declared, Kind, Owned, Owner, instance_name, owner_by_tags, physical_name, tags};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
 use crate::plan::cloud::{Instance, Tags};
@@ -87,7 +87,7 @@ servers:
                 after: vec![Address::new("lightsail.key_pair", server.as_str())],
                 path: format!("servers.{server}.instance"),
                 desired: Desired {
-                    name: physical_name(environment, server.as_str(), ""),
+                    name: instance_name(environment, server.as_str(), section),
                     bundle: section.instance.bundle.clone(),
                     blueprint: section.instance.blueprint.clone(),
                     zone: section.instance.zone.clone(),

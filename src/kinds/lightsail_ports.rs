@@ -17,7 +17,7 @@ use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::cloud::{self};
 use crate::kinds::firewall::{self, OpenPort};
 use crate::kinds::operator::{self, Operator};
-use crate::kinds::{Declared, Kind, Opening, Owned, physical_name};
+use crate::kinds::{Declared, Kind, Opening, Owned, instance_name};
 use crate::plan::Place;
 use crate::plan::change::{FieldChange, Risk};
 use crate::plan::cloud::{PortRule, Ports};
@@ -158,7 +158,7 @@ servers:
                 path: format!("servers.{server}.firewall"),
                 desired: Desired {
                     server: server.to_string(),
-                    instance: physical_name(environment, server.as_str(), ""),
+                    instance: instance_name(environment, server.as_str(), section),
                     ssh_port: section.ssh_port(),
                     rules: rules(section),
                 },

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::address::Address;
 use crate::inventory::sections::Inventory;
 use crate::kinds::cloud::{self, describe};
-use crate::kinds::{Declared, Kind, Owned, Owner, physical_name};
+use crate::kinds::{Declared, Kind, Owned, Owner, instance_name, is_generation, physical_name};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
 use crate::plan::cloud::StaticIp;
@@ -52,14 +52,14 @@ servers:
         let environment = inventory.environment.as_str();
         let wanted = inventory.servers.iter().filter(|(_, section)| section.instance.static_ip);
         wanted
-            .map(|(server, _)| Declared {
+            .map(|(server, section)| Declared {
                 address: Address::new(Self::NAME, server.as_str()),
                 place: Place::Cloud,
                 after: vec![Address::new("lightsail.instance", server.as_str())],
                 path: format!("servers.{server}.instance.static_ip"),
                 desired: Desired {
                     name: physical_name(environment, server.as_str(), "ip"),
-                    attached_to: physical_name(environment, server.as_str(), ""),
+                    attached_to: instance_name(environment, server.as_str(), section),
                 },
             })
             .collect()
@@ -82,9 +82,11 @@ servers:
     fn steps(desired: &Desired, actual: Option<&StaticIp>, _: &[FieldChange]) -> Vec<CloudStep> {
         let Desired { name, attached_to: instance } = desired.clone();
         let attach = CloudStep::AttachStaticIp { name: name.clone(), instance };
-        match actual {
+        match actual.map(|actual| &actual.attached_to) {
             None => vec![CloudStep::AllocateStaticIp { name }, attach],
-            Some(_) => vec![attach],
+            Some(None) => vec![attach],
+            // An instance of an earlier generation has it. Killed in between, the next apply attaches it.
+            Some(Some(_)) => vec![CloudStep::DetachStaticIp { name }, attach],
         }
     }
 
@@ -100,9 +102,10 @@ servers:
 
     fn owner(declared: &Address, environment: &str, actual: &StaticIp) -> Owner {
         // The whole name: environment `prod-2` begins with `prod-`, too, and attaching would take its address away.
-        let server = physical_name(environment, declared.name(), "");
         match &actual.attached_to {
-            Some(instance) if *instance != server => Owner::Foreign(format!("it is attached to instance `{instance}`")),
+            Some(instance) if !is_generation(environment, declared.name(), instance) => {
+                Owner::Foreign(format!("it is attached to instance `{instance}`"))
+            }
             _ => Owner::Ours,
         }
     }

@@ -51,7 +51,7 @@ use serde_json::Value;
 
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
-use crate::inventory::sections::Inventory;
+use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::table::Entry;
 use crate::plan::Place;
 use crate::plan::change::{FieldChange, FileDiff, Proof, Risk};
@@ -256,4 +256,21 @@ pub fn protected_by_tags(found: &Tags) -> bool {
 /// Lightsail names are unique per account and region across all kinds of resource, hence the word.
 pub fn physical_name(environment: &str, server: &str, what: &str) -> String {
     if what.is_empty() { format!("{environment}-{server}") } else { format!("{environment}-{server}-{what}") }
+}
+
+/// The physical name of a server's instance. One that is rebuilt beside what is left of the old one is of a later generation.
+pub fn instance_name(environment: &str, server: &str, section: &Server) -> String {
+    match section.instance.generation {
+        1 => physical_name(environment, server, ""),
+        generation => physical_name(environment, server, &format!("g{generation}")),
+    }
+}
+
+/// Whether an instance is one of a server's, of whatever generation.
+pub fn is_generation(environment: &str, server: &str, instance: &str) -> bool {
+    let rest = instance.strip_prefix(&physical_name(environment, server, ""));
+    rest.is_some_and(|rest| {
+        let number = rest.strip_prefix("-g").and_then(|digits| digits.parse::<u32>().ok());
+        rest.is_empty() || number.is_some_and(|number| number > 1 && rest == format!("-g{number}"))
+    })
 }

@@ -14,6 +14,25 @@ pub struct Step {
     pub began: i64,
 }
 
+/// How far a rebuild is, for whoever runs it again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Names the restore on the new server, too.
+    pub id: String,
+    /// When the clock began, in seconds since 1970.
+    pub begun: i64,
+    pub by: String,
+    pub fenced: bool,
+    /// Instances of the old server that are stopped and kept.
+    #[serde(default)]
+    pub kept: Vec<String>,
+    /// What was restored, and what it told.
+    pub restored: Option<(RestorePlan, Told)>,
+    pub accepted: bool,
+    pub finished: bool,
+    pub steps: Vec<Step>,
+}
+
 /// A rebuild that came to its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -32,21 +51,21 @@ pub struct Rebuilt {
     /// time went by between the loss of the server and the command.
     pub behind_s: Option<i64>,
     pub rpo_wanted_s: Option<u64>,
+    /// Instances of the old server that are stopped and kept.
+    pub kept: Vec<String>,
     pub misses: Vec<Diagnostic>,
 }
 
 impl Rebuilt {
     /// Puts it together and judges it. `objectives` are the seconds for the rebuild and the RPO.
-    #[allow(clippy::too_many_arguments, reason = "each is one number of the report")]
     pub fn new(
-        id: String,
-        begun: i64,
+        ledger: &Ledger,
         ended: i64,
-        steps: Vec<Step>,
         plan: RestorePlan,
         told: Told,
         objectives: (Option<u64>, Option<u64>),
     ) -> Self {
+        let Ledger { id, begun, steps, kept, .. } = ledger.clone();
         let took_s = ended - begun;
         let newest = told.newest_commit();
         let mut report = Self {
@@ -60,6 +79,7 @@ impl Rebuilt {
             wanted_s: objectives.0,
             behind_s: newest.map(|second| begun - second),
             rpo_wanted_s: objectives.1,
+            kept,
             misses: Vec::new(),
         };
         let seconds = u64::try_from(took_s).unwrap_or(0);

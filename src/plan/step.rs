@@ -55,6 +55,10 @@ pub enum CloudStep {
     DeleteInstance {
         name: String,
     },
+    /// As pulling the plug does. Ends when the instance is `stopped`.
+    StopInstance {
+        name: String,
+    },
     /// Adds or overwrites tags of a Lightsail resource.
     TagLightsail {
         name: String,
@@ -363,6 +367,7 @@ impl CloudStep {
             Self::ImportKeyPair { name, .. } => format!("import key pair {name}"),
             Self::DeleteKeyPair { name } => format!("delete key pair {name}"),
             Self::CreateInstance(new) => format!("create instance {} and wait until it can be logged in to", new.name),
+            Self::StopInstance { name } => format!("stop instance {name} and wait until it is stopped"),
             Self::DeleteInstance { name } => format!("delete instance {name} and wait until it is gone"),
             Self::TagLightsail { name, .. } | Self::PutBucketTags { name, .. } => format!("tag {name}"),
             Self::SetAutoSnapshot { instance, time: Some(time) } => format!("snapshot {instance} daily at {time} UTC"),

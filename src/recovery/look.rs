@@ -37,6 +37,8 @@ pub struct Target {
     pub bucket: String,
     /// PostgreSQL's major version.
     pub version: u16,
+    /// Which one of the server's instances is meant.
+    pub generation: u32,
 }
 
 /// The servers of an inventory that have backups.
@@ -52,6 +54,7 @@ pub fn targets(inventory: &Inventory, servers: &std::collections::BTreeMap<Strin
             section: section.clone(),
             bucket: bucket.name.clone(),
             version: server.postgres.clone().unwrap_or_default().version,
+            generation: server.instance.generation,
         });
     }
     found

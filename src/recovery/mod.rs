@@ -7,6 +7,7 @@
 //! broken repository.
 
 pub mod dumps;
+pub mod fence;
 pub mod goal;
 pub mod judge;
 pub mod look;

@@ -152,6 +152,13 @@ pub fn rebuilt(report: &Rebuilt, style: Style) -> String {
     for miss in &report.misses {
         let _ = writeln!(text, "  {} {}", style.paint(Role::Danger, "MISSED"), clean_line(&miss.message));
     }
+    if !report.kept.is_empty() {
+        let kept = clean_line(&report.kept.join(", "));
+        let _ = writeln!(
+            text,
+            "  kept       {kept}, stopped; `seawall rebuild --accept` deletes it, once nobody needs it any more"
+        );
+    }
     let _ = writeln!(
         text,
         "\nThe server is rebuilt: WAL is archived on timeline {}, and a full backup was made.",

@@ -1,4 +1,4 @@
-//! A server that is gone without warning is made anew, by somebody who never saw it, who is killed again and again.
+//! A server that is gone or lost is made anew, by somebody who never saw it, who is killed again and again.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -22,7 +22,7 @@ done"#;
 
 /// The words with which a rebuild says that a part of it begins.
 const PARTS: [&str; 6] = [
-    "keys are deleted",
+    "the old server's keys",
     "a new instance",
     "the newest backup",
     "archiving begins",
@@ -108,6 +108,39 @@ fn a_destroyed_server_comes_back_although_its_rebuild_is_killed_at_every_part() 
     );
     let again = lab.run(&["--sandbox", "rebuild", "--yes"]);
     assert_eq!(again.code, 3, "a finished rebuild is not begun again: {}", again.stderr);
+}
+
+#[test]
+fn a_server_that_is_there_and_lost_is_stopped_and_kept() {
+    let Some(lab) = Rehearsal::database("a_server_that_is_there") else { return };
+    lab.sql("chronos_db", "create table kept (n integer); insert into kept select generate_series(1, 100)");
+    lab.on_server(&["runuser", "-u", "postgres", "--", "pgbackrest", "--stanza=chronos", "check"]);
+    // Lost to its operators, and still writing into the repository.
+    lab.on_server(&["sh", "-c", "systemctl mask --now ssh.socket ssh.service >/dev/null 2>&1 & sleep 1"]);
+    let old_keys = backup_keys(&lab);
+    lab.edit_inventory("auto_snapshot: \"06:00\"", "generation: 2\n      auto_snapshot: \"06:00\"");
+    let ended = lab.expect(0, &["--sandbox", "rebuild", "--yes"]);
+    assert!(
+        ended.stdout.contains("chronos-prod-db, stopped; `seawall rebuild --accept` deletes it"),
+        "{}",
+        ended.stdout
+    );
+    assert_eq!(lab.sql("chronos_db", "select count(*) from kept"), "100");
+    let instance = |name: &str| lab.aws("lightsail", "get_instance", &json!({ "instanceName": name }));
+    assert_eq!(instance("chronos-prod-db")["instance"]["state"]["name"], "stopped");
+    let keys = backup_keys(&lab);
+    assert!(keys.len() == 1 && keys != old_keys, "{old_keys:?} and {keys:?}");
+    let address = lab.aws("lightsail", "get_static_ip", &json!({ "staticIpName": "chronos-prod-db-ip" }));
+    assert_eq!(address["staticIp"]["attachedTo"], "chronos-prod-db-g2");
+    // What is kept is named, and no apply takes it away.
+    let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;
+    assert!(plan.contains("No changes") && plan.contains("chronos-prod-db"), "{plan}");
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    assert_eq!(instance("chronos-prod-db")["instance"]["state"]["name"], "stopped");
+    lab.expect(0, &["--sandbox", "rebuild", "--accept", "--yes"]);
+    gone(&lab);
+    lab.expect(0, &["--sandbox", "plan"]);
+    assert_eq!(lab.sql("chronos_db", "select count(*) from kept"), "100");
 }
 
 /// Runs a rebuild until it says that a part begins, and kills it there.

@@ -11,6 +11,8 @@ use crate::inventory::sections::host::Sshd;
 use crate::inventory::sections::{FirewallRule, Server, Sources, SysctlValue};
 use crate::inventory::similar::{choices, similar};
 
+/// A server is not rebuilt more often than that.
+const GENERATIONS: std::ops::RangeInclusive<u32> = 1..=9999;
 /// MiB. Less than this helps nobody, more than the smallest bundles' disks is a slip.
 const SMALLEST_SWAP: u32 = 64;
 const LARGEST_SWAP: u32 = 16_384;
@@ -55,6 +57,16 @@ pub(super) fn check(report: &mut Report<'_>) {
 
 fn instance(report: &mut Report<'_>, base: &str, server: &Server) {
     report.text("bad-bundle", &format!("{base}.instance.bundle"), text::bundle(&server.instance.bundle));
+    let generation = server.instance.generation;
+    let place = format!("{base}.instance.generation");
+    if !GENERATIONS.contains(&generation) {
+        report.error("bad-generation", format!("{generation} is no generation"), &place, "1 to 9999");
+    }
+    let name = base.trim_start_matches("servers.");
+    let other = format!("{name}-g{generation}");
+    if generation > 1 && report.inventory.servers.keys().any(|server| server.as_str() == other) {
+        report.error("bad-generation", format!("its instance would have the name of server `{other}`"), &place, "this");
+    }
     let region = &report.inventory.aws.region;
     let zone = &server.instance.zone;
     let letter = zone.strip_prefix(region.as_str());

@@ -178,6 +178,7 @@ mod tests {
             boot: "enabled".to_owned(),
             over: Over::default(),
             said: None,
+            restoring: None,
         }
     }
 

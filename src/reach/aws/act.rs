@@ -18,6 +18,7 @@ impl Aws {
             }
             CloudStep::DeleteKeyPair { name } => Box::pin(self.delete_key_pair(what, name)).await,
             CloudStep::CreateInstance(new) => Box::pin(self.create_instance(what, new)).await,
+            CloudStep::StopInstance { name } => Box::pin(self.stop_instance(what, name)).await,
             CloudStep::DeleteInstance { name } => Box::pin(self.delete_instance(what, name)).await,
             CloudStep::TagLightsail { name, tags } => Box::pin(self.tag(what, name, tags)).await,
             CloudStep::SetAutoSnapshot { instance, time } => {

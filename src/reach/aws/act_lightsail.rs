@@ -147,6 +147,17 @@ impl Aws {
         .await
     }
 
+    pub(super) async fn stop_instance(&self, what: &str, name: &str) -> Result<(), Failure> {
+        let call = self.lightsail.stop_instance().instance_name(name).force(true);
+        done("lightsail:StopInstance", what, call.send().await)?;
+        until(what, GONE_LIMIT, || async {
+            let found = self.instance(name).await.map_err(|why| unclear(what, &why.to_string()))?;
+            let state = found.map(|instance| instance.state).filter(|state| state != "stopped");
+            Ok(state.map(|state| format!("instance `{name}` is {state}")))
+        })
+        .await
+    }
+
     pub(super) async fn tag(&self, what: &str, name: &str, tags: &Tags) -> Result<(), Failure> {
         let call = self.lightsail.tag_resource().resource_name(name).set_tags(Some(sdk_tags(tags)));
         let answer = done("lightsail:TagResource", what, call.send().await)?;

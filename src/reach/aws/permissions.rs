@@ -92,6 +92,7 @@ const ACTS: &[Need] = &[
     ("lightsail.import_key_pair", "lightsail:ImportKeyPair", Region),
     ("lightsail.put_instance_public_ports", "lightsail:PutInstancePublicPorts", Region),
     ("lightsail.release_static_ip", "lightsail:ReleaseStaticIp", Region),
+    ("lightsail.stop_instance", "lightsail:StopInstance", Region),
     ("lightsail.tag_resource", "lightsail:TagResource", Region),
     ("lightsail.update_instance_metadata_options", "lightsail:UpdateInstanceMetadataOptions", Region),
     ("s3.create_bucket", "s3:CreateBucket", Buckets),
