@@ -124,7 +124,7 @@ mod tests {
             "heartbeat.service" => json!({ "version": 15, "port": 1, "sql": "select 1" }),
             "pgbackrest.conf" => json!({
                 "folder": "/f", "path": "/p", "bucket": "b", "region": "r", "endpoint": "e", "retention": ["x=1"],
-                "processes": 2, "extra": ["[a]"], "stanza": "s", "data": "/d", "port": 1,
+                "processes": 2, "locks": "/l", "extra": ["[a]"], "stanza": "s", "data": "/d", "port": 1,
             }),
             "postgresql.conf" => json!({ "memory_mib": 1, "settings": [{ "name": "a", "why": "b", "quoted": "c" }] }),
             "repository-key.path" => json!({ "files": ["/a"] }),

@@ -59,6 +59,8 @@ async fn verify(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop
         Exit::Refused
     } else if all.iter().any(|proof| !proof.backups.unseen.is_empty()) {
         Exit::Failed
+    } else if all.iter().any(|proof| !proof.backups.findings.is_empty()) {
+        Exit::Differences
     } else {
         Exit::Done
     })

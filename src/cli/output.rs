@@ -16,6 +16,7 @@ use crate::engine::drift::Drift;
 use crate::engine::file::{Header, PlanFile};
 use crate::engine::resolve::Resolved;
 use crate::inventory::scalar::Money;
+use crate::plan::Plan;
 use crate::plan::backups::{Backups, Made, Verified};
 use crate::plan::rebuild::Rebuilt;
 use crate::plan::restores::{RestorePlan, Standing, Told};
@@ -145,9 +146,15 @@ impl Session {
         })
     }
 
-    pub fn show_status(&mut self, work: &Work, planned: &Planned) -> Result<(), Stop> {
+    /// The state of an environment, and what is not well with its backups.
+    pub fn show_status(&mut self, work: &Work, planned: &Planned, backups: &[Diagnostic]) -> Result<(), Stop> {
         let context = self.context(work, planned);
-        self.product(&status::render(&planned.plan, &context), || json::plan(&planned.plan, &context))
+        let text = status::render(&planned.plan, &context) + &self.findings(backups);
+        self.product(&text, || {
+            let mut plan = Plan::clone(&planned.plan);
+            plan.findings.extend_from_slice(backups);
+            json::plan(&plan, &context)
+        })
     }
 
     /// A saved plan, as it was made.

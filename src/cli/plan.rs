@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use futures::future::join_all;
+
+use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::cli::args::{DataArgs, OnlyArgs, PlanArgs};
 use crate::cli::exit::{Exit, Stop};
@@ -10,7 +13,13 @@ use crate::cli::work::{Work, exit_of, store_failed};
 use crate::engine::Planned;
 use crate::engine::drift::split;
 use crate::engine::file::PlanFile;
+use crate::kinds::Kind as _;
+use crate::kinds::pgbackrest_repo::PgbackrestRepo;
 use crate::plan::Plan;
+use crate::plan::change::Action;
+use crate::reach::look::Look;
+use crate::recovery::judge::judge;
+use crate::recovery::look::targets;
 
 /// `seawall plan`.
 pub async fn plan(session: &mut Session, args: &PlanArgs) -> Result<Exit, Stop> {
@@ -63,8 +72,38 @@ pub async fn drift(session: &mut Session, only: &OnlyArgs) -> Result<Exit, Stop>
 pub async fn status(session: &mut Session) -> Result<Exit, Stop> {
     let (work, look) = Work::to_look(session, &OnlyArgs::default(), &DataArgs::default()).await?;
     let planned = work.plan(&work.look(&look).await)?;
-    session.show_status(&work, &planned)?;
-    Ok(if planned.plan.is_complete() { Exit::Done } else { Exit::Failed })
+    let backups = backups(&work, &planned.plan, &look).await;
+    session.show_status(&work, &planned, &backups)?;
+    Ok(if !planned.plan.is_complete() || backups.iter().any(|finding| finding.code == "backup-unseen") {
+        Exit::Failed
+    } else if !backups.is_empty() {
+        Exit::Differences
+    } else {
+        Exit::Done
+    })
+}
+
+/// What is not well with the backups of the servers that have their repository. What could not be seen is not well.
+async fn backups(work: &Work, plan: &Plan, look: &Look) -> Vec<Diagnostic> {
+    let all = targets(&work.loaded.inventory, &work.resolved.servers).into_iter();
+    let there = all.filter(|target| {
+        let address = Address::new(PgbackrestRepo::NAME, &target.server);
+        let changes = plan.changes().any(|change| change.address == address && change.action == Action::Update);
+        changes || plan.unchanged.contains(&address)
+    });
+    let known = there.map(async |target| judge(&target.look(look, &mut |_| ()).await, &target.section));
+    let mut found = Vec::new();
+    for known in join_all(known).await {
+        found.extend(known.findings);
+        if !known.unseen.is_empty() {
+            let unseen = Diagnostic::error(
+                "backup-unseen",
+                format!("not everything about the backups of `{}` could be looked at", known.server),
+            );
+            found.push(known.unseen.into_iter().fold(unseen, Diagnostic::note).hint("see: seawall backup list"));
+        }
+    }
+    found
 }
 
 /// `seawall show PLAN`.

@@ -25,6 +25,7 @@ use crate::kinds::iam_user::{IamUser, Purpose};
 use crate::kinds::parts::{self, Seen};
 use crate::kinds::pgbackrest_repo::files::{archive_file, parts_of};
 use crate::kinds::pgbackrest_repo::look::{Archive, Repository};
+pub use crate::kinds::pgbackrest_repo::look::{stops, stops_probe};
 use crate::kinds::postgres::{CLUSTER, Cluster};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
@@ -73,6 +74,8 @@ pub struct Actual {
     pub foreign: Vec<String>,
     /// Options that pgBackRest does not know; it ignores them with a warning.
     pub warnings: Vec<String>,
+    /// Files by which `pgbackrest stop` is in force.
+    pub stops: Vec<String>,
     pub archive: Option<Archive>,
     /// What the repository says, where it could be read.
     pub repository: Option<Repository>,
@@ -127,7 +130,8 @@ identities come with it: SERVER-backup may read and write below the stanza's pre
 second has a configuration of its own, /etc/pgbackrest/restore.conf, for restores and drills.
 
 The repository is there before archiving begins, and archiving works before this change ends. What pgBackRest warns about (an
-option that it does not know) is a difference. `archive_timeout` and the time to ship a segment are the RPO.
+option that it does not know) is a difference, and so is a `pgbackrest stop` that is in force: an apply takes it back.
+`archive_timeout` and the time to ship a segment are the RPO.
 
 Does not manage: another passphrase for a repository that is there (make a new stanza), and what is in the repository: only
 pgBackRest's own retention deletes there. When the section goes, timers and archive_command go; the repository stays.
@@ -179,6 +183,7 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
             keys,
             foreign,
             warnings,
+            stops,
             archive,
             repository,
             // Unknown is no difference; see `remarks`.
@@ -198,6 +203,9 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         let more: Vec<&str> = foreign.iter().chain(warnings).map(String::as_str).collect();
         if !more.is_empty() {
             fields.push(FieldChange::new("configuration", Some(more.join("; ").into()), Some("ours alone".into())));
+        }
+        if !stops.is_empty() {
+            fields.push(FieldChange::new("stop", Some(stops.join(", ").into()), Some("not in force".into())));
         }
         if let Some(archive) = archive {
             fields.extend(archive.differences(desired));

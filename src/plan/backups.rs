@@ -16,6 +16,9 @@ pub struct Backups {
     pub bucket: String,
     /// When this was looked at.
     pub looked_at: i64,
+    /// pgBackRest could not be asked: the backups are known by the names and times of their objects alone.
+    #[serde(default)]
+    pub by_names: bool,
     /// Oldest first.
     pub backups: Vec<BackupSet>,
     /// What can be restored, oldest first.
@@ -176,6 +179,12 @@ pub struct Archiving {
     pub segment_bytes: u64,
     /// The cluster's identity; the repository has the same one.
     pub system_id: String,
+    /// The timeline that the cluster writes, or a standby replays.
+    #[serde(default)]
+    pub timeline: Option<u32>,
+    /// The history file of that timeline as PostgreSQL wrote it; the first timeline has none.
+    #[serde(default)]
+    pub history: Option<String>,
 }
 
 /// What the proof of a repository found.

@@ -173,6 +173,12 @@ impl Stanza {
         archive.map(|archive| archive.id.as_str())
     }
 
+    /// The name of the archive of the cluster that it serves now.
+    pub fn current_archive(&self) -> Option<&str> {
+        let db = self.current_db()?;
+        self.archive.iter().find(|archive| archive.database.id == db.id).map(|archive| archive.id.as_str())
+    }
+
     /// The cluster that it serves now: the one that was added last.
     pub fn current_db(&self) -> Option<&Db> {
         self.db.iter().max_by_key(|db| db.id)

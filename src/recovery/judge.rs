@@ -1,37 +1,17 @@
 //! From what was seen to what it means: the table of backups, the windows, and what is not well. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::base::diag::Diagnostic;
 use crate::inventory::sections::database::Backup as Section;
-use crate::plan::backups::{Archiving, BackupSet, Backups, Freshness, Gap, Verdict, WAITING_USUAL, Window};
+use crate::plan::backups::{Archiving, BackupSet, Backups, Freshness, Verdict, WAITING_USUAL};
 use crate::plan::info::{Health, Stanza};
-use crate::reach::aws::objects::Listed;
 use crate::recovery::dumps;
 use crate::recovery::meaning::{self, Meaning};
-use crate::recovery::wal::{self, DEFAULT_SEGMENT, Naming};
-use crate::recovery::windows::{Anchor, windows};
-
-/// What was asked, and what came back; `Err` says why it could not be seen.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    pub server: String,
-    pub stanza: String,
-    pub bucket: String,
-    pub now: i64,
-    pub info: Result<Stanza, String>,
-    /// Everything below the repository's prefix; `None` where the bucket is not there.
-    pub objects: Result<Option<Vec<Listed>>, String>,
-    /// Everything below the prefix of the dumps, where they are declared.
-    pub dumps: Result<Option<Vec<Listed>>, String>,
-    /// `None` where there is no cluster.
-    pub archiving: Result<Option<Archiving>, String>,
-}
-
-/// The prefix of a stanza's repository in its bucket.
-pub fn prefix(stanza: &str) -> String {
-    format!("{stanza}/pgbackrest/")
-}
+use crate::recovery::names;
+use crate::recovery::restorable::restorable;
+pub use crate::recovery::seen::{Seen, prefix};
+use crate::recovery::wal::{DEFAULT_SEGMENT, Naming};
 
 /// Puts together what is known.
 pub fn judge(seen: &Seen, section: &Section) -> Backups {
@@ -45,6 +25,14 @@ pub fn judge(seen: &Seen, section: &Section) -> Backups {
     match &seen.archiving {
         Ok(archiving) => known.archiving.clone_from(archiving),
         Err(why) => known.unseen.push(format!("PostgreSQL's archiving: {why}")),
+    }
+    match &seen.stops {
+        Ok(stops) if stops.is_empty() => {}
+        Ok(stops) => {
+            let stopped = stops.iter().map(|path| format!("`{path}` is there"));
+            known.findings.push(stopped.fold(Meaning::Stopped.finding(&seen.stanza), Diagnostic::note));
+        }
+        Err(why) => known.unseen.push(format!("whether pgBackRest was told to stop: {why}")),
     }
     if let Err(why) = &seen.objects {
         known.unseen.push(format!("the objects in `{}`: {why}", seen.bucket));
@@ -60,12 +48,16 @@ pub fn judge(seen: &Seen, section: &Section) -> Backups {
             known.backups = stanza.backup.iter().map(crate::plan::info::Backup::set).collect();
             known.backups.sort_by_key(|backup| backup.finished);
             status(stanza, &mut known.findings);
-            if let Ok(Some(objects)) = &seen.objects {
-                restorable(seen, stanza, objects, &mut known);
-            }
-            ages(section, &mut known);
+            let others = match &seen.objects {
+                Ok(Some(objects)) => restorable(seen, stanza, objects, &mut known),
+                Ok(None) | Err(_) => BTreeSet::new(),
+            };
+            ages(section, &others, &mut known);
         }
-        Err(why) => known.unseen.push(format!("the backups of `{}`: {why}", seen.stanza)),
+        Err(why) => {
+            known.unseen.push(format!("the backups of `{}`: {why}", seen.stanza));
+            by_names(seen, section, &mut known);
+        }
     }
     for backup in known.backups.iter().filter(|backup| backup.page_errors) {
         known.findings.push(page_errors(backup));
@@ -76,14 +68,52 @@ pub fn judge(seen: &Seen, section: &Section) -> Backups {
     known
 }
 
+/// What the bucket alone tells of the backups. It says nothing of what is in its objects.
+fn by_names(seen: &Seen, section: &Section, known: &mut Backups) {
+    let objects = match &seen.objects {
+        Ok(Some(objects)) => objects,
+        Ok(None) => {
+            known.unseen.push(format!("what can be restored: there is no bucket `{}`", seen.bucket));
+            return;
+        }
+        // It was said.
+        Err(_) => return,
+    };
+    let naming = Naming::new(known.archiving.as_ref().map_or(DEFAULT_SEGMENT, |archiving| archiving.segment_bytes));
+    let stanza = names::stanza(objects, &prefix(&seen.stanza), &seen.stanza, naming);
+    known.by_names = true;
+    known.unseen.push(
+        "whether the passphrase opens the backups, whether their files are whole, and which hold wrong pages: names in a bucket \
+         do not say"
+            .to_owned(),
+    );
+    let info = |folder: &str| format!("{}{folder}/{}/{folder}.info", prefix(&seen.stanza), seen.stanza);
+    let gone =
+        ["backup", "archive"].map(info).into_iter().filter(|key| !objects.iter().any(|object| object.key == *key));
+    let gone: Vec<String> = gone.map(|key| format!("`{key}` is not there")).collect();
+    if stanza.backup.is_empty() {
+        known.findings.push(none_yet(&stanza));
+    } else if !gone.is_empty() {
+        known.findings.push(gone.into_iter().fold(Meaning::NoStanza.finding(&seen.stanza), Diagnostic::note));
+    }
+    known.backups = stanza.backup.iter().map(crate::plan::info::Backup::set).collect();
+    known.backups.sort_by_key(|backup| backup.finished);
+    let others = restorable(seen, &stanza, objects, known);
+    ages(section, &others, known);
+}
+
+fn none_yet(stanza: &Stanza) -> Diagnostic {
+    let none = Diagnostic::error("backup-none", format!("stanza `{}` has no backup yet", stanza.name));
+    none.note("nothing can be restored").hint("make the first one now: seawall backup now")
+}
+
 /// What pgBackRest itself says of the repository.
 fn status(stanza: &Stanza, findings: &mut Vec<Diagnostic>) {
     let message = stanza.message();
     let meaning = match stanza.status.health() {
         Health::Ok => return,
         Health::NoBackups => {
-            let none = Diagnostic::error("backup-none", format!("stanza `{}` has no backup yet", stanza.name));
-            findings.push(none.note("nothing can be restored").hint("make the first one now: seawall backup now"));
+            findings.push(none_yet(stanza));
             return;
         }
         Health::NoStanza | Health::NoStanzaData => Meaning::NoStanza,
@@ -107,79 +137,6 @@ fn error_named(message: &str) -> i32 {
     NAMES.iter().find(|(name, _)| message.contains(name)).map_or(-1, |(_, number)| *number)
 }
 
-/// Windows and gaps, of each archive that backups belong to.
-fn restorable(seen: &Seen, stanza: &Stanza, objects: &[Listed], known: &mut Backups) {
-    let bytes = known.archiving.as_ref().map_or(DEFAULT_SEGMENT, |archiving| archiving.segment_bytes);
-    let naming = Naming::new(bytes);
-    let below = format!("{}archive/{}/", prefix(&seen.stanza), seen.stanza);
-    let keys = objects.iter().filter_map(|object| Some((object.key.strip_prefix(&below)?, object.modified)));
-    let archives = wal::read(keys, naming);
-    let newest = known.archiving.as_ref().and_then(|a| a.last_archived.as_deref().zip(a.last_archived_at));
-    let mut anchors: BTreeMap<&str, Vec<Anchor>> = BTreeMap::new();
-    for backup in &stanza.backup {
-        let ends = backup.archive.start.as_deref().zip(backup.archive.stop.as_deref());
-        let ends = ends.and_then(|(first, last)| naming.read(first).zip(naming.read(last)));
-        let Some((((_, first), (timeline, last)), archive)) = ends.zip(stanza.archive_of(backup)) else {
-            known.unseen.push(format!("which WAL backup `{}` needs: pgBackRest does not say", backup.label));
-            continue;
-        };
-        let finished = backup.timestamp.stop;
-        let anchor = Anchor { label: backup.label.clone(), timeline, first, last, finished };
-        anchors.entry(archive).or_default().push(anchor);
-    }
-    for (id, backups) in &anchors {
-        let archive = archives.get(*id).cloned().unwrap_or_default();
-        let found = windows(&archive, backups, naming, newest);
-        for label in &found.inconsistent {
-            known.findings.push(
-                Diagnostic::error("backup-wal-incomplete", format!("backup `{label}` cannot be restored"))
-                    .note("WAL that was written while it was made is not in the archive, so it is not consistent")
-                    .hint("make a new one: seawall backup now --type full"),
-            );
-        }
-        known.findings.extend(found.gaps.iter().map(|gap| gap_found(gap, &found.windows)));
-        known.windows.extend(found.windows);
-        known.gaps.extend(found.gaps);
-        if let Some(first) = archive.twice.first() {
-            let many = archive.twice.len();
-            known.findings.push(
-                Diagnostic::error("backup-wal-twice", format!("two clusters archive into stanza `{}`", seen.stanza))
-                    .note(format!("{many} segments are there with two contents, `{first}` is the first"))
-                    .hint(
-                        "find the second one (a clone, a server from a snapshot, a drill that archives) and stop its \
-                         archiving; delete nothing before you know which is right",
-                    ),
-            );
-        }
-    }
-    known.windows.sort_by_key(|window| (window.from, window.timeline));
-}
-
-fn gap_found(gap: &Gap, windows: &[Window]) -> Diagnostic {
-    let first = gap.missing.first().map_or("", String::as_str);
-    let what = match gap.count {
-        1 => format!("segment `{first}` of WAL is not in the archive"),
-        many => format!("{many} segments of WAL from `{first}` on are not in the archive"),
-    };
-    let is_last = gap.until.is_none();
-    // What a later backup has put behind it is a loss, and no danger to what comes.
-    let problem =
-        if is_last { Diagnostic::error("backup-wal-gap", what) } else { Diagnostic::warning("backup-wal-gap", what) };
-    let problem = if windows.is_empty() {
-        problem.note("no backup can be brought further than its own end")
-    } else {
-        problem.note("no moment between the last segment before it and the end of the next backup can be restored")
-    };
-    if is_last {
-        problem
-            .note("no backup was made since: what is written now cannot be restored to the moment")
-            .hint("make a new one, from which WAL counts again: seawall backup now --type full")
-    } else {
-        problem
-            .hint("if an older version of the object is in the bucket, bring it back; newer moments are not concerned")
-    }
-}
-
 fn page_errors(backup: &BackupSet) -> Diagnostic {
     Diagnostic::error(
         "backup-page-checksums",
@@ -192,11 +149,24 @@ fn page_errors(backup: &BackupSet) -> Diagnostic {
     )
 }
 
-/// Age against the schedule.
-fn ages(section: &Section, known: &mut Backups) {
+/// Age against the schedule, of what counts: backups of this cluster that hold no wrong pages, nor stand on one that does.
+fn ages(section: &Section, others: &BTreeSet<String>, known: &mut Backups) {
     let schedule = &section.schedule;
-    let newest = known.backups.last();
-    let full = known.backups.iter().rev().find(|backup| backup.kind == "full");
+    let wrong: BTreeSet<&String> = known.backups.iter().filter(|b| b.page_errors).map(|b| &b.label).collect();
+    let counts = |backup: &&BackupSet| {
+        !others.contains(&backup.label)
+            && !wrong.contains(&backup.label)
+            && !backup.needs.iter().any(|label| wrong.contains(label))
+    };
+    let newest = known.backups.iter().rev().find(counts);
+    let full = known.backups.iter().rev().filter(|backup| backup.kind == "full").find(counts);
+    if newest.is_none() && !known.backups.is_empty() {
+        known.findings.push(
+            Diagnostic::error("backup-none", format!("stanza `{}` has no good backup", known.stanza))
+                .note("each holds wrong pages, stands on one that does, or is of another cluster")
+                .hint("when the pages are right again, make a new one: seawall backup now --type full"),
+        );
+    }
     known.newest = newest.map(|backup| freshness(backup, schedule.longest_gap().seconds(), known.looked_at));
     known.newest_full = full.map(|backup| freshness(backup, schedule.full.longest_gap().seconds(), known.looked_at));
     for (what, fresh) in [("backup", &known.newest), ("full backup", &known.newest_full)] {
@@ -275,6 +245,7 @@ fn archives(archiving: &Archiving, seen: &Seen, known: &mut Backups) {
 mod tests {
     use super::*;
     use crate::plan::info;
+    use crate::reach::aws::objects::Listed;
 
     const INFO: &str = include_str!("recorded/info-two.json");
     const SUM: &str = "984d92a44d22d0365136d643d9f28d8a991a0e8c";
@@ -304,6 +275,7 @@ mod tests {
             objects: Ok(Some((1..=9).filter(|position| !without.contains(position)).map(object).collect())),
             dumps: Ok(None),
             archiving: Ok(Some(archiving())),
+            stops: Ok(Vec::new()),
         }
     }
 
@@ -374,6 +346,60 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_that_is_in_force_is_found() {
+        let stopped = Seen { stops: Ok(vec!["/run/postgresql/pgbackrest/all.stop".to_owned()]), ..seen(FINISHED, &[]) };
+        assert_eq!(codes(&stopped), ["Error backup-stopped"]);
+    }
+
+    /// What a promoted copy leaves: its history, and one segment. pgBackRest's `info` does not know of it.
+    #[test]
+    fn a_timeline_of_somebody_else_is_found_and_no_window_leads_along_it() {
+        let mut poisoned = seen(FINISHED, &[]);
+        let below = "chronos/pgbackrest/archive/chronos/15-1";
+        for key in [
+            format!("{below}/00000002.history"),
+            format!("{below}/0000000200000000/00000002000000000000000A-{SUM}.zst"),
+        ] {
+            let object = Listed { key, bytes: 1, modified: Some(8), class: "STANDARD".to_owned(), is_restored: false };
+            poisoned.objects.as_mut().expect("objects").as_mut().expect("a bucket").push(object);
+        }
+        let mut on = |timeline, history: Option<&str>| {
+            let history = history.map(str::to_owned);
+            poisoned.archiving = Ok(Some(Archiving { timeline, history, ..archiving() }));
+            judge(&poisoned, &section())
+        };
+        let known = on(Some(1), None);
+        assert_eq!(known.findings.iter().map(|f| f.code.as_str()).collect::<Vec<_>>(), ["foreign-timeline"]);
+        assert!(known.windows.iter().all(|window| window.timeline == 1), "{:?}", known.windows);
+        // The same objects, where PostgreSQL itself was restored and promoted.
+        let known = on(Some(2), Some("1\t0/A000000\tno recovery target specified\n"));
+        assert_eq!(known.findings, [], "a wanted restore is no finding");
+        assert_eq!(known.windows.iter().map(|window| window.timeline).collect::<Vec<_>>(), [2]);
+        for (timeline, history) in [(None, None), (Some(2), None)] {
+            assert_eq!(on(timeline, history).unseen.len(), 1, "unknown is never well");
+        }
+    }
+
+    #[test]
+    fn a_backup_with_wrong_pages_is_not_the_newest() {
+        let with = |marked: &[usize]| {
+            let mut seen = seen(FINISHED + HOUR, &[]);
+            let stanza = seen.info.as_mut().expect("an answer");
+            for &index in marked {
+                stanza.backup[index].error = Some(true);
+            }
+            judge(&seen, &section())
+        };
+        let known = with(&[1]);
+        assert_eq!(known.newest.map(|fresh| fresh.label), Some("20261121-143736F".to_owned()));
+        assert_eq!(known.findings[0].code, "backup-page-checksums");
+        // The differential one stands on the full one.
+        let known = with(&[0]);
+        assert_eq!((known.newest, known.newest_full), (None, None));
+        assert!(known.findings.iter().any(|finding| finding.code == "backup-none"), "{:?}", known.findings);
+    }
+
+    #[test]
     fn what_info_says_beside_its_exit_code_counts() {
         let status = |code: i64, message: &str| {
             let text = format!(r#"[{{"name":"chronos","status":{{"code":{code},"message":"{message}"}}}}]"#);
@@ -387,14 +413,45 @@ mod tests {
         assert_eq!(status(99, "something new")[0], "Error backup-failed");
     }
 
+    /// The server is away, and the bucket is not.
+    #[test]
+    fn without_the_server_the_bucket_tells_what_it_can() {
+        let mut seen = seen(FINISHED + HOUR, &[]);
+        let away = || Err("the server is away".to_owned());
+        (seen.info, seen.archiving, seen.stops) =
+            (away().map(|()| Stanza::default()), away().map(|()| None), away().map(|()| Vec::new()));
+        let known = judge(&seen, &section());
+        assert_eq!(known.findings.iter().map(|f| f.code.as_str()).collect::<Vec<_>>(), ["backup-none"]);
+        let objects = seen.objects.as_mut().expect("objects").as_mut().expect("a bucket");
+        let below = "chronos/pgbackrest";
+        for (key, modified) in [
+            (format!("{below}/archive/chronos/archive.info"), 1),
+            (format!("{below}/backup/chronos/backup.info"), 1),
+            (format!("{below}/archive/chronos/15-1/0000000100000000/000000010000000000000002.00000028.backup"), 3),
+            (format!("{below}/backup/chronos/20261121-143736F/backup.manifest"), 4),
+        ] {
+            let class = "STANDARD".to_owned();
+            objects.push(Listed { key, bytes: 1, modified: Some(modified), class, is_restored: false });
+        }
+        let known = judge(&seen, &section());
+        assert!(known.by_names && known.unseen.len() == 4, "{:?}", known.unseen);
+        assert_eq!(known.backups.iter().map(|backup| backup.label.as_str()).collect::<Vec<_>>(), ["20261121-143736F"]);
+        assert_eq!((known.windows.len(), known.windows[0].from, known.windows[0].to), (1, 4, Some(9)));
+        let info = format!("{below}/backup/chronos/backup.info");
+        seen.objects.as_mut().expect("objects").as_mut().expect("a bucket").retain(|object| object.key != info);
+        let known = judge(&seen, &section());
+        assert!(known.findings.iter().any(|finding| finding.code == "backup-no-stanza"), "{:?}", known.findings);
+    }
+
     #[test]
     fn what_was_not_seen_is_not_well() {
         let mut seen = seen(FINISHED, &[]);
         seen.info = Err("the server is away".to_owned());
         seen.archiving = Err("the server is away".to_owned());
         seen.objects = Err("refused".to_owned());
+        seen.stops = Err("the server is away".to_owned());
         let known = judge(&seen, &section());
-        assert_eq!(known.unseen.len(), 3, "{known:?}");
+        assert_eq!(known.unseen.len(), 4, "{known:?}");
         assert!(known.windows.is_empty() && known.newest.is_none());
     }
 }

@@ -7,7 +7,8 @@ use crate::engine::refresh::endpoint;
 use crate::engine::resolve::ServerRef;
 use crate::inventory::sections::Inventory;
 use crate::inventory::sections::database::Backup as Section;
-use crate::kinds::postgres::{Cluster, MAINTENANCE, Query};
+use crate::kinds::pgbackrest_repo;
+use crate::kinds::postgres::{Cluster, MAINTENANCE, Query, Told};
 use crate::plan::backups::Archiving;
 use crate::plan::host::Endpoint;
 use crate::plan::info::{self, Stanza};
@@ -17,7 +18,7 @@ use crate::reach::look::{LongQuestion, Look, pgbackrest, with_margin};
 use crate::reach::ssh::command::CommandEnd;
 use crate::reach::world::World;
 use crate::recovery::dumps;
-use crate::recovery::judge::{Seen, prefix};
+use crate::recovery::seen::{Seen, prefix};
 
 /// For `pgbackrest info`: a second usually. With a repository that does not answer it tries for minutes, which nobody
 /// waits for.
@@ -102,7 +103,12 @@ impl Target {
     pub async fn look(&self, look: &Look, on_objects: &mut (dyn FnMut(usize) + Send)) -> Seen {
         let (at, prefix) = (self.endpoint(look).await, prefix(self.stanza()));
         let info = async { self.info(look, at.as_ref().map_err(Clone::clone)?).await };
-        let archiving = async { self.archiving(look, at.as_ref().map_err(Clone::clone)?).await };
+        let asked = async {
+            match at.as_ref() {
+                Ok(at) => self.archiving(look, at).await,
+                Err(why) => (Err(why.clone()), Err(why.clone())),
+            }
+        };
         let objects = look.objects(&self.bucket, &prefix, on_objects);
         let dumps = async {
             if self.section.dumps.is_none() {
@@ -110,7 +116,7 @@ impl Target {
             }
             look.objects(&self.bucket, &dumps::prefix(self.stanza()), &mut |_| {}).await
         };
-        let (info, archiving, objects, dumps) = futures::join!(info, archiving, objects, dumps);
+        let (info, (archiving, stops), objects, dumps) = futures::join!(info, asked, objects, dumps);
         Seen {
             server: self.server.clone(),
             stanza: self.stanza().to_owned(),
@@ -120,6 +126,7 @@ impl Target {
             objects: objects.map_err(|why| why.to_string()),
             dumps: dumps.map_err(|why| why.to_string()),
             archiving,
+            stops,
         }
     }
 
@@ -135,13 +142,20 @@ impl Target {
         })
     }
 
-    async fn archiving(&self, look: &Look, at: &Endpoint) -> Result<Option<Archiving>, String> {
+    /// What PostgreSQL says of its archiving, and the files by which pgBackRest is stopped.
+    async fn archiving(
+        &self,
+        look: &Look,
+        at: &Endpoint,
+    ) -> (Result<Option<Archiving>, String>, Result<Vec<String>, String>) {
         let cluster = Cluster { version: self.version };
         let query = Query::new(MAINTENANCE, ARCHIVING);
-        let probes: Vec<HostProbe> = [cluster.probe(), query.probe()].into_iter().filter_map(host).collect();
+        let probes = [cluster.probe(), query.probe(), pgbackrest_repo::stops_probe()];
+        let probes: Vec<HostProbe> = probes.into_iter().filter_map(host).collect();
         let answers = look.host(at, &probes).await;
-        let told = cluster.answer::<Archiving>(&self.server, &answers, &query).map_err(|why| why.to_string())?;
-        Ok(told.said())
+        let told = cluster.answer::<Archiving>(&self.server, &answers, &query).map(Told::said);
+        let stops = pgbackrest_repo::stops(&answers, self.stanza());
+        (told.map_err(|why| why.to_string()), stops.map_err(|why| why.to_string()))
     }
 }
 
@@ -152,7 +166,8 @@ fn host(probe: Probe) -> Option<HostProbe> {
     }
 }
 
-/// One row about archiving. `pg_ls_archive_statusdir` is of PostgreSQL 12 and newer.
+/// One row about archiving. After a promotion the control file names the old timeline until the next checkpoint, and the
+/// segment that is written the new one. `pg_ls_archive_statusdir` is of PostgreSQL 12 and newer.
 const ARCHIVING: &str = "SELECT json_build_object(\
     'mode', current_setting('archive_mode'), 'command', current_setting('archive_command'), \
     'archived_count', a.archived_count, 'last_archived', a.last_archived_wal, \
@@ -162,4 +177,8 @@ const ARCHIVING: &str = "SELECT json_build_object(\
     'ready', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'), \
     'current', CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_lsn()) END, \
     'segment_bytes', (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'), \
-    'system_id', (SELECT system_identifier::text FROM pg_control_system())) FROM pg_stat_archiver a";
+    'system_id', (SELECT system_identifier::text FROM pg_control_system()), 'timeline', t.id, \
+    'history', pg_read_file('pg_wal/' || lpad(upper(to_hex(t.id)), 8, '0') || '.history', 0, 65536, true)) \
+    FROM pg_stat_archiver a, \
+    (SELECT greatest((SELECT timeline_id FROM pg_control_checkpoint()), CASE WHEN pg_is_in_recovery() THEN 0 \
+        ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END) AS id) t";

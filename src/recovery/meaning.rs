@@ -171,7 +171,7 @@ impl Meaning {
                 "if it was upgraded, pgbackrest stanza-upgrade takes it in; if it was made anew by mistake, restore from the \
                  backups first; a new cluster that is meant gets a new stanza name"
             }
-            Self::Stopped => "on the server, as postgres: pgbackrest start",
+            Self::Stopped => "ask who stopped it and why; `seawall apply` takes it back",
             Self::Ended => {
                 "look at who stopped it: a reboot, `systemctl stop`, memory (`journalctl -k`); then try again"
             }

@@ -1,7 +1,7 @@
 //! Backups and what can be restored from them. Reading is apart from doing: what pgBackRest, PostgreSQL and S3 say is
 //! read by pure functions into [`crate::plan::backups`], and judged there.
 //!
-//! Read in this order: [`crate::plan::info`] and [`wal`] (what is in the repository), [`dumps`] (what is beside it), [`windows`] (what can be restored), [`judge`] (what
+//! Read in this order: [`crate::plan::info`] and [`wal`] (what is in the repository), [`names`] (the same without the server), [`dumps`] (what is beside it), [`timelines`] (whose WAL it is), [`windows`] (what can be restored), [`judge`] (what
 //! is not well), [`look`] (asks), [`verify`] and [`prove`] (is it whole), [`now`] (makes one). [`meaning`] says what
 //! pgBackRest's failures mean. Deliberately absent: trust in an exit code of pgBackRest. `info` and `verify` end with 0 on a
 //! broken repository.
@@ -12,10 +12,14 @@ pub mod goal;
 pub mod judge;
 pub mod look;
 pub mod meaning;
+pub mod names;
 pub mod now;
 pub mod prove;
+pub mod restorable;
 pub mod restore;
+pub mod seen;
 pub mod storage;
+pub mod timelines;
 pub mod verify;
 pub mod wal;
 pub mod windows;

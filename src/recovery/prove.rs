@@ -81,8 +81,8 @@ impl Target {
         };
         let verdict = reader.verdict();
         proof.backups.findings.extend(judged(&verdict, self.stanza()));
-        if end.status != 0 {
-            let meaning = meaning::of(meaning::number(&said).unwrap_or(end.status), &said);
+        let meaning = meaning::of(meaning::number(&said).unwrap_or(end.status), &said);
+        if end.status != 0 && !proof.backups.findings.iter().any(|finding| finding.code == meaning.code()) {
             proof.backups.findings.push(meaning.diagnostic(self.stanza(), end.status, &said));
         }
         proof.repository = Some(verdict);

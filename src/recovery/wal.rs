@@ -40,6 +40,13 @@ impl Naming {
         (segment < self.per_log).then_some((timeline, log * self.per_log + segment))
     }
 
+    /// The segment that a place in the stream lies in, as PostgreSQL writes places: `16/B374D848`.
+    pub fn holding(self, lsn: &str) -> Option<Position> {
+        let (log, byte) = lsn.split_once('/')?;
+        let part = |text: &str| u32::from_str_radix(text, 16).ok().map(u64::from);
+        Some(part(log)? * self.per_log + part(byte)? / ((1 << 32) / self.per_log))
+    }
+
     pub fn name(self, timeline: u32, position: Position) -> String {
         format!("{timeline:08X}{:08X}{:08X}", position / self.per_log, position % self.per_log)
     }
@@ -50,6 +57,8 @@ impl Naming {
 pub struct Archive {
     /// Segments by timeline and position, with the time at which they were archived where it is known.
     pub segments: BTreeMap<u32, BTreeMap<Position, Option<i64>>>,
+    /// Timelines whose history is archived, with the time of that: PostgreSQL archives it before the first segment.
+    pub histories: BTreeMap<u32, Option<i64>>,
     /// Where each timeline left the one before it.
     pub forks: BTreeMap<u32, Fork>,
     /// Segments that are there twice with different content: two clusters archive into one stanza.
@@ -68,6 +77,12 @@ pub struct Fork {
 pub fn read<'a>(keys: impl IntoIterator<Item = (&'a str, Option<i64>)>, naming: Naming) -> BTreeMap<String, Archive> {
     let mut archives: BTreeMap<String, Archive> = BTreeMap::new();
     for (key, time) in keys {
+        if let Some((archive, timeline)) =
+            key.split_once('/').and_then(|(archive, file)| Some((archive, history(file)?)))
+        {
+            archives.entry(archive.to_owned()).or_default().histories.insert(timeline, time);
+            continue;
+        }
         let mut parts = key.split('/');
         // ARCHIVE/TIMELINE+LOG/NAME-SUM.EXT; what lies elsewhere is no segment.
         let (Some(archive), Some(_), Some(file), None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -94,6 +109,12 @@ fn segment(file: &str) -> Option<&str> {
     (sum.len() == SUM && sum.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(name)
 }
 
+/// The timeline of a history file, `00000002.history`.
+fn history(file: &str) -> Option<u32> {
+    let name = file.strip_suffix(".history").filter(|name| name.len() == 8)?;
+    u32::from_str_radix(name, 16).ok()
+}
+
 /// Where each timeline left its parent, from what is archived. A new timeline begins with a copy of the segment at which
 /// it left, so its parent is the youngest older timeline that has this segment, or the one before it.
 fn forks(segments: &BTreeMap<u32, BTreeMap<Position, Option<i64>>>) -> BTreeMap<u32, Fork> {
@@ -111,6 +132,13 @@ fn forks(segments: &BTreeMap<u32, BTreeMap<Position, Option<i64>>>) -> BTreeMap<
 }
 
 impl Archive {
+    /// Takes a timeline out, as if nothing of it were there.
+    pub fn remove(&mut self, timeline: u32) {
+        self.segments.remove(&timeline);
+        self.histories.remove(&timeline);
+        self.forks = forks(&self.segments);
+    }
+
     /// The stream of WAL that leads to a timeline: its own segments, and its ancestors' before each fork.
     pub fn stream(&self, timeline: u32) -> Stream {
         let mut stream = Stream::default();
@@ -194,7 +222,20 @@ mod tests {
         let names: Vec<&str> = found.keys().map(String::as_str).collect();
         assert_eq!(names, ["15-1", "15-2"], "each cluster has its own archive");
         assert_eq!(found["15-1"].segments, BTreeMap::from([(1, BTreeMap::from([(1, Some(7)), (2, Some(7))]))]));
+        assert_eq!(found["15-1"].histories, BTreeMap::from([(2, Some(7))]));
         assert!(found["15-1"].twice.is_empty());
+    }
+
+    #[test]
+    fn a_place_in_the_stream_lies_in_a_segment() {
+        let usual = Naming::new(DEFAULT_SEGMENT);
+        for (lsn, position) in [("0/5000028", 5), ("0/5FFFFFF", 5), ("0/6000000", 6), ("1/1000000", 257)] {
+            assert_eq!(usual.holding(lsn), Some(position), "{lsn}");
+        }
+        assert_eq!(Naming::new(1 << 30).holding("2/C0000000"), Some(11));
+        for lsn in ["", "5", "x/0", "0/100000000"] {
+            assert_eq!(usual.holding(lsn), None, "{lsn}");
+        }
     }
 
     #[test]
@@ -210,7 +251,7 @@ mod tests {
             .iter()
             .map(|(timeline, positions)| (*timeline, positions.iter().map(|position| (*position, None)).collect()))
             .collect();
-        Archive { forks: forks(&segments), segments, twice: BTreeSet::new() }
+        Archive { forks: forks(&segments), segments, ..Archive::default() }
     }
 
     #[test]

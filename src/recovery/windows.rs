@@ -198,7 +198,7 @@ mod tests {
         Archive {
             segments: timelines.iter().map(|(timeline, positions)| (*timeline, times(positions))).collect(),
             forks: forks.iter().copied().collect(),
-            twice: BTreeSet::new(),
+            ..Archive::default()
         }
     }
 

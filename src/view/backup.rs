@@ -20,11 +20,18 @@ pub fn list(known: &Backups, style: Style, width: Option<usize>) -> String {
     let Backups { server, stanza, bucket, .. } = known;
     let title = format!("Backups of {server}: stanza {stanza} in {bucket}");
     let mut text = format!("{}\n\n", style.paint(Role::Title, clean_line(&title)));
-    text.push_str(&if known.backups.is_empty() && !known.unseen.is_empty() {
+    text.push_str(&if known.backups.is_empty() && !known.unseen.is_empty() && !known.by_names {
         "  not known\n".to_owned()
     } else {
         sets(&known.backups, style, width)
     });
+    if known.by_names {
+        let _ = writeln!(
+            text,
+            "  {}",
+            style.paint(Role::Changed, "known by the names in the bucket alone: pgBackRest was not asked")
+        );
+    }
     restorable(&mut text, known, style);
     text.push('\n');
     for (what, fresh) in [("newest", &known.newest), ("newest full", &known.newest_full)] {
@@ -88,7 +95,11 @@ fn range(first: &str, last: &str) -> String {
 fn restorable(text: &mut String, known: &Backups, style: Style) {
     let _ = writeln!(text, "\n{}", style.paint(Role::Title, "Every moment can be restored (UTC)"));
     if known.windows.is_empty() {
-        let why = if known.unseen.is_empty() { "of no time at all" } else { "not known" };
+        let why = match (known.unseen.is_empty() || known.by_names, known.backups.is_empty()) {
+            (false, _) => "not known",
+            (true, true) => "nothing can be restored: there is no backup yet",
+            (true, false) => "of no time at all",
+        };
         let _ = writeln!(text, "  {}", style.paint(Role::Danger, why));
     }
     for window in &known.windows {

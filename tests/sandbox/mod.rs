@@ -14,6 +14,7 @@ mod containers;
 mod database;
 mod debian13;
 mod dumps;
+mod findings;
 mod firewall;
 mod jobs;
 mod judges;

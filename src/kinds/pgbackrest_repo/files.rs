@@ -50,6 +50,9 @@ const WAIT_S: u32 = 43_200;
 /// Processes that compress and ship: the smaller bundles have two processors.
 const PROCESSES: u8 = 2;
 
+/// Where pgBackRest keeps its locks, and the files by which `pgbackrest stop` keeps it from working.
+const LOCKS: &str = "/run/postgresql/pgbackrest";
+
 /// The heartbeat: one row that is written every minute.
 const BEAT: &str =
     "insert into seawall.heartbeat (id, at) values (1, now()) on conflict (id) do update set at = excluded.at";
@@ -65,6 +68,19 @@ pub(super) fn archive_command(desired: &Desired) -> String {
 
 pub(super) fn archive_conf(desired: &Desired) -> String {
     format!("{}/conf.d/60-seawall-archive.conf", desired.cluster.conf())
+}
+
+/// Files by which `pgbackrest stop` is in force: for all stanzas, and for one.
+pub(super) fn stop_pattern() -> String {
+    format!("{LOCKS}/*.stop")
+}
+
+pub(super) fn stop_of_all() -> String {
+    format!("{LOCKS}/all.stop")
+}
+
+pub(super) fn stop_of(stanza: &str) -> String {
+    format!("{LOCKS}/{stanza}.stop")
 }
 
 /// The files that hold the passphrase.
@@ -153,7 +169,7 @@ pub(super) fn parts_of(desired: &Desired) -> Parts {
         let context = json!({
             "folder": folder, "path": path(desired), "bucket": desired.bucket, "region": desired.region,
             "endpoint": format!("s3.{}.amazonaws.com", desired.region), "retention": retention(desired),
-            "processes": PROCESSES, "extra": extra, "stanza": desired.stanza, "data": desired.cluster.data(), "port": PORT,
+            "processes": PROCESSES, "locks": LOCKS, "extra": extra, "stanza": desired.stanza, "data": desired.cluster.data(), "port": PORT,
         });
         text(desired, "pgbackrest.conf", context)
     };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::kinds::host;
 use crate::kinds::pgbackrest_repo::files::{
     CONF, FOLDER, KEY_SCRIPT, KEYS, PASS, RESTORE_FOLDER, archive_command, archive_conf, parts_of, pass_files,
-    secret_files,
+    secret_files, stop_of, stop_of_all, stop_pattern,
 };
 use crate::kinds::pgbackrest_repo::{Actual, Desired};
 use crate::kinds::postgres::{MAINTENANCE, Query};
@@ -80,7 +80,7 @@ pub struct Repository {
     pub full: bool,
     /// System identifier of the cluster that the stanza belongs to.
     pub system: Option<String>,
-    /// When the newest backup ended, in seconds since 1970. Not part of a plan's guard: it changes by itself.
+    /// When the newest good backup ended, in seconds since 1970. Not part of a plan's guard: it changes by itself.
     #[serde(skip)]
     pub newest: Option<i64>,
     #[serde(skip)]
@@ -104,13 +104,18 @@ impl Repository {
                 format!("backup {label} found pages whose checksums are wrong: the database itself is damaged")
             })
             .collect();
-        let Some(newest) = self.newest else { return remarks };
+        let Some(newest) = self.newest else {
+            let none =
+                (!remarks.is_empty()).then_some("there is no good backup: each holds pages whose checksums are wrong");
+            remarks.extend(none.map(str::to_owned));
+            return remarks;
+        };
         let late = match Verdict::of(now - newest, longest_gap) {
             Verdict::Ok => return remarks,
             Verdict::Late => "late",
             Verdict::Critical => "far too late",
         };
-        remarks.push(format!("the newest backup is {} h old, {late} by its schedule", (now - newest) / 3_600));
+        remarks.push(format!("the newest good backup is {} h old, {late} by its schedule", (now - newest) / 3_600));
         remarks
     }
 }
@@ -171,7 +176,23 @@ pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
     probes.extend(pass_files().map(|path| ask(&script(PASS_DIGEST, &[path]))));
     probes.extend(KEYS.map(|(credentials, target)| ask(&key_query(credentials, target))));
     probes.extend(folders().iter().map(|pattern| glob(pattern)));
+    probes.push(stops_probe());
     probes
+}
+
+/// Asks whether pgBackRest was told to stop; [`stops`] reads the answer.
+pub fn stops_probe() -> Probe {
+    glob(&stop_pattern())
+}
+
+/// The files by which `pgbackrest stop` keeps pgBackRest from serving a stanza.
+///
+/// # Errors
+/// Why that could not be seen.
+pub fn stops(answers: &Answers, stanza: &str) -> Result<Vec<String>, Unseen> {
+    let (all, one) = (stop_of_all(), stop_of(stanza));
+    let found = answers.glob(&stop_pattern())?.into_iter();
+    Ok(found.filter(|path| *path == all || *path == one).map(str::to_owned).collect())
 }
 
 fn words(argv: &[String]) -> Vec<&str> {
@@ -214,6 +235,7 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         let ours = |path: &&str| secret.contains_key(*path) && *path != PASS;
         foreign.extend(answers.glob(&pattern)?.into_iter().filter(|path| !ours(path)).map(str::to_owned));
     }
+    let stops = stops(answers, &desired.stanza)?;
     let said = answers.command(&words(&info_query(desired)))?;
     let mut warnings: Vec<String> =
         said.stderr.lines().filter(|line| line.contains("invalid option")).map(str::to_owned).collect();
@@ -235,6 +257,7 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         keys,
         foreign,
         warnings,
+        stops,
         archive,
         repository,
         unreadable,
@@ -258,7 +281,8 @@ fn repository(stdout: &str, stanza: &str) -> Result<Repository, String> {
         stanza: word,
         full: found.backup.iter().any(|backup| backup.kind == "full"),
         system: found.current_db().map(|db| db.system_id.to_string()),
-        newest: found.backup.iter().map(|backup| backup.timestamp.stop).max(),
+        // One that holds wrong pages is no good one, however new it is.
+        newest: found.backup.iter().filter(|b| b.error != Some(true)).map(|backup| backup.timestamp.stop).max(),
         page_errors: broken.map(|backup| backup.label.clone()).collect(),
     })
 }

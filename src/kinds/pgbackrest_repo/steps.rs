@@ -7,6 +7,7 @@ use crate::kinds::host::{self, QUICK_S, run};
 use crate::kinds::parts::{self, Close, Difference};
 use crate::kinds::pgbackrest_repo::files::{
     CIPHER, CONF, FOLDER, KEY_SCRIPT, KEYS, PASS, RESTORE_FOLDER, archive_conf, archive_file, parts_of, pass_files,
+    stop_of,
 };
 use crate::kinds::pgbackrest_repo::{Actual, Desired};
 use crate::kinds::postgres::{MAINTENANCE, reload, tell};
@@ -54,6 +55,15 @@ fn pgbackrest(desired: &Desired, command: &str, timeout_s: u32, what: &str) -> H
     run(&["runuser", "-u", "postgres", "--", "pgbackrest", &stanza, command], timeout_s, what)
 }
 
+/// Takes a `pgbackrest stop` back. The one for all stanzas is taken back without the name of one.
+fn start(desired: &Desired, path: &str) -> HostStep {
+    let stanza = format!("--stanza={}", desired.stanza);
+    let mut argv = vec!["runuser", "-u", "postgres", "--", "pgbackrest"];
+    argv.extend((path == stop_of(&desired.stanza)).then_some(stanza.as_str()));
+    argv.push("start");
+    run(&argv, QUICK_S, format!("take {path} back: let pgBackRest work again"))
+}
+
 /// Everything that `fields` says differs; all of it where nothing is there yet. The repository comes before archiving,
 /// and archiving before the first backup.
 pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
@@ -78,6 +88,10 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
             steps.push(run(&argv, QUICK_S, format!("hand the key in {credentials} to pgBackRest")));
         }
     }
+    let started = host::differs(fields, "stop");
+    for path in actual.into_iter().flat_map(|actual| &actual.stops).filter(|_| started) {
+        steps.push(start(desired, path));
+    }
     if differs("heartbeat") {
         steps.push(tell(
             desired.cluster,
@@ -97,7 +111,7 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
         steps.push(archive_file(desired).step());
         steps.push(reload(desired.cluster));
     }
-    if archiving || differs("stanza") || differs(CIPHER) || differs(CONF) {
+    if archiving || started || differs("stanza") || differs(CIPHER) || differs(CONF) {
         steps.push(pgbackrest(desired, "check", CHECK_S, "archive one segment of WAL and find it in the repository"));
     }
     steps.extend(closing.start);
