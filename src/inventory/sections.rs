@@ -5,6 +5,7 @@
 
 pub mod database;
 pub mod host;
+pub mod storage;
 
 use std::collections::BTreeMap;
 
@@ -331,6 +332,9 @@ pub struct Bucket {
     /// Days after which a version that was overwritten or deleted goes for good.
     #[serde(default = "default_noncurrent_days")]
     pub noncurrent_days: u32,
+    /// What happens to objects below a prefix with age. Never below the prefix of a repository: pgBackRest deletes there itself.
+    #[serde(default)]
+    pub lifecycle: Vec<storage::Aging>,
 }
 
 fn default_noncurrent_days() -> u32 {

@@ -1,8 +1,9 @@
 //! `s3.bucket`: a private, encrypted, versioned bucket that only TLS can reach.
 //!
 //! All of its parts are one resource: versioning, encryption, public access block, ownership, policy, lifecycle, tags.
-//! Deliberately absent: lifecycle rules that move or expire current objects. They silently break a backup repository;
-//! retention belongs to the backup tool (pgBackRest's maintainers, pull request 1855).
+//! Lifecycle rules that move or expire current objects are the inventory's, below a prefix each; `policy` refuses those that
+//! would reach a backup repository, where retention belongs to the backup tool (pgBackRest's maintainers, pull request
+//! 1855).
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
+use crate::inventory::sections::storage::Aging;
 use crate::inventory::sections::{Inventory, Keep};
 use crate::kinds::cloud::{self, describe, differs, missing, same_policy, tag_changes};
 use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, tags};
@@ -58,7 +60,7 @@ fn policy(name: &str) -> Value {
     })
 }
 
-fn lifecycle(versioning: bool, noncurrent_days: u32) -> BTreeMap<String, LifecycleRule> {
+fn lifecycle(versioning: bool, noncurrent_days: u32, agings: &[Aging]) -> BTreeMap<String, LifecycleRule> {
     let uploads =
         LifecycleRule { enabled: true, abort_incomplete_days: Some(ABORT_UPLOADS_DAYS), ..LifecycleRule::default() };
     let mut rules = BTreeMap::from([(format!("{OURS}abort-uploads"), uploads)]);
@@ -71,7 +73,26 @@ fn lifecycle(versioning: bool, noncurrent_days: u32) -> BTreeMap<String, Lifecyc
         };
         rules.insert(format!("{OURS}old-versions"), versions);
     }
+    for aging in agings {
+        // Other ages were refused when the inventory was checked.
+        let Some(days) = aging.days() else { continue };
+        let prefix = format!("{}/", aging.prefix);
+        let rule = rules.entry(format!("{OURS}age-{}", aging.prefix));
+        let rule = rule.or_insert(LifecycleRule { enabled: true, prefix, ..LifecycleRule::default() });
+        match aging.to {
+            Some(class) => drop(rule.transitions.insert(class.api().to_owned(), days)),
+            None => rule.expire_days = Some(days),
+        }
+    }
     rules
+}
+
+/// What a rule does to current objects and whatever else may break what is read from a bucket, in words.
+fn harm(rule: &LifecycleRule) -> Option<String> {
+    let moves = rule.transitions.iter().map(|(class, days)| format!("moves objects to {class} after {days} days"));
+    let deletes = rule.expire_days.map(|days| format!("deletes objects after {days} days"));
+    let words: Vec<String> = moves.chain(deletes).chain(rule.other.clone()).collect();
+    (!words.is_empty()).then(|| words.join(" and "))
 }
 
 fn is_ours(id: &str) -> bool {
@@ -90,12 +111,19 @@ Keeps a bucket private (all four public access blocks, no ACLs), encrypted (AES2
 versioned, and cleaned of what nobody will ever read: parts of broken uploads after 7 days, overwritten and deleted
 versions after `noncurrent_days`.
 
-It never moves or expires current objects: that breaks a backup repository silently. Lifecycle rules of others are kept and
-reported. A bucket is protected unless it says `keep: disposable`; the mark is a tag of the bucket, so deleting the line
+Current objects are moved to a cheaper storage class or deleted only as `lifecycle` says, below a prefix each, and never below
+that of a repository: that would break it silently. Lifecycle rules of others are kept and reported. A bucket is protected unless it says `keep: disposable`; the mark is a tag of the bucket, so deleting the line
 from the inventory does not lift it. The region of a bucket cannot be changed in place.
 
 buckets:
-  backups: { name: project-chronos-backups, keep: protected, versioning: true, noncurrent_days: 30 }";
+  backups:
+    name: project-chronos-backups
+    keep: protected
+    versioning: true
+    noncurrent_days: 30
+    lifecycle:
+    - { prefix: exports, after: 30d, to: glacier-instant }   # or standard-ia, glacier, deep-archive
+    - { prefix: exports, after: 365d, delete: true }";
 
     const HOLDS_DATA: bool = true;
 
@@ -123,7 +151,7 @@ buckets:
                     region: inventory.aws.region.clone(),
                     versioning: section.versioning,
                     policy: policy(&section.name),
-                    lifecycle: lifecycle(section.versioning, section.noncurrent_days),
+                    lifecycle: lifecycle(section.versioning, section.noncurrent_days, &section.lifecycle),
                     tags,
                 },
             });
@@ -263,7 +291,7 @@ buckets:
     fn remarks(_: &Desired, actual: &Bucket) -> Vec<String> {
         let others = actual.lifecycle.iter().filter(|(id, _)| !is_ours(id));
         others
-            .map(|(id, rule)| match &rule.other {
+            .map(|(id, rule)| match harm(rule) {
                 Some(what) => {
                     format!("lifecycle rule `{id}` is not ours and {what}: it can break a backup repository silently")
                 }

@@ -112,8 +112,8 @@ pub struct Bucket {
     pub tags: Tags,
 }
 
-/// What Seawall itself writes as lifecycle: clean-up of failed uploads and of old versions, nothing that moves or
-/// expires current objects. A foreign rule keeps what we do not model in `other`.
+/// What a bucket does with objects by their age: clean-up of failed uploads and of old versions, and what the inventory
+/// says below a prefix. A foreign rule keeps what we do not model in `other`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LifecycleRule {
@@ -122,7 +122,13 @@ pub struct LifecycleRule {
     pub abort_incomplete_days: Option<i32>,
     pub noncurrent_days: Option<i32>,
     pub expired_delete_marker: bool,
-    /// Anything else the rule does (transitions, expirations, other filters), in words: never ours.
+    /// Storage class, in S3's words, to the days after which a current object is moved there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub transitions: BTreeMap<String, i32>,
+    /// Days after which a current object is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_days: Option<i32>,
+    /// Anything else the rule does (dates, other filters, moves of old versions), in words: never ours.
     #[serde(default)]
     pub other: Option<String>,
 }

@@ -238,7 +238,7 @@ fn state(inventory: &Inventory, places: &Places, found: &mut Vec<Diagnostic>) {
 }
 
 /// Whether a prefix is the other one or above it.
-fn covers(above: &str, below: &str) -> bool {
+pub(super) fn covers(above: &str, below: &str) -> bool {
     below.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -7,6 +7,7 @@ mod access;
 mod backup;
 mod clients;
 mod cost;
+mod lifecycle;
 mod monitoring;
 mod network;
 mod objectives;
@@ -34,9 +35,18 @@ pub struct Rule {
 
 /// Every rule there is, by family.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    [network::RULES, access::RULES, roles::RULES, clients::RULES, backup::RULES, monitoring::RULES, cost::RULES]
-        .into_iter()
-        .flatten()
+    [
+        network::RULES,
+        access::RULES,
+        roles::RULES,
+        clients::RULES,
+        backup::RULES,
+        lifecycle::RULES,
+        monitoring::RULES,
+        cost::RULES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Every broken rule of an inventory, errors first, then in the file's order.
@@ -47,6 +57,7 @@ pub fn check(inventory: &Inventory, places: &Places) -> Vec<Diagnostic> {
     roles::check(inventory, places, &mut found);
     clients::check(inventory, places, &mut found);
     backup::check(inventory, places, &mut found);
+    lifecycle::check(inventory, places, &mut found);
     monitoring::check(inventory, places, &mut found);
     cost::check(inventory, places, &mut found);
     found.sort_by_key(|d| {

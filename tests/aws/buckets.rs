@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, BucketVersioningStatus, ExpirationStatus, LifecycleExpiration,
-    LifecycleRule as SdkRule, LifecycleRuleFilter, Transition, TransitionStorageClass, VersioningConfiguration,
+    LifecycleRule as SdkRule, LifecycleRuleFilter, Tag, Transition, TransitionStorageClass, VersioningConfiguration,
 };
 use futures::StreamExt as _;
 use seawall::plan::cloud::{Bucket, LifecycleRule, TAG_ENVIRONMENT, Tags};
@@ -44,7 +44,16 @@ fn rules() -> BTreeMap<String, LifecycleRule> {
         prefix: "repo/".to_owned(),
         ..LifecycleRule::default()
     };
-    BTreeMap::from([("seawall-abort-uploads".to_owned(), uploads), ("seawall-old-versions".to_owned(), versions)])
+    let exports = LifecycleRule {
+        enabled: true,
+        prefix: "exports/".to_owned(),
+        transitions: BTreeMap::from([("GLACIER_IR".to_owned(), 31), ("DEEP_ARCHIVE".to_owned(), 121)]),
+        expire_days: Some(365),
+        ..LifecycleRule::default()
+    };
+    let rules =
+        [("seawall-abort-uploads", uploads), ("seawall-old-versions", versions), ("seawall-age-exports", exports)];
+    rules.map(|(id, rule)| (id.to_owned(), rule)).into()
 }
 
 /// Every step that makes a whole bucket.
@@ -152,18 +161,34 @@ async fn lifecycle_rules_of_others_are_put_into_words_and_never_overwritten() {
     let freeze = rule("freeze").filter(everything.clone()).transitions(glacier).build().expect("complete");
     let expire = LifecycleExpiration::builder().days(365).build();
     let expire = rule("expire").filter(everything).expiration(expire).build().expect("complete");
-    let config = BucketLifecycleConfiguration::builder().rules(freeze).rules(expire).build().expect("complete");
-    let put = lab.s3().put_bucket_lifecycle_configuration().bucket(name).lifecycle_configuration(config);
-    put.send().await.expect("others may do this");
+    let put = async |all: Vec<SdkRule>| {
+        let config = BucketLifecycleConfiguration::builder().set_rules(Some(all)).build().expect("complete");
+        let put = lab.s3().put_bucket_lifecycle_configuration().bucket(name).lifecycle_configuration(config);
+        put.send().await.expect("others may do this");
+    };
+    put(vec![freeze.clone(), expire.clone()]).await;
 
+    // What can be put back as it was is kept beside ours.
     let seen: Bucket = lab.see(probe(name)).await;
-    let words = |id: &str| seen.lifecycle[id].other.clone().unwrap_or_default();
-    assert!(words("freeze").contains("storage class"), "{seen:?}");
-    assert!(words("expire").contains("expires current objects"), "{seen:?}");
+    assert_eq!(seen.lifecycle["freeze"].transitions, BTreeMap::from([("GLACIER".to_owned(), 90)]), "{seen:?}");
+    assert_eq!(seen.lifecycle["expire"].expire_days, Some(365), "{seen:?}");
+    let mut all = rules();
+    all.extend(seen.lifecycle.clone());
+    lab.act(CloudStep::PutBucketLifecycle { name: name.to_owned(), rules: all.clone() }).await;
+    let after: Bucket = lab.see(probe(name)).await;
+    assert_eq!(after.lifecycle, all);
 
-    let mut rules = rules();
-    rules.extend(seen.lifecycle.clone());
-    let failure = lab.fail(CloudStep::PutBucketLifecycle { name: name.to_owned(), rules }).await;
+    // What cannot is put into words, and keeps ours from being written.
+    let tag = LifecycleRuleFilter::builder().tag(Tag::builder().key("team").value("data").build().expect("complete"));
+    let days = LifecycleExpiration::builder().days(1).build();
+    let tagged = rule("tagged").filter(tag.build()).expiration(days).build().expect("complete");
+    put(vec![freeze, tagged]).await;
+    let seen: Bucket = lab.see(probe(name)).await;
+    let words = seen.lifecycle["tagged"].other.clone().unwrap_or_default();
+    assert!(words.contains("filter by tag"), "{seen:?}");
+    let mut all = rules();
+    all.extend(seen.lifecycle.clone());
+    let failure = lab.fail(CloudStep::PutBucketLifecycle { name: name.to_owned(), rules: all }).await;
     assert!(failure.what.contains("nothing was changed"), "{failure:?}");
     let after: Bucket = lab.see(probe(name)).await;
     assert_eq!(after, seen);

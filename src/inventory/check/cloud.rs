@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::base::diag::Diagnostic;
 use crate::inventory::check::{Report, text};
 use crate::inventory::scalar::TimeSpan;
+use crate::inventory::sections::storage::Aging;
 use crate::inventory::sections::{Alarm, KeyPlace};
 
 /// CloudWatch: a day of periods, or a week where a period is at least an hour (PutMetricAlarm, EvaluationPeriods).
@@ -12,6 +13,8 @@ const LONGEST_ALARM_S: u64 = 86_400;
 const LONGEST_SLOW_ALARM_S: u64 = 7 * 86_400;
 /// IAM: characters of a user's name.
 const LONGEST_USER: usize = 64;
+/// A lifecycle rule's name has 255 characters at most; ours are made of the prefix.
+const LONGEST_AGING_PREFIX: usize = 240;
 /// CloudWatch cuts no description: it refuses more than this.
 const LONGEST_DESCRIPTION: usize = 1_024;
 
@@ -42,6 +45,34 @@ fn buckets(report: &mut Report<'_>) {
             let path = format!("buckets.{name}.noncurrent_days");
             let message = format!("`{path}` must be at least 1");
             report.error("out-of-range", message, &path, "S3 counts in whole days");
+        }
+        lifecycle(report, &format!("buckets.{name}.lifecycle"), &bucket.lifecycle);
+    }
+}
+
+fn lifecycle(report: &mut Report<'_>, base: &str, all: &[Aging]) {
+    for (index, aging) in all.iter().enumerate() {
+        let base = format!("{base}[{index}]");
+        report.text("bad-prefix", &format!("{base}.prefix"), text::prefix(&aging.prefix));
+        if aging.prefix.len() > LONGEST_AGING_PREFIX {
+            let path = format!("{base}.prefix");
+            let message = format!("`{path}` has more than {LONGEST_AGING_PREFIX} characters");
+            report.error("bad-prefix", message, &path, "S3's name for the rule is made of it");
+        }
+        if aging.days().is_none() {
+            let path = format!("{base}.after");
+            let message = format!("`{path}` is not a number of whole days: `{}`", aging.after);
+            report.error("out-of-range", message, &path, "S3 counts in whole days");
+        }
+        if aging.to.is_some() == aging.delete {
+            let message = format!("`{base}` says neither or both of what happens: `to: CLASS` or `delete: true`");
+            report.error("bad-lifecycle", message, &base, "one of the two");
+        }
+        let same =
+            |other: &&Aging| other.prefix == aging.prefix && (other.to, other.delete) == (aging.to, aging.delete);
+        if all[..index].iter().any(|other| same(&other)) {
+            let message = format!("`{base}` says again what happens to objects below `{}`", aging.prefix);
+            report.error("bad-lifecycle", message, &base, "one age for each");
         }
     }
 }

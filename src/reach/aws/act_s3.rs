@@ -7,7 +7,8 @@ use aws_sdk_s3::types::{
     CreateBucketConfiguration, Delete, ExpirationStatus, LifecycleExpiration, LifecycleRule as Rule,
     LifecycleRuleFilter, NoncurrentVersionExpiration, ObjectIdentifier, ObjectOwnership, OwnershipControls,
     OwnershipControlsRule, PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
-    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, Tag, Tagging, VersioningConfiguration,
+    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, Tag, Tagging, Transition, TransitionStorageClass,
+    VersioningConfiguration,
 };
 use serde_json::Value;
 
@@ -197,15 +198,25 @@ fn sdk_rule(id: &str, rule: &LifecycleRule) -> Rule {
         .map(|days| AbortIncompleteMultipartUpload::builder().days_after_initiation(days).build());
     let versions =
         rule.noncurrent_days.map(|days| NoncurrentVersionExpiration::builder().noncurrent_days(days).build());
-    let markers =
-        rule.expired_delete_marker.then(|| LifecycleExpiration::builder().expired_object_delete_marker(true).build());
+    // S3 takes one of the two: a rule with days clears its delete markers by itself.
+    let expiration = match rule.expire_days {
+        Some(days) => Some(LifecycleExpiration::builder().days(days).build()),
+        None => rule
+            .expired_delete_marker
+            .then(|| LifecycleExpiration::builder().expired_object_delete_marker(true).build()),
+    };
+    let transitions = rule.transitions.iter().map(|(class, days)| {
+        Transition::builder().days(*days).storage_class(TransitionStorageClass::from(class.as_str())).build()
+    });
+    let transitions: Vec<Transition> = transitions.collect();
     Rule::builder()
         .id(id)
         .status(status)
         .filter(LifecycleRuleFilter::builder().prefix(&rule.prefix).build())
         .set_abort_incomplete_multipart_upload(abort)
         .set_noncurrent_version_expiration(versions)
-        .set_expiration(markers)
+        .set_expiration(expiration)
+        .set_transitions((!transitions.is_empty()).then_some(transitions))
         .build()
         .expect(COMPLETE)
 }

@@ -137,15 +137,20 @@ fn normal(rule: &Rule) -> LifecycleRule {
     let filter = rule.filter();
     let prefix = rule.prefix().or_else(|| filter.and_then(|f| f.prefix())).unwrap_or_default();
     let mut other = Vec::new();
-    if !rule.transitions().is_empty() {
-        other.push("moves current objects to another storage class");
+    let mut transitions = BTreeMap::new();
+    for transition in rule.transitions() {
+        let class = transition.storage_class().map(|class| class.as_str().to_owned());
+        match class.zip(transition.days()) {
+            Some((class, days)) if !transitions.contains_key(&class) => drop(transitions.insert(class, days)),
+            _ => other.push("moves current objects to another storage class at a date"),
+        }
     }
     if !rule.noncurrent_version_transitions().is_empty() {
         other.push("moves old versions to another storage class");
     }
     let expiration = rule.expiration();
-    if expiration.is_some_and(|e| e.days().is_some_and(|days| days > 0) || e.date().is_some()) {
-        other.push("expires current objects");
+    if expiration.is_some_and(|e| e.date().is_some()) {
+        other.push("deletes current objects at a date");
     }
     let filtered = filter.is_some_and(|f| {
         f.tag().is_some()
@@ -170,6 +175,9 @@ fn normal(rule: &Rule) -> LifecycleRule {
         expired_delete_marker: expiration
             .and_then(aws_sdk_s3::types::LifecycleExpiration::expired_object_delete_marker)
             .unwrap_or(false),
+        transitions,
+        // Some answers have a 0 for what is not set.
+        expire_days: expiration.and_then(aws_sdk_s3::types::LifecycleExpiration::days).filter(|days| *days > 0),
         other: (!other.is_empty()).then(|| other.join(" and ")),
     }
 }
