@@ -1,9 +1,12 @@
 # Logical dumps of PostgreSQL: made, encrypted, sent to the bucket, read back from there, and thinned out.
 #   dump run                       all declared databases and the roles; seawall-dump.timer does this
-#   dump list                      the good dumps: database, time (UTC), bytes
+#   dump before NAME               the same, whole and with a name, and never thinned out: before a migration, for example
+#   dump list                      the good dumps: database, time (UTC), bytes, and what they are
 #   dump restore DATABASE TIME     into a new database DATABASE_restored_TIME, never over one that is there
 #   dump globals TIME              prints the roles and memberships of that time as SQL, without passwords
 #   dump keep DAILY WEEKLY MONTHLY of the names on standard input, prints those that are kept
+# What a dump is stands in its name, TIME.WHAT.enc: `dump` is a whole database, `schema` has no rows, `tables` the rows of some tables
+# only, `sql` the roles. A named one is TIME.before-NAME.WHAT.enc.
 # A dump is good when its .sha256 is beside it: that is sent last, after the dump has been read back from the bucket.
 # What is wanted is in /etc/seawall/dump.conf. No secret is in either file, and none is ever an argument of a program.
 LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/var/lib/postgresql PGHOST=/var/run/postgresql PGUSER=postgres
@@ -57,7 +60,7 @@ keep() {
             if (month <= 2) { year--; month += 12 }
             return 365 * year + int(year / 4) - int(year / 100) + int(year / 400) + int((153 * (month - 3) + 2) / 5) + day - 719469
         }
-        !/^[0-9][0-9][0-9][0-9][01][0-9][0-3][0-9]T[0-2][0-9][0-5][0-9][0-6][0-9]Z\.(dump|sql)\.enc$/ { print; next }
+        !/^[0-9][0-9][0-9][0-9][01][0-9][0-3][0-9]T[0-2][0-9][0-5][0-9][0-6][0-9]Z\.(dump|schema|tables|sql)\.enc$/ { print; next }
         {
             stays = !newest++
             day = substr($0, 1, 8)
@@ -82,7 +85,7 @@ listing() {
 # or a .sha256 without its dump.
 pick() {
     awk -F '|' -v which="$1" '
-        NF == 2 && $1 ~ /^(\.?[a-z0-9_]+\/)?[0-9]+T[0-9]+Z\.(dump|sql)\.enc(\.sha256)?$/ { size[$1] = $2 }
+        NF == 2 && $1 ~ /^(\.?[a-z0-9_]+\/)?[0-9]+T[0-9]+Z(\.before-[a-z0-9-]+)?\.(dump|schema|tables|sql)\.enc(\.sha256)?$/ { size[$1] = $2 }
         END {
             for (path in size) {
                 dump = path
@@ -113,9 +116,41 @@ alone() {
     empty || fail "$work could not be made"
 }
 
-# NAME SUFFIX: one dump, to the bucket and back. In a process of its own: what fails here fails for this one only.
+# DATABASE: the tables whose rows are dumped, where those of others are not.
+tables_of() { settings table | sed -n "s/^$1 //p"; }
+# DATABASE: what of it is dumped.
+scope() {
+    if settings schema | grep -Fxq -- "$1"; then
+        say schema
+    elif [ -n "$(tables_of "$1")" ]; then
+        say tables
+    else
+        say dump
+    fi
+}
+# DATABASE: its dump in $plain, with the rows of the declared tables and of no other. What they need to be restored, types and
+# functions and the tables that they point at, is in it without rows.
+some_tables() (
+    names=$(tables_of "$1" | sed "s/.*/'&'/" | paste -s -d , -)
+    # Every table that is neither declared nor a part of one that is: a partition, or one that inherits. A declared one that is
+    # not there is said.
+    say "SELECT 'missing ' || name FROM unnest(ARRAY[$names]) AS name WHERE to_regclass(name) IS NULL;
+        WITH RECURSIVE wanted AS (
+            SELECT to_regclass(name)::oid AS id FROM unnest(ARRAY[$names]) AS name
+            UNION SELECT inhrelid FROM pg_inherits JOIN wanted ON inhparent = id)
+        SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+            AND c.oid NOT IN (SELECT id FROM wanted WHERE id IS NOT NULL);" |
+        PGOPTIONS="$PGOPTIONS -c search_path=pg_catalog" psql -XAtq -v ON_ERROR_STOP=1 -d "$1" >"$work/others" || return
+    if grep '^missing ' "$work/others" >&2; then return 1; fi
+    set -- -d "$1"
+    while IFS= read -r other; do set -- "$@" "--exclude-table-data=$other"; done <"$work/others"
+    pg_dump -Fc --lock-wait-timeout="$lock_wait" -f "$plain" "$@"
+)
+
+# NAME WHAT: one dump, to the bucket and back. In a process of its own: what fails here fails for this one only.
 one() (
-    name=$1 file=$stamp.$2.enc
+    name=$1 file=$stamp${before:+.before-$before}.$2.enc
     plain=$work/plain sealed=$work/$file
     failed() {
         rm -f -- "$plain" "$sealed" "$sealed.sha256"
@@ -126,6 +161,8 @@ one() (
     ulimit -f "$free" || failed "the size of files could not be limited"
     case $2 in
     dump) pg_dump -Fc --lock-wait-timeout="$lock_wait" -f "$plain" -d "$name" && pg_restore --list "$plain" >/dev/null ;;
+    schema) pg_dump -Fc --schema-only --lock-wait-timeout="$lock_wait" -f "$plain" -d "$name" && pg_restore --list "$plain" >/dev/null ;;
+    tables) some_tables "$name" && pg_restore --list "$plain" >/dev/null ;;
     sql) pg_dumpall --globals-only --no-role-passwords -f "$plain" ;;
     esac || failed "it could not be dumped (a file may have $((free / 2)) kB here)"
     seal "$plain" "$sealed" || failed "it could not be encrypted"
@@ -140,13 +177,16 @@ one() (
     send "$sealed.sha256" "$name/$file.sha256" || failed "its .sha256 could not be sent"
     rm -f -- "$sealed" "$sealed.sha256"
     say "$name: dumped, $size bytes, $target/$name/$file"
+    # A named one is kept, and so is everything beside it.
+    [ -z "$before" ] || exit 0
     thin "$name" "$file" || fail "$name: dumped, and older dumps could not be thinned out"
 )
 
 # NAME FILE: deletes what is not kept. Only after a new dump that the listing shows as good; a .sha256 goes before its dump.
 thin() {
     listing "S3:$target/$1/" >"$work/listing" || return
-    pick good <"$work/listing" | cut -d '|' -f 1 >"$work/good"
+    # What has other rows is no older version of it.
+    pick good <"$work/listing" | cut -d '|' -f 1 | grep "\\.$(say "${2%.enc}" | sed 's/.*\.//')\\.enc\$" >"$work/good"
     grep -Fxq -- "$2" "$work/good" || return
     keep "$(setting daily)" "$(setting weekly)" "$(setting monthly)" <"$work/good" | sort >"$work/kept" || return
     comm -23 "$work/good" "$work/kept" >"$work/gone"
@@ -163,14 +203,20 @@ thin() {
     return "$wrong"
 }
 
+# The name that a run gives to its dumps; empty for those of the schedule.
+before=
 run() {
     alone
     began=$(date +%s)
     stamp=$(date -u -d "@$began" +%Y%m%dT%H%M%SZ)
     status=0
-    for name in $(settings database); do one "$name" dump || status=1; done
+    for name in $(settings database); do
+        what=dump
+        [ -n "$before" ] || what=$(scope "$name")
+        one "$name" "$what" || status=1
+    done
     one "$globals" sql || status=1
-    if [ "$status" = 0 ]; then
+    if [ "$status" = 0 ] && [ -z "$before" ]; then
         # For `seawall plan`: when everything was dumped last.
         say "$began" >"$home/.seawall-dumped.new" && mv -T -- "$home/.seawall-dumped.new" "$home/.seawall-dumped" || status=1
     fi
@@ -180,9 +226,16 @@ run() {
 list() {
     # Not in a pipe: what could not be listed is no empty list.
     found=$(listing -R "S3:$target/") || fail "the bucket could not be listed"
-    printf '%s\n' "$found" | pick good | awk -F '[/|]' '{ sub(/\..*/, "", $2); print $1, $2, $3 }'
+    printf '%s\n' "$found" | pick good | awk -F '[/|]' '{ what = $2; sub(/^[^.]*\./, "", what); sub(/\.enc$/, "", what); sub(/\..*/, "", $2); print $1, $2, $3, what }'
 }
 
+# NAME TIME: the file of the good dump of that time, whatever it has of the database.
+file_of() {
+    found=$(listing "S3:$target/$1/") || fail "the bucket could not be listed"
+    found=$(printf '%s\n' "$found" | pick good | cut -d '|' -f 1 | grep "^$2\.") || fail "there is no good dump of $1 of $2"
+    [ "$(printf '%s\n' "$found" | wc -l)" = 1 ] || fail "there are several dumps of $1 of $2"
+    say "$found"
+}
 # NAME FILE: a good dump, readable, in $work/plain.
 fetch() {
     for part in "$2" "$2.sha256"; do
@@ -230,7 +283,8 @@ restore() {
     alone
     there=$(say "select 1 from pg_database where datname = :'name'" | superuser postgres) || exit
     [ -z "$there" ] || fail "$copy is there already; nothing was done"
-    fetch "$1" "$2.dump.enc"
+    file=$(file_of "$1" "$2") || exit
+    fetch "$1" "$file"
     pg_restore --list "$work/plain" | contents || fail "$1 of $2 has no list of contents"
     # Its tables are written while they belong to the extension, by a superuser only.
     ! grep -q ' EXTENSION - timescaledb *$' "$work/first" 2>/dev/null ||
@@ -269,14 +323,15 @@ restore() {
 }
 
 usage() {
-    say "usage: dump run | list | restore DATABASE TIME | globals TIME | keep DAILY WEEKLY MONTHLY" >&2
+    say "usage: dump run | before NAME | list | restore DATABASE TIME | globals TIME | keep DAILY WEEKLY MONTHLY" >&2
     exit 64
 }
 # Refuses words that could leave their folder: they become parts of paths and of statements.
 checked() {
     [ $# -ge 1 ] || usage
-    case $1:$# in run:1 | list:1 | restore:3 | globals:2 | keep:4) ;; *) usage ;; esac
+    case $1:$# in run:1 | before:2 | list:1 | restore:3 | globals:2 | keep:4) ;; *) usage ;; esac
     case $1 in
+    before) case $2 in '' | *[!a-z0-9-]*) usage ;; esac ;;
     restore) case $2 in '' | *[!a-z0-9_]*) usage ;; esac ;;
     keep) case $2$3$4 in '' | *[!0-9]*) usage ;; esac ;;
     esac
@@ -299,11 +354,16 @@ main() {
     wish
     case $1 in
     run) run ;;
+    before)
+        before=$2
+        run
+        ;;
     list) list ;;
     restore) restore "$2" "$3" ;;
     globals)
         alone
-        fetch "$globals" "$2.sql.enc"
+        file=$(file_of "$globals" "$2") || exit
+        fetch "$globals" "$file"
         cat -- "$work/plain"
         ;;
     esac

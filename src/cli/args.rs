@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::address::Address;
+use crate::inventory::scalar::Name;
 
 /// Provisions and hardens a production PostgreSQL server on AWS Lightsail from one inventory, and keeps it so
 #[derive(Parser, Debug)]
@@ -143,6 +144,16 @@ pub enum BackupCommand {
         /// Start nothing; follow the backup that runs
         #[arg(long, conflicts_with = "kind")]
         follow: bool,
+    },
+    /// Dump every declared database now, whole, and keep the dumps under a name
+    ///
+    /// Before a migration, for example. Nothing thins these dumps out. It goes on when this program or the connection ends.
+    Dump {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// What is about to happen: letters, digits and hyphens
+        #[arg(long, value_name = "NAME")]
+        before: Name,
     },
 }
 
@@ -292,6 +303,8 @@ pub enum Document {
     Restores,
     /// What `rebuild` prints with --format json
     Rebuilt,
+    /// What `backup dump` prints with --format json
+    DumpsMade,
     /// Problems with --format json
     Problems,
 }

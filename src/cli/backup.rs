@@ -1,4 +1,4 @@
-//! `seawall backup list`, `verify` and `now`: what there is, whether it is whole, and one more.
+//! `seawall backup list`, `verify`, `now` and `dump`: what there is, whether it is whole, and one more.
 
 use crate::base::diag::{Diagnostic, Diagnostics, Severity};
 use crate::cli::args::{BackupCommand, BackupType, DataArgs, OnlyArgs, ServerArgs};
@@ -7,6 +7,7 @@ use crate::cli::session::Session;
 use crate::cli::work::{Work, holder, store_failed};
 use crate::engine::lock;
 use crate::engine::nonce::Nonce;
+use crate::inventory::scalar::Name;
 use crate::plan::backups::{Backups, Made, Verified};
 use crate::reach::world::World;
 use crate::recovery::look::{Target, targets};
@@ -25,6 +26,7 @@ pub async fn backup(session: &mut Session, command: BackupCommand) -> Result<Exi
             };
             now(session, &server, kind, follow).await
         }
+        BackupCommand::Dump { server, before } => dump(session, &server, &before).await,
     }
 }
 
@@ -68,17 +70,13 @@ async fn verify(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop
 
 async fn now(session: &mut Session, server: &ServerArgs, kind: Type, follow: bool) -> Result<Exit, Stop> {
     let (work, world, targets) = begin(session, server).await?;
-    let [target] = targets.as_slice() else {
-        let names: Vec<&str> = targets.iter().map(|target| target.server.as_str()).collect();
-        let problem =
-            Diagnostic::error("which-server", format!("{} servers have backups: {}", names.len(), names.join(", ")))
-                .hint("name one: --server NAME");
-        return Err(Stop::new(Exit::Usage, problem));
-    };
+    let target = only_one(&targets)?;
     let made = if follow {
         followed(session, &world, target).await?
     } else {
-        Some(locked(session, &work, &world, target, kind).await?)
+        let id = format!("backup-{}", Nonce::random());
+        let job = async |say: Say<'_>| target.backup_now(&world, kind, &id, say).await;
+        Some(locked(session, &work, &world, "backup now", left(target), job).await?)
     };
     match made {
         Some(made) => session.show_made(&work, target.server.as_str(), &made)?,
@@ -97,19 +95,52 @@ async fn followed(session: &mut Session, world: &World, target: &Target) -> Resu
     made.map_err(stopped)
 }
 
-/// The environment's lock is held to the end: an apply that restarted PostgreSQL would end the backup.
-async fn locked(session: &mut Session, work: &Work, world: &World, target: &Target, kind: Type) -> Result<Made, Stop> {
+async fn dump(session: &mut Session, server: &ServerArgs, before: &Name) -> Result<Exit, Stop> {
+    let (work, world, targets) = begin(session, server).await?;
+    let target = only_one(&targets)?;
+    let id = format!("dump-{}", Nonce::random());
+    let interrupted = Diagnostic::error("interrupted", "this run was interrupted")
+        .note(format!("dumps that were begun go on on `{}`", target.server))
+        .hint("see what there is with: seawall backup list");
+    let job = async |say: Say<'_>| target.dump_before(&world, before, &id, say).await;
+    let made = locked(session, &work, &world, "backup dump", interrupted, job).await?;
+    session.show_dumped(&work, &target.server, &made)?;
+    Ok(Exit::Done)
+}
+
+fn only_one(targets: &[Target]) -> Result<&Target, Stop> {
+    let [target] = targets else {
+        let names: Vec<&str> = targets.iter().map(|target| target.server.as_str()).collect();
+        let problem =
+            Diagnostic::error("which-server", format!("{} servers have backups: {}", names.len(), names.join(", ")))
+                .hint("name one: --server NAME");
+        return Err(Stop::new(Exit::Usage, problem));
+    };
+    Ok(target)
+}
+
+/// Says on the way what a run is at.
+type Say<'a> = &'a (dyn Fn(&str) + Sync);
+
+/// The environment's lock is held to the end: an apply that restarted PostgreSQL would end what is made.
+async fn locked<T>(
+    session: &mut Session,
+    work: &Work,
+    world: &World,
+    what: &str,
+    interrupted: Diagnostic,
+    run: impl AsyncFnOnce(Say<'_>) -> Result<T, Diagnostic>,
+) -> Result<T, Stop> {
     let stores = work.stores(world).await.map_err(|failure| store_failed(&failure))?;
-    let lock = lock::take(&stores.all(), &holder("backup now")).await.map_err(Stop::failed)?;
+    let lock = lock::take(&stores.all(), &holder(what)).await.map_err(Stop::failed)?;
     if let Some(note) = &lock.took_over {
         session.say(format!("note: {note}"));
     }
     let working = Working::new(session.progress_mode());
-    let id = format!("backup-{}", Nonce::random());
     let say = |what: &str| working.say(what);
     let made = tokio::select! {
-        made = target.backup_now(world, kind, &id, &say) => made,
-        _ = tokio::signal::ctrl_c() => Err(left(target)),
+        made = run(&say) => made,
+        _ = tokio::signal::ctrl_c() => Err(interrupted),
     };
     drop(working);
     if let Err(failure) = lock::release(&stores.all(), lock).await {

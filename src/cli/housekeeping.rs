@@ -41,6 +41,7 @@ pub fn schema_of(document: Document) -> serde_json::Value {
         Document::Applied => json::schema_of::<json::AppliedView<'_>>(),
         Document::Backups => json::schema_of::<json_backup::BackupsView<'_>>(),
         Document::BackupsVerified => json::schema_of::<json_backup::VerifiedView<'_>>(),
+        Document::DumpsMade => json::schema_of::<json_backup::DumpsMadeView<'_>>(),
         Document::BackupMade => json::schema_of::<json_backup::MadeView<'_>>(),
         Document::Restore => json::schema_of::<json_restore::RestoreView<'_>>(),
         Document::Restores => json::schema_of::<json_restore::RestoresView<'_>>(),

@@ -17,7 +17,7 @@ use crate::engine::file::{Header, PlanFile};
 use crate::engine::resolve::Resolved;
 use crate::inventory::scalar::Money;
 use crate::plan::Plan;
-use crate::plan::backups::{Backups, Made, Verified};
+use crate::plan::backups::{Backups, DumpsMade, Made, Verified};
 use crate::plan::rebuild::Rebuilt;
 use crate::plan::restores::{RestorePlan, Standing, Told};
 use crate::reach::Failure;
@@ -264,6 +264,11 @@ impl Session {
     pub fn show_rebuilt(&mut self, work: &Work, report: &Rebuilt) -> Result<(), Stop> {
         let text = restore::rebuilt(report, self.style());
         self.product(&text, || json_restore::rebuilt(&work.resolved.environment, work.sandbox, report))
+    }
+
+    pub fn show_dumped(&mut self, work: &Work, server: &str, made: &DumpsMade) -> Result<(), Stop> {
+        let text = backup::dumped(made, self.style());
+        self.product(&text, || json_backup::dumped(&work.resolved.environment, work.sandbox, server, made))
     }
 
     /// Findings that are part of the product.

@@ -94,6 +94,32 @@ impl FromStr for GroupName {
     }
 }
 
+/// A table of a database with its schema, both without quotes: `public.orders`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TableName(String);
+
+text_scalar!(TableName, "seawall-sql-table", "a schema and a table, for example `public.orders`");
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for TableName {
+    type Err = BadScalar;
+
+    fn from_str(text: &str) -> Result<Self, BadScalar> {
+        let Some((schema, table)) = text.split_once('.') else {
+            return Err(BadScalar(format!("`{text}` is not a table with its schema, for example `public.orders`")));
+        };
+        schema.parse::<SqlName>()?;
+        table.parse::<SqlName>()?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +132,15 @@ mod tests {
         let long = "a".repeat(64);
         for bad in ["", "1a", "App", "a-b", "pg_monitor", "a b", &long] {
             assert!(bad.parse::<SqlName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_table_has_a_schema() {
+        let table = |text: &str| text.parse::<TableName>().is_ok();
+        assert!(table("public.orders") && table("_x.y1"));
+        for bad in ["", "orders", "public.", ".orders", "a.b.c", "public.Orders", "public.'x'", "public.a b"] {
+            assert!(!table(bad), "{bad}");
         }
     }
 

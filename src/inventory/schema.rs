@@ -8,13 +8,14 @@ use serde_json::{Map, Value, json};
 use crate::inventory::sections::Inventory;
 
 /// Maps whose keys are names: definition (empty for the root), property, and the format of the keys.
-const NAMED: [(&str, &str, &str); 6] = [
+const NAMED: [(&str, &str, &str); 7] = [
     ("", "servers", "seawall-name"),
     ("", "buckets", "seawall-name"),
     ("", "identities", "seawall-name"),
     ("", "alarms", "seawall-name"),
     ("Server", "jobs", "seawall-name"),
     ("Postgres", "roles", "seawall-sql-name"),
+    ("Dumps", "tables", "seawall-sql-name"),
 ];
 
 /// The schema (draft 2020-12). Formats named `seawall-…` are scalars of this program; other readers may ignore them.

@@ -9,7 +9,7 @@ use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
 use crate::base::diag::Diagnostic;
-use crate::inventory::names::{GroupName, SqlName};
+use crate::inventory::names::{GroupName, SqlName, TableName};
 use crate::inventory::places::{Places, child, item};
 use crate::inventory::public_key::PublicKey;
 use crate::inventory::scalar::{BadScalar, Cidr, HourOfDay, Money, Name, TimeSpan};
@@ -21,7 +21,7 @@ use crate::inventory::similar::{choices, similar};
 type Complaint = fn(&str) -> Option<BadScalar>;
 
 /// The formats of the schema and the parsers behind them. A test holds this in step with the schema.
-const FORMATS: [(&str, Complaint); 9] = [
+const FORMATS: [(&str, Complaint); 10] = [
     ("seawall-name", |text| text.parse::<Name>().err()),
     ("seawall-duration", |text| text.parse::<TimeSpan>().err()),
     ("seawall-money", |text| text.parse::<Money>().err()),
@@ -30,6 +30,7 @@ const FORMATS: [(&str, Complaint); 9] = [
     ("seawall-public-key", |text| text.parse::<PublicKey>().err()),
     ("seawall-sql-name", |text| text.parse::<SqlName>().err()),
     ("seawall-sql-group", |text| text.parse::<GroupName>().err()),
+    ("seawall-sql-table", |text| text.parse::<TableName>().err()),
     ("seawall-schedule", |text| text.parse::<Schedule>().err()),
 ];
 

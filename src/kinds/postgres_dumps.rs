@@ -10,11 +10,13 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::address::Address;
-use crate::inventory::names::SqlName;
+use crate::inventory::names::{SqlName, TableName};
 use crate::inventory::scalar::Name;
 use crate::inventory::sections::database::Generations;
 use crate::inventory::sections::{Inventory, Server};
@@ -25,7 +27,8 @@ use crate::kinds::parts::{self, Seen};
 use crate::kinds::pgbackrest_repo::PgbackrestRepo;
 use crate::kinds::postgres::Cluster;
 use crate::kinds::postgres_databases::PostgresDatabases;
-use crate::kinds::postgres_dumps::files::{PROGRAM, SERVICE, SETTINGS, UNITS, parts_of};
+pub use crate::kinds::postgres_dumps::files::{PROGRAM, RUN_S};
+use crate::kinds::postgres_dumps::files::{SERVICE, SETTINGS, UNITS, parts_of};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
@@ -55,6 +58,12 @@ pub struct Desired {
     /// Seconds between two turns of the schedule, at the longest.
     pub longest_gap: u64,
     pub keep: Generations,
+    /// Databases of which no rows are dumped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schema_only: Vec<String>,
+    /// Databases of which the rows of these tables are dumped and no others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tables: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +92,12 @@ fn desired(inventory: &Inventory, name: &Name, server: &Server) -> Option<Desire
         calendar: section.schedule.on_calendar(),
         longest_gap: section.schedule.longest_gap().seconds(),
         keep: section.keep.clone(),
+        schema_only: section.schema_only.iter().map(SqlName::to_string).collect(),
+        tables: section
+            .tables
+            .iter()
+            .map(|(database, tables)| (database.to_string(), tables.iter().map(TableName::to_string).collect()))
+            .collect(),
     })
 }
 
@@ -99,6 +114,9 @@ them to STANZA/dumps/DATABASE/TIME.dump.enc. What the bucket has is then read ba
 After a new good dump of a database its older ones are thinned out: the newest of each of the last `daily` days, `weekly`
 ISO weeks and `monthly` months that have one are kept. A database that could not be dumped keeps no other from it; the run
 ends with status 1, and nothing of that database is deleted.
+
+`schema_only` and `tables` have less of a database dumped: TIME.schema.enc has no rows, TIME.tables.enc those of the named tables
+only. `seawall backup dump --before NAME` dumps every database whole, now: TIME.before-NAME.dump.enc is never thinned out.
 
 `dump list` on the server shows the good dumps, `dump restore DATABASE TIME` makes a new database DATABASE_restored_TIME of one.
 A dump holds one moment. What was written since then is lost with it: pgBackRest and its WAL are what `objectives.rpo` needs.
@@ -119,6 +137,7 @@ program and timer go; the dumps stay.
           dumps:
             schedule: daily 03:30
             keep: { daily: 7, weekly: 4, monthly: 12 }
+            # schema_only: [events], tables: { shop: [public.orders] }
 ";
 
     type Step = HostStep;

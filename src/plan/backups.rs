@@ -40,15 +40,47 @@ pub struct Backups {
     pub unseen: Vec<String>,
 }
 
-/// The logical dumps of one database that have their checksum beside them; `.globals` is roles and memberships.
+/// The logical dumps of one database that have their checksum beside them; `.globals` is roles and memberships. What has
+/// other rows is listed by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dumps {
     pub database: String,
+    /// What of it they hold.
+    #[serde(default)]
+    pub what: DumpWhat,
     pub count: u64,
     /// When the newest was made.
     pub newest: i64,
     pub newest_bytes: u64,
+    /// Those among them that have a name and are never thinned out, oldest first.
+    #[serde(default)]
+    pub named: Vec<NamedDump>,
+}
+
+/// What a logical dump holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DumpWhat {
+    /// All of a database.
+    #[default]
+    Whole,
+    /// Everything but the rows.
+    Schema,
+    /// The rows of some tables only.
+    Tables,
+    /// Roles and memberships, without passwords.
+    Roles,
+}
+
+/// A dump that was made before something, and is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedDump {
+    /// What it was made before.
+    pub before: String,
+    pub at: i64,
+    pub bytes: u64,
 }
 
 /// One backup in the repository.
@@ -247,4 +279,23 @@ pub struct Made {
     pub took_s: u64,
     /// The window that it lies in; `None` where none is known.
     pub window: Option<Window>,
+}
+
+/// Dumps of a server's databases that were just made before something, under one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DumpsMade {
+    pub before: String,
+    pub dumps: Vec<DumpMade>,
+    pub took_s: u64,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DumpMade {
+    /// `.globals` is roles and memberships.
+    pub database: String,
+    pub at: i64,
+    pub bytes: u64,
 }

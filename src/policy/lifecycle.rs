@@ -39,7 +39,7 @@ const NEVER_REACHED: Rule = Rule {
     id: "lifecycle-never-reached",
     severity: Severity::Warning,
     wants: "some object gets old enough for each line",
-    source: "S3: deletion beats transition; pgBackRest and the dumps delete what they no longer keep",
+    source: "S3: deletion beats transition; pgBackRest deletes what it no longer keeps",
 };
 const MINIMUM_DURATION: Rule = Rule {
     id: "lifecycle-minimum-duration",
@@ -56,8 +56,10 @@ struct Holding {
     what: String,
     /// Whether it must never be frozen, and never deleted by age.
     vital: bool,
-    /// Days after which whoever wrote it has deleted it, the longest.
+    /// Days after which whoever wrote it by a schedule has deleted it, the longest.
     kept: Option<i32>,
+    /// Some of it is kept for longer: dumps with a name.
+    has_older: bool,
 }
 
 pub(super) fn check(inventory: &Inventory, places: &Places, found: &mut Vec<Diagnostic>) {
@@ -88,6 +90,7 @@ fn holdings(inventory: &Inventory, bucket: &str) -> Vec<Holding> {
             what: format!("the backups of `servers.{name}`"),
             vital: true,
             kept: section.retention.generations.is_none().then(|| i32::try_from(section.retention.days).ok()).flatten(),
+            has_older: false,
         });
         if let Some(dumps) = &section.dumps {
             held.push(Holding {
@@ -95,6 +98,7 @@ fn holdings(inventory: &Inventory, bucket: &str) -> Vec<Holding> {
                 what: format!("the dumps of `servers.{name}`"),
                 vital: false,
                 kept: Some(longest(&dumps.keep)),
+                has_older: true,
             });
         }
         if server.certificate.is_some() {
@@ -103,6 +107,7 @@ fn holdings(inventory: &Inventory, bucket: &str) -> Vec<Holding> {
                 what: format!("the copy of the certificate of `servers.{name}`"),
                 vital: true,
                 kept: None,
+                has_older: false,
             });
         }
     }
@@ -112,6 +117,7 @@ fn holdings(inventory: &Inventory, bucket: &str) -> Vec<Holding> {
             what: "Seawall's own state".to_owned(),
             vital: true,
             kept: None,
+            has_older: false,
         });
     }
     held
@@ -165,13 +171,14 @@ impl Lines<'_> {
             self.tell(&SLOW_RESTORE, index, message, evidence, "glacier-instant is read at once", found);
         }
         let age = aging.days().unwrap_or_default();
-        if let Some(kept) = held.kept.filter(|kept| age >= *kept && aging.to.is_some()) {
-            let message = format!("`{path}` comes too late for {what}: none gets {age} days old");
-            let evidence = format!("they are kept for {kept} days at the longest");
-            self.tell(&NEVER_REACHED, index, message, evidence, "an earlier age, or leave the line away", found);
-        } else if let Some((class, kept)) = aging.to.zip(held.kept)
-            && kept - age < class.minimum_days()
-        {
+        let Some((class, kept)) = aging.to.zip(held.kept) else { return };
+        if age >= kept {
+            if !held.has_older {
+                let message = format!("`{path}` comes too late for {what}: none gets {age} days old");
+                let evidence = format!("they are kept for {kept} days at the longest");
+                self.tell(&NEVER_REACHED, index, message, evidence, "an earlier age, or leave the line away", found);
+            }
+        } else if kept - age < class.minimum_days() {
             let message = format!("`{path}` is paid for longer than {what} are kept");
             let evidence = format!(
                 "from day {age} in {}, gone by day {kept} at the latest, billed for {} days",

@@ -5,12 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::plan::backups::Dumps;
+use crate::plan::backups::{DumpMade, DumpWhat, Dumps, NamedDump};
 use crate::reach::aws::objects::Listed;
 
 /// What is put beside a dump after it has been read back.
 const CHECKSUM: &str = ".sha256";
-const ENDINGS: [&str; 2] = [".dump.enc", ".sql.enc"];
+/// What a dump holds, by the end of its name.
+const ENDINGS: [(&str, DumpWhat); 4] = [
+    (".dump.enc", DumpWhat::Whole),
+    (".schema.enc", DumpWhat::Schema),
+    (".tables.enc", DumpWhat::Tables),
+    (".sql.enc", DumpWhat::Roles),
+];
+/// Between the time and what it was made before.
+const BEFORE: &str = ".before-";
+
+/// A dump's key below the prefix, read.
+struct Key<'a> {
+    database: &'a str,
+    what: DumpWhat,
+    at: i64,
+    before: Option<&'a str>,
+}
 
 /// The prefix of a stanza's dumps in its bucket.
 pub fn prefix(stanza: &str) -> String {
@@ -19,63 +35,115 @@ pub fn prefix(stanza: &str) -> String {
 
 /// The good dumps of each database.
 pub fn good(objects: &[Listed], prefix: &str) -> Vec<Dumps> {
-    let keys: BTreeSet<&str> = objects.iter().map(|object| object.key.as_str()).collect();
-    let mut found: BTreeMap<&str, Dumps> = BTreeMap::new();
-    for object in objects.iter().filter(|object| keys.contains(format!("{}{CHECKSUM}", object.key).as_str())) {
-        let Some((database, at)) = object.key.strip_prefix(prefix).and_then(dump) else { continue };
-        let of = found.entry(database).or_insert(Dumps {
+    let mut found: BTreeMap<(&str, DumpWhat), Dumps> = BTreeMap::new();
+    for (key, object) in keys(objects, prefix) {
+        let Key { database, what, at, before } = key;
+        let of = found.entry((database, what)).or_insert(Dumps {
             database: database.to_owned(),
+            what,
             count: 0,
             newest: at,
             newest_bytes: object.bytes,
+            named: Vec::new(),
         });
         of.count += 1;
         if at >= of.newest {
             (of.newest, of.newest_bytes) = (at, object.bytes);
         }
+        of.named.extend(before.map(|before| NamedDump { before: before.to_owned(), at, bytes: object.bytes }));
     }
-    found.into_values().collect()
+    let mut all: Vec<Dumps> = found.into_values().collect();
+    for of in &mut all {
+        of.named.sort_by(|a, b| (a.at, &a.before).cmp(&(b.at, &b.before)));
+    }
+    all
 }
 
-/// Database and time of a dump, from its key below the prefix.
-fn dump(key: &str) -> Option<(&str, i64)> {
+/// The good dumps that were made before something.
+pub fn named(objects: &[Listed], prefix: &str, name: &str) -> Vec<DumpMade> {
+    let all = keys(objects, prefix).into_iter().filter(|(key, _)| key.before == Some(name));
+    all.map(|(key, object)| DumpMade { database: key.database.to_owned(), at: key.at, bytes: object.bytes }).collect()
+}
+
+/// Whatever begins to look like a dump of this name, good or not.
+pub fn is_taken(objects: &[Listed], name: &str) -> bool {
+    objects.iter().any(|object| object.key.contains(&format!("{BEFORE}{name}.")))
+}
+
+/// Every good dump.
+fn keys<'a>(objects: &'a [Listed], prefix: &str) -> Vec<(Key<'a>, &'a Listed)> {
+    let all: BTreeSet<&str> = objects.iter().map(|object| object.key.as_str()).collect();
+    let good = objects.iter().filter(|object| all.contains(format!("{}{CHECKSUM}", object.key).as_str()));
+    good.filter_map(|object| Some((read(object.key.strip_prefix(prefix)?)?, object))).collect()
+}
+
+/// A key below the prefix.
+fn read(key: &str) -> Option<Key<'_>> {
     let (database, name) = key.split_once('/')?;
-    let time = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending))?;
+    let (rest, what) = ENDINGS.iter().find_map(|(ending, what)| Some((name.strip_suffix(ending)?, *what)))?;
+    let (time, before) = rest.split_once(BEFORE).map_or((rest, None), |(time, before)| (time, Some(before)));
     let at = DateTime::strptime("%Y%m%dT%H%M%SZ", time).ok()?.to_zoned(TimeZone::UTC).ok()?;
-    Some((database, at.timestamp().as_second()))
+    Some(Key { database, what, at: at.timestamp().as_second(), before })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_dump_without_its_checksum_does_not_count() {
-        let object = |key: &str, bytes| Listed {
+    fn object(key: &str, bytes: u64) -> Listed {
+        Listed {
             key: format!("chronos/dumps/{key}"),
             bytes,
             modified: None,
             class: "STANDARD".to_owned(),
             is_restored: false,
-        };
-        let objects = [
-            object(".globals/20261121T033000Z.sql.enc", 9),
-            object(".globals/20261121T033000Z.sql.enc.sha256", 1),
-            object("chronos_db/20261120T033000Z.dump.enc", 40),
-            object("chronos_db/20261120T033000Z.dump.enc.sha256", 1),
-            object("chronos_db/20261121T033000Z.dump.enc", 50),
-            object("chronos_db/20261121T033000Z.dump.enc.sha256", 1),
-            object("chronos_db/20261122T033000Z.dump.enc", 60),
-            object("chronos_db/notes.txt", 1),
-            object("chronos_db/notes.txt.sha256", 1),
-            object("shop/20261122T033000Z.dump.enc", 60),
-        ];
-        let of = |database: &str, count, newest_bytes| Dumps {
-            database: database.to_owned(),
-            count,
-            newest: 1_795_231_800,
-            newest_bytes,
-        };
-        assert_eq!(good(&objects, &prefix("chronos")), [of(".globals", 1, 9), of("chronos_db", 2, 50)]);
+        }
+    }
+
+    fn with_sums(keys: &[(&str, u64)]) -> Vec<Listed> {
+        keys.iter().flat_map(|(key, bytes)| [object(key, *bytes), object(&format!("{key}.sha256"), 1)]).collect()
+    }
+
+    fn of(database: &str, what: DumpWhat, count: u64, newest_bytes: u64) -> Dumps {
+        Dumps { database: database.to_owned(), what, count, newest: 1_795_231_800, newest_bytes, named: Vec::new() }
+    }
+
+    #[test]
+    fn a_dump_without_its_checksum_does_not_count() {
+        let mut objects = with_sums(&[
+            (".globals/20261121T033000Z.sql.enc", 9),
+            ("chronos_db/20261120T033000Z.dump.enc", 40),
+            ("chronos_db/20261121T033000Z.dump.enc", 50),
+            ("chronos_db/notes.txt", 1),
+        ]);
+        objects.push(object("chronos_db/20261122T033000Z.dump.enc", 60));
+        objects.push(object("shop/20261122T033000Z.dump.enc", 60));
+        assert_eq!(
+            good(&objects, &prefix("chronos")),
+            [of(".globals", DumpWhat::Roles, 1, 9), of("chronos_db", DumpWhat::Whole, 2, 50)]
+        );
+    }
+
+    #[test]
+    fn what_a_dump_holds_and_what_it_was_made_before_are_told() {
+        let mut objects = with_sums(&[
+            ("shop/20261121T033000Z.tables.enc", 5),
+            ("shop/20261120T033000Z.dump.enc", 7),
+            ("shop/20261121T033000Z.before-the-move.dump.enc", 8),
+            ("stock/20261121T033000Z.schema.enc", 6),
+        ]);
+        objects.push(object("stock/20261121T033000Z.before-the-move.dump.enc", 8));
+        let named_one = NamedDump { before: "the-move".to_owned(), at: 1_795_231_800, bytes: 8 };
+        assert_eq!(
+            good(&objects, &prefix("chronos")),
+            [
+                Dumps { named: vec![named_one], ..of("shop", DumpWhat::Whole, 2, 8) },
+                of("shop", DumpWhat::Tables, 1, 5),
+                of("stock", DumpWhat::Schema, 1, 6),
+            ]
+        );
+        let made = named(&objects, &prefix("chronos"), "the-move");
+        assert_eq!(made.iter().map(|made| made.database.as_str()).collect::<Vec<_>>(), ["shop"], "good ones only");
+        assert!(is_taken(&objects, "the-move") && !is_taken(&objects, "move") && !is_taken(&objects, "the"));
     }
 }

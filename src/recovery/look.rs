@@ -40,6 +40,8 @@ pub struct Target {
     pub version: u16,
     /// Which one of the server's instances is meant.
     pub generation: u32,
+    /// The databases of which logical dumps are made, where they are declared.
+    pub dumped: Vec<String>,
 }
 
 /// The servers of an inventory that have backups.
@@ -49,13 +51,19 @@ pub fn targets(inventory: &Inventory, servers: &std::collections::BTreeMap<Strin
         let (Some(section), Some(reference)) = (&server.backup, servers.get(name.as_str())) else { continue };
         // `check` refuses a name that is no bucket of the inventory.
         let Some(bucket) = inventory.buckets.get(&section.bucket) else { continue };
+        let postgres = server.postgres.clone().unwrap_or_default();
+        let dumped = section.dumps.as_ref().map(|dumps| match dumps.databases.as_slice() {
+            [] => postgres.databases.iter().map(ToString::to_string).collect(),
+            some => some.iter().map(ToString::to_string).collect(),
+        });
         found.push(Target {
             server: name.to_string(),
             reference: reference.clone(),
             section: section.clone(),
             bucket: bucket.name.clone(),
-            version: server.postgres.clone().unwrap_or_default().version,
             generation: server.instance.generation,
+            version: postgres.version,
+            dumped: dumped.unwrap_or_default(),
         });
     }
     found

@@ -2,10 +2,11 @@
 //! read by pure functions into [`crate::plan::backups`], and judged there.
 //!
 //! Read in this order: [`crate::plan::info`] and [`wal`] (what is in the repository), [`names`] (the same without the server), [`dumps`] (what is beside it), [`timelines`] (whose WAL it is), [`windows`] (what can be restored), [`judge`] (what
-//! is not well), [`look`] (asks), [`verify`] and [`prove`] (is it whole), [`now`] (makes one). [`meaning`] says what
+//! is not well), [`look`] (asks), [`verify`] and [`prove`] (is it whole), [`now`] and [`dump_now`] (make one). [`meaning`] says what
 //! pgBackRest's failures mean. Deliberately absent: trust in an exit code of pgBackRest. `info` and `verify` end with 0 on a
 //! broken repository.
 
+pub mod dump_now;
 pub mod dumps;
 pub mod fence;
 pub mod goal;

@@ -169,11 +169,11 @@ impl Target {
             let told = self.told(world, &at, &plan.name).await.map(|(told, _)| told);
             return match (ended, told) {
                 (Ok(()), Ok(told)) | (Err(_), Ok(told @ Told { end: Some(End::Failed { .. }), .. })) => Ok(told),
-                (Err(failure), _) => Err(self.not_begun(plan, &failure.to_string())),
+                (Err(failure), _) => Err(self.not_carried_out(plan, &failure.to_string())),
                 (Ok(()), Err(why)) => Err(self.restore_unseen(&why)),
             };
         }
-        begun.await.map_err(|failure| self.not_begun(plan, &failure.to_string()))?;
+        begun.await.map_err(|failure| self.not_carried_out(plan, &failure.to_string()))?;
         self.followed(world, &at, &plan.name, on_progress).await
     }
 
@@ -294,7 +294,7 @@ impl Target {
         Transaction { id: format!("restore-{id}-{unique}"), guard_s: None, steps }
     }
 
-    fn not_begun(&self, plan: &RestorePlan, why: &str) -> Diagnostic {
+    fn not_carried_out(&self, plan: &RestorePlan, why: &str) -> Diagnostic {
         let problem = Diagnostic::error(
             "restore-failed",
             format!("the restore `{}` on `{}` was not carried out", plan.name, self.server),

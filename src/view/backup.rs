@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use crate::base::diag::Severity;
 use crate::plan::backups::{
-    Archiving, BackupSet, Backups, Dumps, Freshness, Gap, Made, ToBy, Verdict, Verified, Window,
+    Archiving, BackupSet, Backups, DumpMade, DumpWhat, Dumps, DumpsMade, Freshness, Gap, Made, NamedDump, ToBy,
+    Verdict, Verified, Window,
 };
 use crate::view::style::{Role, Style};
 use crate::view::table;
@@ -42,16 +43,44 @@ pub fn list(known: &Backups, style: Style, width: Option<usize>) -> String {
     if let Some(archiving) = &known.archiving {
         archive(&mut text, archiving, known.looked_at);
     }
-    for dumps in &known.dumps {
-        let Dumps { database, count, newest, newest_bytes } = dumps;
-        let many = if *count == 1 { "1 dump".to_owned() } else { format!("{count} dumps") };
-        let age = span(known.looked_at - newest);
-        let _ =
-            writeln!(text, "dumps        {}: {many}, newest {age} ago, {}", clean_line(database), size(*newest_bytes));
+    for of in &known.dumps {
+        dumps(&mut text, of, known.looked_at);
     }
     for why in &known.unseen {
         let _ = writeln!(text, "{} {}", style.paint(Role::Danger, "could not be looked at:"), clean_line(why));
     }
+    text
+}
+
+fn dumps(text: &mut String, of: &Dumps, now: i64) {
+    let Dumps { database, what, count, newest, newest_bytes, named } = of;
+    let many = if *count == 1 { "1 dump".to_owned() } else { format!("{count} dumps") };
+    let what = match what {
+        DumpWhat::Whole | DumpWhat::Roles => "",
+        DumpWhat::Schema => " without rows",
+        DumpWhat::Tables => " with the rows of some tables",
+    };
+    let age = span(now - newest);
+    let _ = writeln!(
+        text,
+        "dumps        {}: {many}{what}, newest {age} ago, {}",
+        clean_line(database),
+        size(*newest_bytes)
+    );
+    for NamedDump { before, at, bytes } in named {
+        let _ = writeln!(text, "{:13}before {}: {}, {}, kept", "", clean_line(before), moment(*at), size(*bytes));
+    }
+}
+
+/// Dumps that were just made.
+pub fn dumped(made: &DumpsMade, style: Style) -> String {
+    let took = span(i64::try_from(made.took_s).unwrap_or(0));
+    let mut text =
+        format!("{} dumps from before {}, in {took}\n", style.paint(Role::Added, "made"), clean_line(&made.before));
+    for DumpMade { database, at, bytes } in &made.dumps {
+        let _ = writeln!(text, "  {}: {}, {}", clean_line(database), moment(*at), size(*bytes));
+    }
+    text.push_str("they are kept until somebody deletes them\n");
     text
 }
 
@@ -349,6 +378,8 @@ mod tests {
             }),
             dumps: vec![Dumps {
                 database: "chronos_db".to_owned(),
+                what: DumpWhat::Schema,
+                named: vec![NamedDump { before: "the-move".to_owned(), at: 1_795_271_858, bytes: 34_624 }],
                 count: 2,
                 newest: 1_795_421_858 - 7_200,
                 newest_bytes: 34_624,
@@ -367,7 +398,8 @@ mod tests {
             "2026-11-21 14:37:38 – 2026-11-21 14:38:26 (says PostgreSQL; 41 h 39 min ago), 1 backup, timeline 1",
             "GAP: 000000010000000000000005 after 2026-11-21 14:38:26, open to this day",
             "newest       41 h 40 min ago, due every 24 h 0 min: TOO OLD",
-            "dumps        chronos_db: 2 dumps, newest 2 h 0 min ago, 34.6 kB",
+            "dumps        chronos_db: 2 dumps without rows, newest 2 h 0 min ago, 34.6 kB",
+            "             before the-move: 2026-11-21 14:37:38, 34.6 kB, kept",
             "could not be looked at: the objects",
         ] {
             assert!(text.contains(part), "{part:?} is not in:\n{text}");

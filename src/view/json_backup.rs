@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::plan::backups::{Backups, Made, Verified};
+use crate::plan::backups::{Backups, DumpsMade, Made, Verified};
 
 /// Format of the list.
 const BACKUPS: &str = "seawall.backups/1";
@@ -14,6 +14,9 @@ const VERIFIED: &str = "seawall.backups-verified/1";
 
 /// Format of a new backup.
 const MADE: &str = "seawall.backup-made/1";
+
+/// Format of new dumps.
+const DUMPED: &str = "seawall.dumps-made/1";
 
 /// What there is, as `seawall backup list --format json` prints it.
 #[derive(Serialize, JsonSchema)]
@@ -55,6 +58,20 @@ pub struct MadeView<'a> {
     made: &'a Made,
 }
 
+/// New dumps, as `seawall backup dump --format json` prints them.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "Logical dumps that Seawall made", deny_unknown_fields)]
+pub struct DumpsMadeView<'a> {
+    /// `seawall.dumps-made/1`.
+    #[schemars(extend("const" = DUMPED))]
+    format: &'a str,
+    environment: &'a str,
+    /// Of the local cloud, not of AWS.
+    sandbox: bool,
+    server: &'a str,
+    made: &'a DumpsMade,
+}
+
 /// What there is.
 pub fn backups(environment: &str, sandbox: bool, servers: &[Backups]) -> Value {
     to_value(&BackupsView { format: BACKUPS, environment, sandbox, servers })
@@ -68,6 +85,11 @@ pub fn verified(environment: &str, sandbox: bool, servers: &[Verified]) -> Value
 /// A new backup.
 pub fn made(environment: &str, sandbox: bool, server: &str, made: &Made) -> Value {
     to_value(&MadeView { format: MADE, environment, sandbox, server, made })
+}
+
+/// New dumps.
+pub fn dumped(environment: &str, sandbox: bool, server: &str, made: &DumpsMade) -> Value {
+    to_value(&DumpsMadeView { format: DUMPED, environment, sandbox, server, made })
 }
 
 fn to_value(data: &impl Serialize) -> Value {

@@ -198,3 +198,95 @@ fn a_failure_keeps_nothing_else_from_being_dumped(lab: &Rehearsal) {
     assert!(plan.stdout.contains("the last run of seawall-dump.service failed"), "{}", plan.stdout);
     lab.on_server(&["systemctl", "start", "seawall-dump.service"]);
 }
+
+/// Where dumps by need come from: a partitioned table and one beside it, and a database of which no row is wanted.
+const TABLES: &str = "set role app; \
+    create table engines (id int, name text) partition by range (id); \
+    create table engines_low partition of engines for values from (0) to (26); \
+    create table engines_high partition of engines for values from (26) to (1000); \
+    insert into engines select n, 'engine' from generate_series(1, 50) as n; \
+    create type mood as enum ('good', 'bad'); \
+    create table \"No.tes\" (id int primary key, mood mood); \
+    insert into \"No.tes\" select n, 'bad' from generate_series(1, 10) as n";
+const ROWS: &str = "select (select count(*) from engines), (select count(*) from \"No.tes\")";
+
+#[test]
+fn dumps_by_need_hold_what_is_wanted_and_named_ones_are_kept() {
+    let Some(lab) = Rehearsal::database("dumps_by_need") else { return };
+    let pass = "      cipher_pass: { env: SEAWALL_CIPHER_PASS, escrow: confirmed }\n";
+    lab.edit_inventory(
+        pass,
+        &format!("{pass}      dumps: {{ schema_only: [events], tables: {{ chronos_db: [public.engines] }} }}\n"),
+    );
+    lab.edit_inventory("databases: [chronos_db]", "databases: [chronos_db, events]");
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let second = lab.expect(0, &["--sandbox", "plan"]);
+    assert!(second.stdout.contains("No changes"), "{}", second.stdout);
+    lab.sql("chronos_db", TABLES);
+    lab.sql("events", "create table happened as select n from generate_series(1, 7) as n");
+
+    lab.on_server(&["systemctl", "start", "seawall-dump.service"]);
+    let scheduled = lab.on_server(&[PROGRAM, "list"]).stdout;
+    assert_eq!(scheduled.lines().count(), 3, "{scheduled}");
+    assert_eq!(restored(&lab, "chronos_db", "tables", ROWS), "50|0", "of the partitions, too, and of no other table");
+    assert_eq!(restored(&lab, "events", "schema", "select count(*) from happened"), "0");
+    a_table_that_is_gone_is_said(&lab);
+
+    let made = lab.expect(0, &["--sandbox", "--format", "json", "backup", "dump", "--before", "the-move"]).stdout;
+    let made: Value = serde_json::from_str(&made).expect("JSON on stdout");
+    let names: Vec<&str> = made["made"]["dumps"]
+        .as_array()
+        .expect("dumps")
+        .iter()
+        .map(|dump| dump["database"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(names, [".globals", "chronos_db", "events"], "{made}");
+    assert_eq!(restored(&lab, "chronos_db", "before-the-move.dump", ROWS), "50|10", "named ones are whole");
+    let again = lab.expect(1, &["--sandbox", "backup", "dump", "--before", "the-move"]);
+    assert!(again.stderr.contains("error[dump-name-taken]"), "{}", again.stderr);
+
+    // Two more of the schedule: they thin each other out, and nothing else.
+    for _ in 0..2 {
+        lab.on_server(&["systemctl", "start", "seawall-dump.service"]);
+    }
+    let list = lab.on_server(&[PROGRAM, "list"]).stdout;
+    let many = |what: &str| list.lines().filter(|line| line.ends_with(what)).count();
+    assert_eq!((many(" tables"), many(" schema"), many(" before-the-move.dump")), (1, 1, 2), "{list}");
+    let shown = lab.expect(0, &["--sandbox", "backup", "list"]).stdout;
+    assert!(shown.contains("before the-move: ") && shown.contains("with the rows of some tables"), "{shown}");
+    half_of_it(&lab);
+    let plan = lab.expect(0, &["--sandbox", "plan"]);
+    assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
+}
+
+/// What a statement gives in a copy of the newest dump of a sort.
+fn restored(lab: &Rehearsal, database: &str, what: &str, statement: &str) -> String {
+    let list = lab.on_server(&[PROGRAM, "list"]).stdout;
+    let newest =
+        list.lines().filter(|line| line.starts_with(&format!("{database} ")) && line.ends_with(&format!(" {what}")));
+    let time = newest.max().and_then(|line| line.split(' ').nth(1)).unwrap_or_else(|| panic!("no {what}: {list}"));
+    let copy = lab.on_server(&[PROGRAM, "restore", database, time]).stdout.trim().to_owned();
+    let said = lab.sql(&copy, statement);
+    lab.sql("postgres", &format!("drop database \"{copy}\""));
+    said
+}
+
+/// A dump without the rows that somebody counts on is none.
+fn a_table_that_is_gone_is_said(lab: &Rehearsal) {
+    lab.sql("chronos_db", "alter table engines rename to motors");
+    assert_ne!(lab.tried_on_server(&["systemctl", "start", "seawall-dump.service"]).code, 0);
+    let journal = lab.on_server(&["journalctl", "-u", "seawall-dump.service", "-o", "cat", "--no-pager"]).stdout;
+    assert!(journal.contains("missing public.engines"), "{journal}");
+    lab.sql("chronos_db", "alter table motors rename to engines");
+    lab.on_server(&["systemctl", "start", "seawall-dump.service"]);
+}
+
+/// What could be dumped is kept, and what could not be is named.
+fn half_of_it(lab: &Rehearsal) {
+    lab.sql("postgres", "alter database events rename to elsewhere");
+    let failed = lab.expect(1, &["--sandbox", "backup", "dump", "--before", "half"]);
+    lab.sql("postgres", "alter database elsewhere rename to events");
+    for part in ["error[dump-failed]", "not dumped: `events`", "dumped, and kept: `chronos_db`"] {
+        assert!(failed.stderr.contains(part), "{part:?} is not in {}", failed.stderr);
+    }
+}

@@ -148,10 +148,40 @@ fn dumps(report: &mut Report<'_>, server: &Name, base: &str, section: &Dumps) {
         report.error("dangling-reference", message, &path, "not declared").hint = Some(hint);
     }
     report.repeats("duplicate-database", &format!("{base}.databases"), &section.databases);
+    scopes(report, base, section, &postgres.databases);
     let Generations { daily, weekly, monthly } = section.keep;
     if [daily, weekly, monthly].contains(&0) {
         let path = format!("{base}.keep");
         report.error("out-of-range", format!("`{path}` must have 1 or more of each"), &path, "0 of one kind");
+    }
+}
+
+/// What of single databases is dumped: of those that are dumped at all, and one thing of each.
+fn scopes(report: &mut Report<'_>, base: &str, section: &Dumps, declared: &[SqlName]) {
+    let dumped = if section.databases.is_empty() { declared } else { &section.databases };
+    let schemas =
+        section.schema_only.iter().enumerate().map(|(index, name)| (format!("{base}.schema_only[{index}]"), name));
+    let tables = section.tables.keys().map(|name| (format!("{base}.tables.{name}"), name));
+    for (path, name) in schemas.chain(tables) {
+        if !dumped.contains(name) {
+            let message = format!("`{path}` is about `{name}`, which is not dumped");
+            let hint = format!("dumped are {}", choices(dumped.iter().map(SqlName::as_str)));
+            report.error("dangling-reference", message, &path, "not dumped").hint = Some(hint);
+        }
+    }
+    report.repeats("duplicate-database", &format!("{base}.schema_only"), &section.schema_only);
+    for (name, tables) in &section.tables {
+        let path = format!("{base}.tables.{name}");
+        if section.schema_only.contains(name) {
+            let message = format!("`{path}` wants rows of `{name}`, and `{base}.schema_only` wants none");
+            report.error("contradictory-dumps", message, &path, "one of the two");
+        }
+        if tables.is_empty() {
+            let message = format!("`{path}` names no table");
+            report.error("nothing-to-dump", message, &path, "no table").hint =
+                Some(format!("name one, or put `{name}` into `schema_only`"));
+        }
+        report.repeats("duplicate-table", &path, tables);
     }
 }
 

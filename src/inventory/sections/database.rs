@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::secret::SecretRef;
-use crate::inventory::names::{GroupName, SqlName};
+use crate::inventory::names::{GroupName, SqlName, TableName};
 use crate::inventory::scalar::{Cidr, Name, TimeSpan};
 use crate::inventory::schedule::Schedule;
 
@@ -157,6 +157,10 @@ pub struct Dumps {
     pub schedule: Schedule,
     /// Which databases of this server. Without it: all that are declared.
     pub databases: Vec<SqlName>,
+    /// Databases of which everything but the rows is dumped.
+    pub schema_only: Vec<SqlName>,
+    /// Databases of which only these tables are dumped with their rows; everything else is in it without rows.
+    pub tables: BTreeMap<SqlName, Vec<TableName>>,
     /// How many are kept.
     pub keep: Generations,
 }
@@ -166,6 +170,8 @@ impl Default for Dumps {
         Self {
             schedule: "daily 03:30".parse().expect("the default schedule is well written"),
             databases: Vec::new(),
+            schema_only: Vec::new(),
+            tables: BTreeMap::new(),
             keep: Generations { daily: 7, weekly: 4, monthly: 12 },
         }
     }

@@ -10,14 +10,14 @@ use crate::kinds::postgres_dumps::Desired;
 use crate::kinds::programs;
 use crate::render::render;
 
-pub(super) const PROGRAM: &str = "/usr/local/lib/seawall/dump";
+pub const PROGRAM: &str = "/usr/local/lib/seawall/dump";
 /// postgres reads it, who runs the program.
 pub(super) const SETTINGS: &str = "/etc/seawall/dump.conf";
 pub(super) const SERVICE: &str = "seawall-dump.service";
 const TIMER: &str = "seawall-dump.timer";
 pub(super) const UNITS: [&str; 2] = [SERVICE, TIMER];
-/// A run that takes longer is ended by its unit, in seconds: six hours read and send tens of gigabytes.
-const RUN_S: u32 = 21_600;
+/// A run that takes longer is ended, in seconds: six hours read and send tens of gigabytes.
+pub const RUN_S: u32 = 21_600;
 
 /// What the program is to do.
 pub(super) fn settings(desired: &Desired) -> File {
@@ -28,6 +28,9 @@ pub(super) fn settings(desired: &Desired) -> File {
     let counts = [("daily", keep.daily), ("weekly", keep.weekly), ("monthly", keep.monthly)];
     settings.extend(counts.map(|(key, count)| (key, count.to_string())));
     settings.extend(desired.databases.iter().map(|name| ("database", name.clone())));
+    settings.extend(desired.schema_only.iter().map(|name| ("schema", name.clone())));
+    let tables = desired.tables.iter().flat_map(|(name, tables)| tables.iter().map(move |table| (name, table)));
+    settings.extend(tables.map(|(name, table)| ("table", format!("{name} {table}"))));
     programs::configuration(&desired.address, SETTINGS, "postgres", PROGRAM, &settings)
 }
 

@@ -24,6 +24,8 @@ fn wanted() -> Desired {
         calendar: "*-*-* 03:30:00 UTC".to_owned(),
         longest_gap: 86_400,
         keep: Generations { daily: 7, weekly: 4, monthly: 12 },
+        schema_only: Vec::new(),
+        tables: BTreeMap::new(),
     }
 }
 
@@ -180,6 +182,9 @@ fn words_that_could_leave_their_folder_are_refused() {
         &["restore", "", time],
         &["restore", "chronos_db", "20240101T033000Z/.."],
         &["globals", "*"],
+        &["before", ""],
+        &["before", "a/b"],
+        &["before", "A"],
         &["keep", "7", "4"],
         &["keep", "7", "4", "x"],
         &[],
@@ -202,11 +207,16 @@ fn only_a_dump_with_its_checksum_is_good() {
         "listing",
         "20240101T033000Z.dump.enc|10\n20240101T033000Z.dump.enc.sha256|90\n20240102T033000Z.dump.enc|11\n\
          20240103T033000Z.dump.enc.sha256|90\nshop/20240104T033000Z.dump.enc|12\nshop/20240104T033000Z.dump.enc.sha256|90\n\
-         notes.txt|3\n../20240105T033000Z.dump.enc|1\n",
+         notes.txt|3\n../20240105T033000Z.dump.enc|1\n20240106T033000Z.before-it.dump.enc|13\n\
+         20240106T033000Z.before-it.dump.enc.sha256|90\n20240107T033000Z.tables.enc|14\n20240107T033000Z.tables.enc.sha256|90\n",
     );
     let listing = bench.at("listing").display().to_string();
     let picked = |which: &str| bench.says(&format!("pick {which} <{listing}"));
-    assert_eq!(picked("good"), "20240101T033000Z.dump.enc|10\nshop/20240104T033000Z.dump.enc|12\n");
+    assert_eq!(
+        picked("good"),
+        "20240101T033000Z.dump.enc|10\n20240106T033000Z.before-it.dump.enc|13\n20240107T033000Z.tables.enc|14\n\
+         shop/20240104T033000Z.dump.enc|12\n"
+    );
     assert_eq!(picked("alone"), "20240102T033000Z.dump.enc\n20240103T033000Z.dump.enc.sha256\n");
 }
 
@@ -244,4 +254,37 @@ fn everything_that_is_declared_is_dumped_and_one_failure_is_no_other_s() {
     assert!(!bench.at("var/lib/postgresql/.seawall-dumped").exists(), "not everything was dumped");
     bench.says("one() { :; }; alone() { :; }; wish; run");
     assert!(bench.at("var/lib/postgresql/.seawall-dumped").exists());
+}
+
+/// Named ones are whole, whatever the schedule's are, and do not count for its mark.
+#[test]
+fn what_of_a_database_is_dumped_is_as_declared() {
+    let tables = BTreeMap::from([("shop".to_owned(), vec!["public.orders".to_owned(), "public.lines".to_owned()])]);
+    let conf = files::settings(&Desired { schema_only: vec!["chronos_db".to_owned()], tables, ..wanted() });
+    let bench = Bench::new(programs::DUMP, &conf);
+    let told = |run: &str| bench.says(&format!("one() {{ echo \"$1 $2\"; }}; alone() {{ :; }}; wish; {run}"));
+    assert_eq!(told("run"), "chronos_db schema\nshop tables\n.globals sql\n");
+    assert_eq!(told("tables_of shop; tables_of hop"), "public.orders\npublic.lines\n");
+    std::fs::remove_file(bench.at("var/lib/postgresql/.seawall-dumped")).expect("the run left it");
+    assert_eq!(told("before=it run"), "chronos_db dump\nshop dump\n.globals sql\n");
+    assert!(!bench.at("var/lib/postgresql/.seawall-dumped").exists());
+}
+
+/// A dump with other rows is no newer version of one.
+#[test]
+fn only_dumps_of_one_sort_thin_each_other_out() {
+    let bench = bench();
+    let names: Vec<String> = ["dump", "schema", "before-it.dump"]
+        .iter()
+        .flat_map(|what| ["20240101T010000Z", "20240101T020000Z"].map(|time| format!("{time}.{what}.enc")))
+        .collect();
+    let lines: Vec<String> = names.iter().map(|name| format!("{name}|1\n{name}.sha256|1\n")).collect();
+    bench.write("listing", &lines.concat());
+    let text = format!(
+        "listing() {{ cat {}; }}; bucket() {{ echo \"$3\"; }}; work={}; wish; thin chronos_db 20240101T020000Z.dump.enc",
+        bench.at("listing").display(),
+        bench.at("var/lib/postgresql").display()
+    );
+    let gone = "S3:project-chronos-backups/chronos/dumps/chronos_db/20240101T010000Z.dump.enc";
+    assert_eq!(bench.says(&text), format!("{gone}.sha256\n{gone}\n"));
 }
