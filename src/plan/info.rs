@@ -86,6 +86,8 @@ pub struct Backup {
     pub error: Option<bool>,
     pub timestamp: Range<i64>,
     pub archive: Range<Option<String>>,
+    /// Where it begins and ends in the stream of WAL, as PostgreSQL writes places: `16/B374D848`.
+    pub lsn: Range<Option<String>>,
     pub database: DatabaseRef,
     pub info: Sizes,
 }

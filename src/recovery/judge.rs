@@ -375,6 +375,9 @@ mod tests {
         let known = on(Some(2), Some("1\t0/A000000\tno recovery target specified\n"));
         assert_eq!(known.findings, [], "a wanted restore is no finding");
         assert_eq!(known.windows.iter().map(|window| window.timeline).collect::<Vec<_>>(), [2]);
+        // On a timeline to which no backup leads nothing of today can be restored.
+        let known = on(Some(3), Some("1\t0/A000000\tx\n2\t0/B000000\tx\n"));
+        assert_eq!(known.findings.iter().map(|f| f.code.as_str()).collect::<Vec<_>>(), ["backup-timeline-bare"]);
         for (timeline, history) in [(None, None), (Some(2), None)] {
             assert_eq!(on(timeline, history).unseen.len(), 1, "unknown is never well");
         }

@@ -54,11 +54,16 @@ pub fn stanza(objects: &[Listed], prefix: &str, name: &str, naming: Naming) -> S
     finished.sort();
     let mut backups = Vec::new();
     let mut before = i64::MIN;
-    for (at, label) in finished {
+    for (index, (at, label)) in finished.iter().enumerate() {
+        let (at, label) = (*at, label.clone());
         let (kind, started, needs) = read_label(&label).unwrap_or_default();
-        // One backup of a stanza is made at a time.
-        let of =
-            begins.iter().filter(|begin| begin.at > before && begin.at <= at + LATE_S).max_by_key(|begin| begin.at);
+        // One backup of a stanza is made at a time. What comes later than its manifest is taken for it only where the next
+        // one had not been begun.
+        let next = finished.get(index + 1).and_then(|(_, label)| read_label(label)?.1);
+        let late = (at + LATE_S).min(next.unwrap_or(i64::MAX));
+        let on_time = begins.iter().filter(|begin| begin.at > before && begin.at <= at).max_by_key(|begin| begin.at);
+        let later = begins.iter().filter(|begin| begin.at > at && begin.at <= late).min_by_key(|begin| begin.at);
+        let of = on_time.or(later);
         let ends = of.map(|begin| (naming.name(begin.timeline, begin.position), last(&archives, *begin, at, naming)));
         let (start, stop) = ends.unzip();
         backups.push(Backup {
@@ -67,11 +72,12 @@ pub fn stanza(objects: &[Listed], prefix: &str, name: &str, naming: Naming) -> S
             error: None,
             timestamp: Range { start: started.unwrap_or(at), stop: at },
             archive: Range { start, stop },
+            lsn: Range::default(),
             database: DatabaseRef { id: of.map_or(0, |begin| number(begin.archive)) },
             info: Sizes { size: None, repository: RepositorySizes { delta: bytes.get(&label).copied(), size: None } },
             label,
         });
-        before = at;
+        before = of.map_or(at, |begin| begin.at.max(at));
     }
     let ids: BTreeSet<&String> = archives.keys().collect();
     Stanza {
@@ -184,6 +190,32 @@ mod tests {
         assert_eq!(found.backup[0].info.repository.delta, Some(30));
         assert_eq!(found.backup[1].reference, Some(vec!["20261121-143736F".to_owned()]));
         assert_eq!((found.current_archive(), found.archive_of(&found.backup[1])), (Some("15-1"), Some("15-1")));
+    }
+
+    /// Backups within a minute, and PostgreSQL's file of the first one after its manifest.
+    #[test]
+    fn backups_close_to_each_other_are_told_apart() {
+        let begin = |segment: u64, modified| {
+            let name = format!("00000001{segment:016X}.00000028.backup");
+            object(&format!("archive/chronos/15-1/0000000100000000/{name}"), modified)
+        };
+        let first = 1_795_271_856;
+        let at = |seconds: i64| first + seconds;
+        let manifest = |label: &str, seconds| object(&format!("backup/chronos/{label}/backup.manifest"), at(seconds));
+        let objects = |late: i64| {
+            let labels = ["20261121-143736F", "20261121-143736F_20261121-143750D"];
+            [manifest(labels[0], 4), begin(2, at(late)), manifest(labels[1], 20), begin(5, at(18))]
+        };
+        let starts = |late| {
+            let found = read(&objects(late));
+            found.backup.iter().map(|backup| backup.archive.start.clone()).collect::<Vec<_>>()
+        };
+        let (two, five) = (Some("000000010000000000000002".to_owned()), Some("000000010000000000000005".to_owned()));
+        for late in [3, 6] {
+            assert_eq!(starts(late), [two.clone(), five.clone()], "{late}");
+        }
+        // After the next one was begun it could be of either, and is taken for none of the first.
+        assert_eq!(starts(16), [None, five]);
     }
 
     #[test]

@@ -27,20 +27,32 @@ pub(super) fn restorable(seen: &Seen, stanza: &Stanza, objects: &[Listed], known
             continue;
         };
         let finished = backup.timestamp.stop;
-        let anchor = Anchor { label: backup.label.clone(), timeline, first, last, finished };
+        let anchor = Anchor { label: backup.label.clone(), timeline, first, last, finished, leads_to: None };
         anchors.entry(archive).or_default().push(anchor);
     }
     let mut others = BTreeSet::new();
+    let mut own = None;
     let now = stanza.current_archive().and_then(|id| Some((id, archives.get_mut(id)?)));
     if let Some((id, archive)) = now {
         let backups = anchors.entry(id).or_default();
-        others = without_others(seen, archive, backups, naming, known);
+        own = line_of(archive, naming, known);
+        if let Some(own) = &own {
+            others = without_others(seen, own, archive, backups, known, naming);
+            for backup in backups {
+                let told = stanza.backup.iter().find(|told| told.label == backup.label);
+                let end = told.and_then(|told| told.lsn.stop.as_deref());
+                let takes_over = end.is_some_and(|end| own.takes_over(backup.timeline, backup.last, end));
+                backup.leads_to = takes_over.then_some(own.timeline);
+            }
+        }
     }
+    let mut is_whole = true;
     let newest = known.archiving.as_ref().and_then(|a| a.last_archived.clone().zip(a.last_archived_at));
     let newest = newest.as_ref().map(|(name, at)| (name.as_str(), *at));
     for (id, backups) in &anchors {
         let archive = archives.get(*id).cloned().unwrap_or_default();
         let found = windows(&archive, backups, naming, newest);
+        is_whole &= found.inconsistent.is_empty();
         for label in &found.inconsistent {
             known.findings.push(
                 Diagnostic::error("backup-wal-incomplete", format!("backup `{label}` cannot be restored"))
@@ -64,36 +76,49 @@ pub(super) fn restorable(seen: &Seen, stanza: &Stanza, objects: &[Listed], known
         }
     }
     known.windows.sort_by_key(|window| (window.from, window.timeline));
+    // On its first timeline it is said already why there is none.
+    let bare = own.filter(|own| own.timeline > 1 && known.windows.iter().all(|window| window.timeline != own.timeline));
+    if let Some(Own { timeline, .. }) = bare.filter(|_| is_whole && !stanza.backup.is_empty()) {
+        known.findings.push(
+            Diagnostic::error("backup-timeline-bare", format!("nothing of timeline {timeline} can be restored"))
+                .note("PostgreSQL is on it since it was restored or promoted, and no backup leads to it")
+                .note("what is written now cannot be restored")
+                .hint("make one: seawall backup now --type full"),
+        );
+    }
     others
+}
+
+/// The line of the cluster that archives, as PostgreSQL tells it. Where it does not, and there is more than one timeline,
+/// that is said.
+fn line_of(archive: &wal::Archive, naming: Naming, known: &mut Backups) -> Option<Own> {
+    let told = known.archiving.as_ref().and_then(|archiving| Some((archiving.timeline?, archiving.history.as_deref())));
+    let own = match told {
+        Some((timeline, history)) => Own::read(timeline, history, naming),
+        None => Err("PostgreSQL on the server does not say".to_owned()),
+    };
+    own.map_err(|why| {
+        let all: BTreeSet<&u32> = archive.segments.keys().chain(archive.histories.keys()).collect();
+        if all.len() > 1 {
+            let all: Vec<String> = all.into_iter().map(ToString::to_string).collect();
+            known.unseen.push(format!("which of the timelines {} is this server's: {why}", all.join(", ")));
+        }
+    })
+    .ok()
 }
 
 /// Takes out what another cluster put into the archive of this one and tells of it, so that no window leads along it.
 /// Gives back the labels of that cluster's backups.
 fn without_others(
     seen: &Seen,
+    own: &Own,
     archive: &mut wal::Archive,
     backups: &mut Vec<Anchor>,
-    naming: Naming,
     known: &mut Backups,
+    naming: Naming,
 ) -> BTreeSet<String> {
-    let told = known.archiving.as_ref().and_then(|archiving| Some((archiving.timeline?, archiving.history.as_deref())));
-    let own = match told {
-        Some((timeline, history)) => Own::read(timeline, history, naming),
-        None => Err("PostgreSQL on the server does not say".to_owned()),
-    };
-    let own = match own {
-        Ok(own) => own,
-        Err(why) => {
-            let all: BTreeSet<&u32> = archive.segments.keys().chain(archive.histories.keys()).collect();
-            if all.len() > 1 {
-                let all: Vec<String> = all.into_iter().map(ToString::to_string).collect();
-                known.unseen.push(format!("which of the timelines {} is this server's: {why}", all.join(", ")));
-            }
-            return BTreeSet::new();
-        }
-    };
     let mut others = BTreeSet::new();
-    for (timeline, found) in timelines::foreign(archive, &own, naming) {
+    for (timeline, found) in timelines::foreign(archive, own, naming) {
         let mut theirs = BTreeSet::new();
         // On one that this cluster once was on there may be backups of its own.
         if timeline > own.timeline {
@@ -102,7 +127,7 @@ fn without_others(
             archive.remove(timeline);
             backups.retain(|backup| backup.timeline != timeline);
         }
-        known.findings.push(timelines::finding(&seen.stanza, &own, timeline, &found, &theirs));
+        known.findings.push(timelines::finding(&seen.stanza, own, timeline, &found, &theirs));
         others.extend(theirs);
     }
     others

@@ -17,8 +17,24 @@ use crate::recovery::wal::{Archive, Naming, Position};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Own {
     pub timeline: u32,
-    /// The segment in which each earlier timeline was left.
-    left: BTreeMap<u32, Position>,
+    /// Where each earlier timeline was left.
+    left: BTreeMap<u32, Left>,
+}
+
+/// Where a timeline was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Left {
+    /// The segment, the first of the next timeline.
+    at: Position,
+    /// The byte in the stream of WAL.
+    byte: u64,
+}
+
+/// A place in the stream of WAL in bytes, from PostgreSQL's way of writing it: `16/B374D848`.
+fn byte(lsn: &str) -> Option<u64> {
+    let (high, low) = lsn.split_once('/')?;
+    let part = |text: &str| u32::from_str_radix(text, 16).ok().map(u64::from);
+    Some(part(high)? << 32 | part(low)?)
 }
 
 /// What somebody else archived on one timeline.
@@ -44,9 +60,9 @@ impl Own {
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let mut words = line.split_whitespace();
             let parent = words.next().and_then(|word| word.parse().ok());
-            let entry = parent.zip(words.next().and_then(|lsn| naming.holding(lsn)));
+            let at = words.next().and_then(|lsn| Some(Left { at: naming.holding(lsn)?, byte: byte(lsn)? }));
             let (parent, at) =
-                entry.ok_or_else(|| format!("the history of timeline {timeline} has a line `{line}`"))?;
+                parent.zip(at).ok_or_else(|| format!("the history of timeline {timeline} has a line `{line}`"))?;
             left.insert(parent, at);
         }
         Ok(Self { timeline, left })
@@ -54,7 +70,14 @@ impl Own {
 
     /// Whether a segment lies on the line. The one in which a timeline was left is archived on the next one.
     fn holds(&self, timeline: u32, position: Position) -> bool {
-        timeline == self.timeline || self.left.get(&timeline).is_some_and(|left| position < *left)
+        timeline == self.timeline || self.left.get(&timeline).is_some_and(|left| position < left.at)
+    }
+
+    /// Whether a backup that ended in a segment, at a place, lies on the line although its last segment is the one in which
+    /// its timeline was left.
+    pub fn takes_over(&self, timeline: u32, last: Position, end: &str) -> bool {
+        let end = byte(end);
+        self.left.get(&timeline).is_some_and(|left| last == left.at && end.is_some_and(|end| end <= left.byte))
     }
 }
 
@@ -145,7 +168,12 @@ mod tests {
     #[test]
     fn a_history_is_read_and_never_guessed() {
         let line = own(3, "1\t0/5000028\tno recovery target specified\n\n# a remark\n2\t0/7000000\tbefore 2026\n");
-        assert_eq!(line.left, BTreeMap::from([(1, 5), (2, 7)]));
+        let left = [(1, 5, 0x0500_0028), (2, 7, 0x0700_0000)].map(|(timeline, at, byte)| (timeline, Left { at, byte }));
+        assert_eq!(line.left, BTreeMap::from(left));
+        assert!(line.takes_over(1, 5, "0/5000028") && !line.takes_over(1, 5, "0/5000029"));
+        assert!(
+            !line.takes_over(1, 4, "0/4000028") && !line.takes_over(1, 5, "") && !line.takes_over(3, 9, "0/9000028")
+        );
         assert!(line.holds(1, 4) && !line.holds(1, 5) && line.holds(2, 6) && line.holds(3, 900));
         assert!(Own::read(1, None, naming()).is_ok(), "the first timeline has no history");
         assert!(Own::read(2, None, naming()).is_err());

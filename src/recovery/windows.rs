@@ -19,6 +19,8 @@ pub struct Anchor {
     pub first: Position,
     pub last: Position,
     pub finished: i64,
+    /// A later timeline that its own was left for after its end, within its last segment: that is archived there anew.
+    pub leads_to: Option<u32>,
 }
 
 /// What can be restored from one archive, and what cannot.
@@ -85,7 +87,7 @@ struct Hole {
 impl<'a> Line<'a> {
     fn new(timeline: u32, stream: Stream, backups: &'a [Anchor]) -> Self {
         let mut backups: Vec<&Anchor> =
-            backups.iter().filter(|backup| stream.holds(backup.timeline, backup.last)).collect();
+            backups.iter().filter(|b| b.leads_to == Some(timeline) || stream.holds(b.timeline, b.last)).collect();
         backups.sort_by_key(|backup| (backup.last, backup.finished));
         Self { timeline, stream, backups }
     }
@@ -204,7 +206,7 @@ mod tests {
 
     fn backup(label: &str, timeline: u32, first: Position, last: Position) -> Anchor {
         let finished = i64::try_from(last * 100 - 50).expect("a small number");
-        Anchor { label: label.to_owned(), timeline, first, last, finished }
+        Anchor { label: label.to_owned(), timeline, first, last, finished, leads_to: None }
     }
 
     fn shown(found: &Restorable) -> Vec<String> {
@@ -276,6 +278,16 @@ mod tests {
         let archive = archive(&[(1, &[2, 3, 4, 5, 6, 7]), (2, &[5, 6])], &[(2, Fork { parent: 1, at: 5 })]);
         let backups = [backup("F", 1, 2, 3), backup("D", 1, 6, 7)];
         assert_eq!(shown(&windows(&archive, &backups, naming(), None)), ["1: 250-700 F+D", "2: 250-600 F"]);
+    }
+
+    /// Restored to the very end of the backup: its last segment is on both lines.
+    #[test]
+    fn a_line_that_begins_within_a_backups_last_segment_has_it_if_it_ended_before() {
+        let archive = archive(&[(1, &[2, 3, 4]), (2, &[3, 4, 5])], &[(2, Fork { parent: 1, at: 3 })]);
+        let full = backup("F", 1, 2, 3);
+        let on_both = Anchor { leads_to: Some(2), ..full.clone() };
+        assert_eq!(shown(&windows(&archive, &[full], naming(), None)), ["1: 250-400 F"]);
+        assert_eq!(shown(&windows(&archive, &[on_both], naming(), None)), ["1: 250-400 F", "2: 250-500 F"]);
     }
 
     #[test]

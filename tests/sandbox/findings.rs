@@ -36,10 +36,10 @@ done
 cat $copy/start.log >&2
 exit 1";
 
-/// MOMENT: the server itself goes back to it.
+/// HOW...: the server itself goes back, to a moment or to the end of its newest backup.
 const GO_BACK: &str = "set -e
 systemctl stop postgresql@15-main
-cd / && runuser -u postgres -- pgbackrest --stanza=chronos --delta --type=time --target=\"$1\" --target-action=promote restore
+cd / && runuser -u postgres -- pgbackrest --stanza=chronos --delta \"$@\" --target-action=promote restore
 systemctl start postgresql@15-main
 for i in $(seq 120); do
     [ \"$(runuser -u postgres -- psql -XAtqd postgres -c 'select pg_is_in_recovery()' 2>/dev/null)\" = f ] && exit 0
@@ -120,18 +120,24 @@ fn a_stop(lab: &Rehearsal) {
     }
 }
 
-/// The server is on a new timeline, and its own history leads there.
+/// The server is on a new timeline, its own history leads there, and so do its backups.
 fn a_wanted_restore_is_no_finding(lab: &Rehearsal) {
+    document(lab, 0, &["backup", "now", "--type", "diff"]);
     lab.on_server(&["sh", "-c", ARCHIVED, SOCKET]);
     let moment = lab.sql("postgres", "select clock_timestamp()");
     for _ in 0..2 {
         lab.on_server(&["sh", "-c", ARCHIVED, SOCKET]);
     }
-    lab.on_server(&["sh", "-c", GO_BACK, "go-back", &moment]);
-    lab.on_server(&["sh", "-c", ARCHIVED, SOCKET]);
-    let server = list(lab, &[]);
-    assert_eq!(server["archiving"]["timeline"], 2, "{server}");
-    assert!(server["windows"].as_array().expect("windows").iter().any(|window| window["timeline"] == 2), "{server}");
+    let target = format!("--target={moment}");
+    // The second time to the very end of the newest backup: its last segment is on both lines.
+    for (timeline, how) in [(2, &["--type=time", &target][..]), (3, &["--type=immediate"])] {
+        lab.on_server(&[&["sh", "-c", GO_BACK, "go-back"], how].concat());
+        lab.on_server(&["sh", "-c", ARCHIVED, SOCKET]);
+        let server = list(lab, &[]);
+        assert_eq!(server["archiving"]["timeline"], timeline, "{server}");
+        let windows = server["windows"].as_array().expect("windows");
+        assert!(windows.iter().any(|window| window["timeline"] == timeline), "{server}");
+    }
 }
 
 fn a_promoted_copy(lab: &Rehearsal) {
@@ -141,8 +147,8 @@ fn a_promoted_copy(lab: &Rehearsal) {
     pgbackrest_is_content(lab);
     let server = list(lab, &["foreign-timeline"]);
     let finding = server["findings"][0].to_string();
-    assert!(finding.contains("on timeline 3") && finding.contains("restore along timeline 2"), "{finding}");
-    assert!(server["windows"].as_array().expect("windows").iter().all(|window| window["timeline"] != 3), "{server}");
+    assert!(finding.contains("on timeline 4") && finding.contains("restore along timeline 3"), "{finding}");
+    assert!(server["windows"].as_array().expect("windows").iter().all(|window| window["timeline"] != 4), "{server}");
     status_has(lab, "foreign-timeline");
     let proof = document(lab, 3, &["backup", "verify"]);
     assert_eq!(codes(&proof["servers"][0]["backups"]["findings"]), ["foreign-timeline"], "{proof}");
@@ -152,7 +158,7 @@ fn a_promoted_copy(lab: &Rehearsal) {
     let page = lab.aws(
         "s3",
         "list_objects_v2",
-        &json!({ "Bucket": "project-chronos-backups", "Prefix": "chronos/pgbackrest/archive/chronos/15-1/00000003" }),
+        &json!({ "Bucket": "project-chronos-backups", "Prefix": "chronos/pgbackrest/archive/chronos/15-1/00000004" }),
     );
     for object in page["Contents"].as_array().expect("what the copy archived") {
         lab.aws("s3", "delete_object", &json!({ "Bucket": "project-chronos-backups", "Key": object["Key"] }));
@@ -195,7 +201,7 @@ fn without_the_server(lab: &Rehearsal) {
     };
     assert_eq!(timelines(&after), timelines(&before), "{after}");
     let unseen = after["unseen"].to_string();
-    for what in ["the passphrase", "wrong pages", "archiving", "timelines 1, 2"] {
+    for what in ["the passphrase", "wrong pages", "archiving", "timelines 1, 2, 3"] {
         assert!(unseen.contains(what), "{what:?} is not in {unseen}");
     }
     let shown = lab.expect(1, &["--sandbox", "backup", "list"]).stdout;
