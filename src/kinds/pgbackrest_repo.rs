@@ -127,7 +127,8 @@ Manages: pgBackRest's configuration, its stanza below the prefix STANZA/pgbackre
 (AES-256), retention, PostgreSQL's archive_command and archive_timeout, timers for full, differential and incremental
 backups (one at a time, as user postgres), a heartbeat row that is written every minute, and the first full backup. Two
 identities come with it: SERVER-backup may read and write below the stanza's prefix, SERVER-restore may only read; the
-second has a configuration of its own, /etc/pgbackrest/restore.conf, for restores and drills.
+second has a configuration of its own, /etc/pgbackrest/restore.conf, for restores and drills, which a program and a unit of
+limited memory carry out on the server (`seawall explain restore`).
 
 The repository is there before archiving begins, and archiving works before this change ends. What pgBackRest warns about (an
 option that it does not know) is a difference, and so is a `pgbackrest stop` that is in force: an apply takes it back.

@@ -2,7 +2,8 @@
 //! read by pure functions into [`crate::plan::backups`], and judged there.
 //!
 //! Read in this order: [`crate::plan::info`] and [`wal`] (what is in the repository), [`names`] (the same without the server), [`dumps`] (what is beside it), [`timelines`] (whose WAL it is), [`windows`] (what can be restored), [`judge`] (what
-//! is not well), [`look`] (asks), [`verify`] and [`prove`] (is it whole), [`now`] and [`dump_now`] (make one). [`meaning`] says what
+//! is not well), [`look`] (asks), [`verify`] and [`prove`] (is it whole), [`now`] and [`dump_now`] (make one), [`goal`] (which backup, timeline and target), [`restore`] (carries that out), [`fence`] (keeps what
+//! is left of a lost server from writing). [`meaning`] says what
 //! pgBackRest's failures mean. Deliberately absent: trust in an exit code of pgBackRest. `info` and `verify` end with 0 on a
 //! broken repository.
 
