@@ -54,6 +54,7 @@ fn world_of(before: &Resolved, asked: &Resolved) -> Snapshot {
         cloud: model.answers(&all),
         census: Some(Observed::Present(Census { entries: Vec::new() })),
         hosts: [("db".to_owned(), view)].into(),
+        proofs: None,
     }
 }
 

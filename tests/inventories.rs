@@ -126,17 +126,17 @@ fn the_worked_example_says_what_it_costs_and_what_is_proven() {
     let inventory = loaded.inventory.expect("the example is sound");
     let cost = policy::cost(&inventory);
     assert_eq!(cost.monthly_cents(), 1_200);
-    let table: Vec<String> = policy::objectives(&inventory)
+    let table: Vec<String> = policy::objectives(&inventory, None)
         .into_iter()
         .map(|row| format!("{} | {} | {} | {}", row.name, row.wanted, row.by_configuration, row.last_proof))
         .collect();
     assert_eq!(
         table,
         [
-            "rpo | 15m | ≤ 320s (archive_timeout 5m and 20 s to ship) | NOT EVALUATED: no drill has run",
-            "rto | 1h | NOT EVALUATED: only a drill can tell how long a restore takes | NOT EVALUATED: no drill has run",
+            "rpo | 15m | ≤ 320s (archive_timeout 5m and 20 s to ship) | NOT EVALUATED: no drill was looked for",
+            "rto | 1h | NOT EVALUATED: only a drill can tell how long a restore takes | NOT EVALUATED: no drill was looked for",
             "rebuild | 30m | – | NOT EVALUATED: never rehearsed",
-            "drill | every 7d | NOT EVALUATED: drills are not scheduled by this version | NOT EVALUATED: no drill has run",
+            "drill | every 7d | NOT EVALUATED: drills are not scheduled by this version | NOT EVALUATED: no drill was looked for",
             "monthly budget | 25 USD | 12 USD and storage by use | –",
         ]
     );

@@ -39,7 +39,7 @@ verify() {
         database=$(ordered "check-$number-database") sql=$(ordered "check-$number-sql") expected=$(ordered "check-$number-expect")
         [ -n "$database" ] || break
         answer=$(printf '%s\n' "$sql" | ask "$database" 2>"$place/ask.log") ||
-            refuse check "check $number in $database failed: $(last_line "$place/ask.log")"
+            refuse check "check $number in $database failed: $(grep -a -m 1 ERROR "$place/ask.log" || last_line "$place/ask.log")"
         answer=$(printf '%s' "$answer" | tr '\n' ' ' | cut -c 1-200)
         tell fact "check-$number" "$answer"
         [ -z "$expected" ] || [ "$answer" = "$expected" ] || refuse check "check $number in $database says $answer, and $expected was expected"

@@ -50,12 +50,20 @@ recover() {
     fetch
     replay
     reached
+    # It serves from here on.
+    tell phase look
     look
 }
 # A drill that must fail: a segment that the target needs is not given out.
 hide() {
     hidden=$(ordered hide)
     printf '%s\n' "${hidden:-${end:-}}" >"$place/hidden"
+}
+
+# NAME: after the service has ended, however it ended.
+swept() {
+    begin "$1"
+    [ "$purpose" != drill ] || sweep
 }
 
 told() {
@@ -87,20 +95,21 @@ drop() {
 }
 
 usage() {
-    say "usage: restore run | told | drop | in-place | undo | accept NAME, list, wal NAME FILE PATH, copy-table NAME DATABASE TABLE NEW" >&2
+    say "usage: restore run | sweep | told | drop | in-place | undo | accept NAME, list, wal NAME FILE PATH, copy-table NAME DATABASE TABLE NEW" >&2
     exit 64
 }
 main() {
     [ $# -ge 1 ] || usage
-    case $1:$# in run:2 | told:2 | drop:2 | in-place:2 | undo:2 | accept:2 | list:1 | wal:4 | copy-table:5) ;; *) usage ;; esac
+    case $1:$# in run:2 | sweep:2 | told:2 | drop:2 | in-place:2 | undo:2 | accept:2 | list:1 | wal:4 | copy-table:5) ;; *) usage ;; esac
     # PostgreSQL names a file of WAL from its own folder, and pgBackRest wants to be started there.
     [ "$1" = wal ] || cd / || exit
     case $1 in
     # What postgres owns is done as postgres.
-    run | told | wal | copy-table) [ "$(id -un)" = postgres ] || exec runuser -u postgres -- "$0" "$@" ;;
+    run | sweep | told | wal | copy-table) [ "$(id -un)" = postgres ] || exec runuser -u postgres -- "$0" "$@" ;;
     esac
     case $1 in
     run) run "$2" ;;
+    sweep) swept "$2" ;;
     told) told "$2" ;;
     list) list ;;
     drop) drop "$2" ;;

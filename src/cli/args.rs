@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::address::Address;
 use crate::inventory::scalar::Name;
+use crate::plan::drills::Broken;
 
 /// Provisions and hardens a production PostgreSQL server on AWS Lightsail from one inventory, and keeps it so
 #[derive(Parser, Debug)]
@@ -79,6 +80,10 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Make a lost server anew from the inventory, the secrets and the bucket, with the clock running
     Rebuild(RebuildArgs),
+    /// Restore to measure and prove it: loss, time, verification; the copy is removed and a report kept
+    ///
+    /// Exits with 0 when all of it is as it must be, with 1 on any miss. The database beside it is not touched.
+    Drill(DrillArgs),
     /// Print a saved plan
     Show {
         /// The saved plan
@@ -256,6 +261,57 @@ pub enum RestoreCommand {
     },
 }
 
+#[derive(Args, Debug, Clone)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct DrillArgs {
+    /// `latest`, `random` (a moment drawn from the windows), or a target as `restore` takes it
+    #[arg(long, value_name = "TARGET", default_value = "latest")]
+    pub to: String,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Only prove, from here and without the server, that the passphrase opens the repository; for CI
+    #[arg(long, conflicts_with_all = ["to", "broken"])]
+    pub preflight: bool,
+    /// Break something on purpose, in what the drill sees only: it must notice, and exits with 1
+    #[arg(long = "break", value_enum, value_name = "WHAT")]
+    pub broken: Option<Breakage>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    #[command(subcommand)]
+    pub command: Option<DrillCommand>,
+}
+
+#[derive(Subcommand, Debug, Clone)]
+pub enum DrillCommand {
+    /// Show the drills that were run; changes nothing
+    List(ServerArgs),
+}
+
+/// What a drill can be made to stumble over.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Breakage {
+    /// A segment of WAL that the target needs is missing
+    Segment,
+    /// The passphrase is another one
+    Passphrase,
+    /// An object of the backup takes hours to be read
+    StorageClass,
+    /// The timeline does not exist
+    Timeline,
+}
+
+impl From<Breakage> for Broken {
+    fn from(what: Breakage) -> Self {
+        match what {
+            Breakage::Segment => Self::Segment,
+            Breakage::Passphrase => Self::Passphrase,
+            Breakage::StorageClass => Self::StorageClass,
+            Breakage::Timeline => Self::Timeline,
+        }
+    }
+}
+
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackupType {
     Full,
@@ -305,6 +361,10 @@ pub enum Document {
     Rebuilt,
     /// What `backup dump` prints with --format json
     DumpsMade,
+    /// What `drill` prints with --format json, and what is kept of a drill
+    Drill,
+    /// What `drill list` prints with --format json
+    Drills,
     /// Problems with --format json
     Problems,
 }

@@ -20,6 +20,7 @@ use crate::reach::Ask as _;
 use crate::reach::world::World;
 use crate::view::json;
 use crate::view::json_backup;
+use crate::view::json_drill;
 use crate::view::json_restore;
 
 /// Shortest reason that says something.
@@ -46,6 +47,8 @@ pub fn schema_of(document: Document) -> serde_json::Value {
         Document::Restore => json::schema_of::<json_restore::RestoreView<'_>>(),
         Document::Restores => json::schema_of::<json_restore::RestoresView<'_>>(),
         Document::Rebuilt => json::schema_of::<json_restore::RebuiltView<'_>>(),
+        Document::Drill => json::schema_of::<json_drill::DrillView<'_>>(),
+        Document::Drills => json::schema_of::<json_drill::DrillsView<'_>>(),
         Document::Problems => json::schema_of::<json::ProblemsView<'_>>(),
     }
 }

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod args;
 pub mod backup;
 pub mod clean;
+pub mod drill;
 pub mod exit;
 pub mod explain;
 pub mod housekeeping;
@@ -85,6 +86,7 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Exit, Stop>
         Command::Backup { command } => backup::backup(session, command).await,
         Command::Restore(args) => restore::restore(session, args).await,
         Command::Rebuild(args) => rebuild::rebuild(session, &args).await,
+        Command::Drill(args) => drill::drill(session, args).await,
         Command::Show { plan: path } => plan::show(session, &path),
         Command::Explain { what } => explain::explain(session, what.as_deref()),
         Command::Schema { document } => housekeeping::schema(session, document),

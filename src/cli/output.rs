@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
 use crate::base::shell;
@@ -18,6 +20,7 @@ use crate::engine::resolve::Resolved;
 use crate::inventory::scalar::Money;
 use crate::plan::Plan;
 use crate::plan::backups::{Backups, DumpsMade, Made, Verified};
+use crate::plan::drills::{Drill, Past};
 use crate::plan::rebuild::Rebuilt;
 use crate::plan::restores::{RestorePlan, Standing, Told};
 use crate::reach::Failure;
@@ -26,8 +29,10 @@ use crate::view::backup;
 use crate::view::context::PlanContext;
 use crate::view::diag;
 use crate::view::drift;
+use crate::view::drill;
 use crate::view::json;
 use crate::view::json_backup;
+use crate::view::json_drill;
 use crate::view::json_restore;
 use crate::view::plan;
 use crate::view::progress::{self, Mode};
@@ -269,6 +274,23 @@ impl Session {
     pub fn show_dumped(&mut self, work: &Work, server: &str, made: &DumpsMade) -> Result<(), Stop> {
         let text = backup::dumped(made, self.style());
         self.product(&text, || json_backup::dumped(&work.resolved.environment, work.sandbox, server, made))
+    }
+
+    /// A drill, as the document and the page that are kept of it.
+    pub fn drill_documents(&self, one: &Drill) -> (String, String) {
+        let misses = diag::render(&Diagnostics(one.misses.clone()), &self.sources, Style { coloured: false });
+        let document = json_drill::drill(one);
+        (format!("{document:#}\n"), drill::markdown(one, &misses))
+    }
+
+    pub fn show_drill(&mut self, one: &Drill) -> Result<(), Stop> {
+        let text = drill::report(one, self.style()) + &self.findings(&one.misses);
+        self.product(&text, || json_drill::drill(one))
+    }
+
+    pub fn show_drills(&mut self, work: &Work, all: &[Past]) -> Result<(), Stop> {
+        let text = drill::history(all, Timestamp::now().as_second(), self.style(), terminal_width());
+        self.product(&text, || json_drill::drills(&work.resolved.environment, work.sandbox, all))
     }
 
     /// Findings that are part of the product.

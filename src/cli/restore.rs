@@ -9,6 +9,7 @@ use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::Session;
 use crate::cli::work::{Work, holder, store_failed};
 use crate::engine::lock;
+use crate::plan::drills::Broken;
 use crate::plan::host::Endpoint;
 use crate::plan::restores::{End, Purpose, RestorePlan, Standing, Told};
 use crate::reach::look::Look;
@@ -16,7 +17,7 @@ use crate::reach::world::World;
 use crate::recovery::goal::{self, Wish, choose};
 use crate::recovery::judge::judge;
 use crate::recovery::look::Target;
-use crate::recovery::restore::{Broken, Check, is_name};
+use crate::recovery::restore::{Check, is_name};
 use crate::view::working::Working;
 
 /// Hours that a copy beside the database is kept unless the operator says otherwise.

@@ -22,12 +22,16 @@ use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::{Scope, Snapshot};
 use crate::engine::store::{self, LastApplied, Store, StoreFailure};
 use crate::engine::{self, Declared, Planned};
+use crate::kinds::pgbackrest_repo::look::size;
+use crate::kinds::postgres::Cluster;
 use crate::plan::Plan;
 use crate::plan::check::{self, Breach};
-use crate::reach::Ask;
+use crate::plan::drills::{Past, Proofs};
 use crate::reach::aws::store::StoreError;
 use crate::reach::look::Look;
 use crate::reach::world::World;
+use crate::recovery::history;
+use crate::recovery::look::targets;
 
 /// An inventory, resolved, and what the operator asked for.
 pub struct Work {
@@ -71,9 +75,18 @@ impl Work {
         Ok((Self { loaded, resolved, intent, only: only.only.clone(), sandbox }, world))
     }
 
-    /// Looks at everything.
-    pub async fn look(&self, ask: &impl Ask) -> Snapshot {
-        refresh(&self.resolved, &self.resolved.wanted, Scope::Whole, ask).await
+    /// Looks at everything, and at what drills have proven.
+    pub async fn look(&self, look: &Look) -> Snapshot {
+        let seen = refresh(&self.resolved, &self.resolved.wanted, Scope::Whole, look);
+        let (mut snapshot, history) = futures::join!(seen, self.drills(look));
+        let targets = targets(&self.loaded.inventory, &self.resolved.servers);
+        let bytes = targets.iter().filter_map(|target| {
+            let answers = &snapshot.hosts.get(&target.server)?.answers;
+            Some((target.server.clone(), size(Cluster { version: target.version }, &target.server, answers)?))
+        });
+        let bytes = bytes.collect();
+        snapshot.proofs = Some(Proofs { history, bytes, now: Timestamp::now().as_second() });
+        snapshot
     }
 
     /// Plans against what was seen. A plan that breaks a promise of plans is our bug, and is neither shown nor applied.
@@ -111,6 +124,20 @@ impl Work {
             }
         }
         store::last_applied(&Store::Local(self.local_state())).await
+    }
+
+    /// The drills that were run, for those who only look.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub async fn drills(&self, look: &Look) -> Result<Vec<Past>, String> {
+        match self.loaded.shared_state() {
+            Some((bucket, prefix)) if look.bucket_exists(&bucket).await.map_err(|why| why.to_string())? => {
+                let bytes = look.object(&bucket, &format!("{prefix}/{}", history::LIST)).await;
+                history::read(bytes.map_err(|why| why.to_string())?.as_deref())
+            }
+            _ => history::of(&Store::Local(self.local_state())).await,
+        }
     }
 
     fn local_state(&self) -> PathBuf {

@@ -16,7 +16,7 @@ pub mod journal;
 pub mod lock;
 pub mod nonce;
 pub mod owned;
-mod private;
+pub mod private;
 pub mod propose;
 pub mod reachability;
 pub mod refresh;
@@ -66,7 +66,8 @@ pub fn plan(
     // What goes has neither rules nor a price.
     if !intent.destroy {
         plan.findings.extend(policy::check(inventory, places));
-        plan.objectives = policy::objectives(inventory);
+        plan.findings.extend(policy::proven(inventory, snapshot.proofs.as_ref()));
+        plan.objectives = policy::objectives(inventory, snapshot.proofs.as_ref());
         plan.cost = policy::cost(inventory);
         plan.reachability = reachability(inventory, resolved, snapshot);
     }

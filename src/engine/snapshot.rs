@@ -8,6 +8,7 @@ use crate::engine::resolve::Resolved;
 use crate::kinds::table::Wanted;
 use crate::plan::Place;
 use crate::plan::cloud::Census;
+use crate::plan::drills::Proofs;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::Answers;
@@ -19,6 +20,8 @@ pub struct Snapshot {
     /// Everything of ours in the account. `Unknown` when not asked for (a partial refresh).
     pub census: Option<Observed<Census>>,
     pub hosts: BTreeMap<String, HostView>,
+    /// What drills have proven; `None` where it was not asked for.
+    pub proofs: Option<Proofs>,
 }
 
 /// What one host looked like.

@@ -7,6 +7,7 @@ mod certificate;
 mod cloud;
 mod cluster;
 mod compose;
+mod drills;
 mod host;
 mod jobs;
 mod roles;

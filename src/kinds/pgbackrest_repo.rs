@@ -5,7 +5,7 @@
 //! anything in the repository but by pgBackRest's own retention, and restores (`seawall restore`).
 
 mod files;
-mod look;
+pub(crate) mod look;
 mod steps;
 
 use std::collections::BTreeMap;

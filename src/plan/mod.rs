@@ -7,6 +7,7 @@ pub mod backups;
 pub mod change;
 pub mod check;
 pub mod cloud;
+pub mod drills;
 pub mod event;
 pub mod host;
 pub mod info;

@@ -12,6 +12,7 @@ mod monitoring;
 mod network;
 mod objectives;
 pub mod price;
+mod proven;
 mod roles;
 
 use std::fmt::Display;
@@ -19,6 +20,7 @@ use std::fmt::Display;
 use crate::base::diag::{Diagnostic, Severity};
 use crate::inventory::places::Places;
 use crate::inventory::sections::Inventory;
+use crate::plan::drills::Proofs;
 use crate::plan::{Cost, Objective};
 
 /// A rule that a finding can be about.
@@ -69,8 +71,13 @@ pub fn check(inventory: &Inventory, places: &Places) -> Vec<Diagnostic> {
 
 /// The objectives as the inventory states them, what its configuration can reach, and what is proven. Nothing that was
 /// not evaluated says that it holds.
-pub fn objectives(inventory: &Inventory) -> Vec<Objective> {
-    objectives::table(inventory)
+pub fn objectives(inventory: &Inventory, proofs: Option<&Proofs>) -> Vec<Objective> {
+    objectives::table(inventory, proofs)
+}
+
+/// What drills have not proven, or not lately. Warnings: a new environment has no drill and must still be applied.
+pub fn proven(inventory: &Inventory, proofs: Option<&Proofs>) -> Vec<Diagnostic> {
+    proofs.map(|proofs| proven::check(inventory, proofs)).unwrap_or_default()
 }
 
 /// The monthly list price of what the inventory declares.

@@ -7,15 +7,17 @@ use crate::inventory::scalar::{Money, TimeSpan};
 use crate::inventory::sections::Inventory;
 use crate::inventory::sections::database::Backup;
 use crate::plan::Objective;
+use crate::plan::drills::Proofs;
 use crate::policy::backup::SHIP_S;
 use crate::policy::cost;
 use crate::policy::price::bundle_of;
+use crate::policy::proven::Proven;
 
 const NOT_SET: &str = "NOT SET";
 /// For what no drill proves.
 const NOTHING: &str = "–";
 
-pub(super) fn table(inventory: &Inventory) -> Vec<Objective> {
+pub(super) fn table(inventory: &Inventory, proofs: Option<&Proofs>) -> Vec<Objective> {
     let wanted = &inventory.objectives;
     let never = |what: &str| format!("NOT EVALUATED: {what}");
     let backups: Vec<&Backup> = inventory.servers.values().filter_map(|server| server.backup.as_ref()).collect();
@@ -32,16 +34,16 @@ pub(super) fn table(inventory: &Inventory) -> Vec<Objective> {
             format!("≤ {bound} (archive_timeout {} and {SHIP_S} s to ship)", TimeSpan::from_seconds(timeout))
         },
     );
-    let no_drill = never("no drill has run");
+    let proven = Proven::of(inventory, proofs);
     vec![
-        row("rpo", set(wanted.rpo), rpo, no_drill.clone()),
-        row("rto", set(wanted.rto), no_backup, no_drill.clone()),
+        row("rpo", set(wanted.rpo), rpo, proven.rpo),
+        row("rto", set(wanted.rto), proven.projected.unwrap_or(no_backup), proven.rto),
         row("rebuild", set(wanted.rebuild), NOTHING.to_owned(), never("never rehearsed")),
         row(
             "drill",
             wanted.drill_every.map_or(NOT_SET.to_owned(), |span| format!("every {span}")),
             never("drills are not scheduled by this version"),
-            no_drill,
+            proven.drill,
         ),
         row(
             "monthly budget",
@@ -89,7 +91,7 @@ servers:
 "
         );
         let loaded = parse("test.yaml", &text);
-        table(&loaded.inventory.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics)))
+        table(&loaded.inventory.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics)), None)
     }
 
     #[test]

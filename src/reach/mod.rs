@@ -5,6 +5,7 @@
 pub mod aws;
 pub mod look;
 mod scram;
+pub mod sealed;
 pub mod ssh;
 pub mod world;
 

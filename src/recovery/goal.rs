@@ -48,7 +48,10 @@ pub fn goal(text: &str) -> Result<Goal, String> {
 }
 
 /// A moment. Without an offset it would mean one thing to pgBackRest and another to PostgreSQL.
-fn moment(text: &str) -> Result<Timestamp, String> {
+///
+/// # Errors
+/// What is wrong with it, in words for the operator.
+pub fn moment(text: &str) -> Result<Timestamp, String> {
     // `+00` is how PostgreSQL writes what others write as `+00:00`.
     let short = text.len() > 16 && text.as_bytes()[text.len() - 3..].first().is_some_and(|sign| b"+-".contains(sign));
     let whole = if short { format!("{text}:00") } else { text.replace(" UTC", "Z") };

@@ -3,14 +3,16 @@
 //!
 //! Read in this order: [`crate::plan::info`] and [`wal`] (what is in the repository), [`names`] (the same without the server), [`dumps`] (what is beside it), [`timelines`] (whose WAL it is), [`windows`] (what can be restored), [`judge`] (what
 //! is not well), [`look`] (asks), [`verify`] and [`prove`] (is it whole), [`now`] and [`dump_now`] (make one), [`goal`] (which backup, timeline and target), [`restore`] (carries that out), [`fence`] (keeps what
-//! is left of a lost server from writing). [`meaning`] says what
+//! is left of a lost server from writing), [`drill`] (measures a restore) and [`history`] (what was measured before). [`meaning`] says what
 //! pgBackRest's failures mean. Deliberately absent: trust in an exit code of pgBackRest. `info` and `verify` end with 0 on a
 //! broken repository.
 
+pub mod drill;
 pub mod dump_now;
 pub mod dumps;
 pub mod fence;
 pub mod goal;
+pub mod history;
 pub mod judge;
 pub mod look;
 pub mod meaning;

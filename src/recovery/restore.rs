@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
+use crate::plan::drills::Broken;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
 use crate::plan::probe::HostProbe;
@@ -45,15 +46,6 @@ pub struct Check {
     pub database: String,
     pub sql: String,
     pub expect: Option<String>,
-}
-
-/// What is broken on purpose, so that a drill must fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken {
-    Segment,
-    Passphrase,
-    StorageClass,
-    Timeline,
 }
 
 /// The order's `key=value` lines. The program reads them and never runs them.
@@ -340,6 +332,7 @@ fn words(told: &Told) -> String {
         Some("fetch") => "fetches the backup",
         Some("replay") => "replays WAL",
         Some("reached") => "proves how far it got",
+        Some("look") => "looks at what was restored",
         Some("verify") => "reads every table and index",
         Some(other) => other,
     };

@@ -13,6 +13,7 @@ mod certificate;
 mod containers;
 mod database;
 mod debian13;
+mod drill;
 mod dumps;
 mod findings;
 mod firewall;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::rehearsal::{Ended, Rehearsal};
 
 /// Waits until what was written is in the archive, and gives the moment after it by the server's clock.
-fn archived(lab: &Rehearsal) -> String {
+pub(super) fn archived(lab: &Rehearsal) -> String {
     let moment = lab.sql("postgres", "select clock_timestamp()");
     // A commit behind the moment: PostgreSQL stops at the first one that is later.
     lab.sql("postgres", "select pg_logical_emit_message(true, 'test', 'later'), pg_current_xact_id()");
@@ -28,7 +28,7 @@ fn of_copy(lab: &Rehearsal, name: &str, sql: &str) -> String {
 }
 
 /// The names of everything in the repository.
-fn objects(lab: &Rehearsal) -> Vec<String> {
+pub(super) fn objects(lab: &Rehearsal) -> Vec<String> {
     let listed = lab.aws(
         "s3",
         "list_objects_v2",

@@ -147,6 +147,30 @@ pub struct Backup {
     /// Logical dumps beside them: a second line that no damaged page and no other version of PostgreSQL can break.
     #[serde(default)]
     pub dumps: Option<Dumps>,
+    /// Restore drills: what a restored copy must answer.
+    #[serde(default)]
+    pub drills: Drills,
+}
+
+/// What a drill asks a restored copy beyond what every drill looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drills {
+    /// Questions that the copy must answer.
+    pub checks: Vec<DrillCheck>,
+}
+
+/// A question to a restored copy. An answer that is empty, 0 or false is a miss.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrillCheck {
+    /// The database that is asked.
+    pub database: SqlName,
+    /// One query in one line, for example `select count(*) from public.orders`. Tables have their schema before them.
+    pub sql: String,
+    /// The answer that it must give, as psql prints it.
+    #[serde(default)]
+    pub expect: Option<String>,
 }
 
 /// Logical dumps of single databases. They restore to the moment that they were made at, and to none in between.

@@ -10,7 +10,7 @@ use crate::kinds::pgbackrest_repo::files::{
     secret_files, stop_of, stop_of_all, stop_pattern,
 };
 use crate::kinds::pgbackrest_repo::{Actual, Desired};
-use crate::kinds::postgres::{MAINTENANCE, Query};
+use crate::kinds::postgres::{Cluster, MAINTENANCE, Query};
 use crate::plan::backups::{Verdict, WAITING_USUAL};
 use crate::plan::change::FieldChange;
 use crate::plan::info::{self, Health};
@@ -132,6 +132,21 @@ fn archive_query() -> Query {
     Query::new(MAINTENANCE, sql)
 }
 
+/// The size of all databases in bytes, which a restore's time grows with. It is no part of what is wanted.
+pub(crate) fn size_query() -> Query {
+    let sql = "select json_build_object('bytes', sum(pg_database_size(oid))::bigint) from pg_database";
+    Query::new(MAINTENANCE, sql)
+}
+
+/// What [`size_query`] says, where PostgreSQL answers.
+pub(crate) fn size(cluster: Cluster, server: &str, answers: &Answers) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Size {
+        bytes: u64,
+    }
+    cluster.answer::<Size>(server, answers, &size_query()).ok()?.said().map(|size| size.bytes)
+}
+
 /// Seconds for `info`, below the limit of a question: with a repository that does not answer it takes minutes.
 const INFO_S: &str = "7";
 /// How the question below ends when that was too long; `timeout`'s own status would be taken for the question's limit.
@@ -168,7 +183,8 @@ fn ask(argv: &[String]) -> Probe {
 }
 
 pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
-    let mut probes = vec![desired.cluster.probe(), archive_query().probe(), ask(&info_query(desired))];
+    let mut probes =
+        vec![desired.cluster.probe(), archive_query().probe(), size_query().probe(), ask(&info_query(desired))];
     probes.push(Probe::Secret(desired.cipher_pass.clone()));
     probes.extend(parts_of(desired).probes());
     probes.push(file(&archive_conf(desired)));

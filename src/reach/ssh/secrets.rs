@@ -100,6 +100,14 @@ impl Vault {
         self.formed(name, wanted).await.map(drop)
     }
 
+    /// A secret in its form, for what is done with it here.
+    ///
+    /// # Errors
+    /// Why it is not to be had. Nothing of it is said.
+    pub(crate) async fn open(&self, name: &str, wanted: &SecretUse) -> Result<Secret<String>, NoSecret> {
+        self.formed(name, wanted).await
+    }
+
     /// The secrets of every step, in the order of the steps.
     ///
     /// # Errors

@@ -1,0 +1,254 @@
+//! What drills have proven of the objectives, and what they have not.
+
+use crate::base::diag::Diagnostic;
+use crate::inventory::sections::Inventory;
+use crate::plan::drills::{HEARTBEAT_S, Past, Proofs};
+
+/// A projection over this share of the objective is worth a word: the database grows on.
+const RTO_PERCENT: u64 = 70;
+
+/// The column of proofs.
+pub(super) struct Proven {
+    pub(super) rpo: String,
+    pub(super) rto: String,
+    pub(super) drill: String,
+    /// The time to serve at the size of now, where it is known.
+    pub(super) projected: Option<String>,
+}
+
+impl Proven {
+    pub(super) fn of(inventory: &Inventory, proofs: Option<&Proofs>) -> Self {
+        let never = |what: String| format!("NOT EVALUATED: {what}");
+        let unknown = |what: String| {
+            let what = never(what);
+            Self { rpo: what.clone(), rto: what.clone(), drill: what, projected: None }
+        };
+        let Some(proofs) = proofs else { return unknown("no drill was looked for".to_owned()) };
+        if let Err(why) = &proofs.history {
+            return unknown(why.clone());
+        }
+        let servers: Vec<&str> = drilled(inventory).collect();
+        let Some(never_passed) = servers.iter().find(|server| proofs.passed(server).is_none()) else {
+            return Self::of_all(&servers, proofs);
+        };
+        let Some(failed) = proofs.of(never_passed).next() else {
+            return unknown(if servers.len() == 1 {
+                "no drill has run".to_owned()
+            } else {
+                format!("no drill has run on `{never_passed}`")
+            });
+        };
+        let drill = never(format!("none has passed; {}", failure(failed, proofs.now)));
+        let other = never(format!("no drill has passed on `{never_passed}`"));
+        Self { rpo: other.clone(), rto: other, drill, projected: None }
+    }
+
+    /// Every server has passed one; the worst of them speaks for all.
+    fn of_all(servers: &[&str], proofs: &Proofs) -> Self {
+        let newest = |wanted: fn(&Past) -> Option<i64>| {
+            let mut each = Vec::new();
+            for server in servers {
+                each.push(proofs.of(server).filter(|past| past.passed).find(|past| wanted(past).is_some())?);
+            }
+            each.into_iter().max_by_key(|past| wanted(past))
+        };
+        let ago = |past: &Past| format!("{} ago", age(proofs.now - past.began));
+        let missing = || "NOT EVALUATED: no drill has measured it".to_owned();
+        let rpo = newest(|past| past.lost_s)
+            .and_then(|past| Some(format!("{} s ± {HEARTBEAT_S} s lost, {}", past.lost_s?, ago(past))));
+        let rto = newest(|past| past.serve_s).and_then(|past| {
+            Some(format!("{} s to serve, {} s to trust, {}", past.serve_s?, past.trust_s?, ago(past)))
+        });
+        let oldest = servers.iter().filter_map(|server| proofs.passed(server)).min_by_key(|past| past.began);
+        let failed = servers.iter().filter_map(|server| proofs.of(server).next()).find(|past| !past.passed);
+        let passed = oldest.map_or_else(missing, |past| format!("passed {}", ago(past)));
+        let projected = servers.iter().filter_map(|server| projection(server, proofs)).max();
+        Self {
+            rpo: rpo.unwrap_or_else(missing),
+            rto: rto.unwrap_or_else(missing),
+            drill: failed.map_or(passed.clone(), |failed| format!("{}; {passed}", failure(failed, proofs.now))),
+            projected: projected.map(|seconds| format!("projected {seconds} s to serve at the size of now")),
+        }
+    }
+}
+
+fn failure(past: &Past, now: i64) -> String {
+    format!("FAILED {} ago ({})", age(now - past.began), past.misses.join(", "))
+}
+
+/// Servers that have something to restore.
+fn drilled(inventory: &Inventory) -> impl Iterator<Item = &str> {
+    inventory.servers.iter().filter(|(_, server)| server.backup.is_some()).map(|(name, _)| name.as_str())
+}
+
+/// Seconds to serve at the size of now, from the newest drill that measured enough.
+fn projection(server: &str, proofs: &Proofs) -> Option<i64> {
+    let bytes = *proofs.bytes.get(server)?;
+    proofs.of(server).filter(|past| past.passed).find_map(|past| past.projected(bytes))
+}
+
+/// A time for people.
+fn age(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Only of servers whose database is there: what does not exist yet cannot have been drilled.
+pub(super) fn check(inventory: &Inventory, proofs: &Proofs) -> Vec<Diagnostic> {
+    let objectives = &inventory.objectives;
+    let mut found = Vec::new();
+    if let (Err(why), Some(_)) = (&proofs.history, objectives.drill_every) {
+        let problem = Diagnostic::warning("drill-history-unseen", "whether drills have passed is not known");
+        found.push(
+            problem
+                .note(why.clone())
+                .hint("the reports are below `drills/` beside the list; a new drill begins a new list"),
+        );
+        return found;
+    }
+    for server in drilled(inventory).filter(|server| proofs.bytes.contains_key(*server)) {
+        if let Some(every) = objectives.drill_every {
+            let passed = proofs.passed(server);
+            let stale = passed.is_none_or(|past| u64::try_from(proofs.now - past.began).unwrap_or(0) > every.seconds());
+            if stale {
+                let what = match passed {
+                    None => format!("no drill of `{server}` has passed"),
+                    Some(past) => {
+                        format!("the last drill of `{server}` that passed is {} old", age(proofs.now - past.began))
+                    }
+                };
+                let problem = Diagnostic::warning("drill-stale", what).note(format!(
+                    "`objectives.drill_every` is {every}: a backup that nobody has restored lately is a hope"
+                ));
+                let newest = proofs.of(server).next().filter(|newest| !newest.passed);
+                let problem = newest.iter().fold(problem, |problem, failed| problem.note(failure(failed, proofs.now)));
+                found.push(problem.hint(format!("seawall drill --server {server}")));
+            }
+        }
+        if let (Some(rto), Some(seconds)) = (objectives.rto, projection(server, proofs))
+            && u64::try_from(seconds).unwrap_or(0) * 100 > rto.seconds() * RTO_PERCENT
+        {
+            found.push(
+                Diagnostic::warning(
+                    "rto-projection",
+                    format!("at its size now, `{server}` would serve after {seconds} s, and the objective is {rto}"),
+                )
+                .note(format!("that is over {RTO_PERCENT} % of it, and the database grows on"))
+                .note("projected from the last drill that passed: what was fetched grows with the database, the rest stays")
+                .hint("drill again to measure it; then more frequent backups, a larger bundle, or less data"),
+            );
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::inventory::load::parse;
+    use crate::plan::drills::{Broken, Scenario};
+
+    const NOW: i64 = 1_000_000;
+
+    fn inventory() -> Inventory {
+        let text = "
+seawall: 1
+environment: test
+aws: { account: \"123456789012\", region: ca-central-1 }
+objectives: { rto: 100s, drill_every: 7d }
+servers:
+  db:
+    instance: { bundle: small_3_0, blueprint: debian_12, zone: ca-central-1a }
+    login: { keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g ops] }
+    postgres: {}
+    backup: { bucket: backups, stanza: xy, cipher_pass: { env: PASS, escrow: confirmed } }
+buckets:
+  backups: { name: test-backups }
+";
+        let loaded = parse("test.yaml", text);
+        loaded.inventory.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+    }
+
+    fn past(began: i64, passed: bool) -> Past {
+        Past {
+            id: format!("drill-{began}"),
+            server: "db".to_owned(),
+            bundle: "small_3_0".to_owned(),
+            scenario: Scenario::Beside,
+            asked: "latest".to_owned(),
+            broken: None,
+            began,
+            passed,
+            misses: if passed { Vec::new() } else { vec!["drill-rpo".to_owned()] },
+            lost_s: Some(48),
+            heartbeat: Some(began),
+            serve_s: Some(40),
+            trust_s: Some(50),
+            fetch_s: Some(30),
+            bytes: Some(1000),
+        }
+    }
+
+    fn proofs(history: Vec<Past>, bytes: u64) -> Proofs {
+        Proofs { history: Ok(history), bytes: BTreeMap::from([("db".to_owned(), bytes)]), now: NOW }
+    }
+
+    fn codes(proofs: &Proofs) -> Vec<String> {
+        check(&inventory(), proofs).into_iter().map(|finding| finding.code).collect()
+    }
+
+    #[test]
+    fn a_drill_is_stale_after_its_time_or_where_none_has_passed() {
+        let week = 7 * 86_400;
+        assert_eq!(codes(&proofs(vec![past(NOW - week, true)], 1000)), [""; 0]);
+        assert_eq!(codes(&proofs(vec![past(NOW - week - 1, true)], 1000)), ["drill-stale"]);
+        assert_eq!(codes(&proofs(vec![past(NOW - week - 1, true), past(NOW - 5, false)], 1000)), ["drill-stale"]);
+        assert_eq!(codes(&proofs(vec![], 1000)), ["drill-stale"]);
+        let other = Past { server: "other".to_owned(), ..past(NOW - 5, true) };
+        assert_eq!(codes(&proofs(vec![other], 1000)), ["drill-stale"]);
+        let broken = Past { broken: Some(Broken::Segment), ..past(NOW - 5, true) };
+        assert_eq!(codes(&proofs(vec![broken], 1000)), ["drill-stale"], "what was broken on purpose proves no restore");
+        let absent = Proofs { bytes: BTreeMap::new(), ..proofs(vec![], 0) };
+        assert_eq!(codes(&absent), [""; 0], "there is no database yet");
+        let unread = Proofs { history: Err("it is noise".to_owned()), ..proofs(vec![], 1000) };
+        assert_eq!(codes(&unread), ["drill-history-unseen"]);
+    }
+
+    #[test]
+    fn a_projection_near_the_objective_is_said() {
+        let drill = || vec![past(NOW - 5, true)];
+        assert_eq!(codes(&proofs(drill(), 2000)), [""; 0], "70 s of 100 s");
+        assert_eq!(codes(&proofs(drill(), 2100)), ["rto-projection"], "73 s of 100 s");
+    }
+
+    #[test]
+    fn the_table_says_what_was_proven_and_when() {
+        let table = |proofs: &Proofs| {
+            let Proven { rpo, rto, drill, projected } = Proven::of(&inventory(), Some(proofs));
+            [rpo, rto, drill, projected.unwrap_or_default()]
+        };
+        assert_eq!(
+            table(&proofs(vec![past(NOW - 7_300, true)], 2000)),
+            [
+                "48 s ± 60 s lost, 2 h ago",
+                "40 s to serve, 50 s to trust, 2 h ago",
+                "passed 2 h ago",
+                "projected 70 s to serve at the size of now"
+            ]
+        );
+        let failed = table(&proofs(vec![past(NOW - 7_300, true), past(NOW - 60, false)], 2000));
+        assert_eq!(failed[2], "FAILED 60 s ago (drill-rpo); passed 2 h ago");
+        assert_eq!(failed[0], "48 s ± 60 s lost, 2 h ago", "one that failed proves nothing");
+        let none = table(&proofs(vec![past(NOW - 60, false)], 2000));
+        assert_eq!(none[2], "NOT EVALUATED: none has passed; FAILED 60 s ago (drill-rpo)");
+        assert!(table(&proofs(vec![], 1))[..3].iter().all(|row| row == "NOT EVALUATED: no drill has run"));
+        let unread = Proofs { history: Err("it is noise".to_owned()), ..proofs(vec![], 1000) };
+        assert!(table(&unread)[..3].iter().all(|row| row == "NOT EVALUATED: it is noise"));
+    }
+}
