@@ -21,6 +21,7 @@ pub static TEMPLATES: &[(&str, &str)] = &[
     ("archive.conf", include_str!("../templates/archive.conf")),
     ("backup.service", include_str!("../templates/backup.service")),
     ("backup.sh", include_str!("../templates/backup.sh")),
+    ("drill.service", include_str!("../templates/drill.service")),
     ("dump.service", include_str!("../templates/dump.service")),
     ("heartbeat.service", include_str!("../templates/heartbeat.service")),
     ("pgbackrest.conf", include_str!("../templates/pgbackrest.conf")),
@@ -130,6 +131,7 @@ mod tests {
             "repository-key.path" => json!({ "files": ["/a"] }),
             "repository-key.service" => json!({ "pairs": [{ "credentials": "/a", "target": "/b" }] }),
             "timer" => json!({ "what": "a", "calendar": "daily", "persistent": true, "unit": "a.service" }),
+            "drill.service" => json!({ "stanza": "main", "version": 15 }),
             "dump.service" => json!({ "version": 15, "limit": 1 }),
             "first-boot.sh" => json!({ "user": "admin", "keys": ["ssh-ed25519 AAAA a&b"] }),
             "sshd.conf" => json!({

@@ -3,6 +3,7 @@
 #   restore run NAME            carries out the order /etc/seawall/restores/NAME.conf; seawall-restore@NAME.service does this
 #   restore sweep NAME          removes what a drill restored, after its service has ended
 #   restore told NAME           what it has told so far, in lines `SECONDS WORD...` (seconds since 1970-01-01 UTC)
+#   restore drill               restores the newest moment, measures and removes it, as root; seawall-drill.timer does this
 #   restore list                the restores that are there: name, purpose, what was told last
 #   restore drop NAME           ends one and removes what it restored
 #   restore wal NAME FILE PATH  one file of WAL for PostgreSQL; its restore_command

@@ -95,12 +95,12 @@ drop() {
 }
 
 usage() {
-    say "usage: restore run | sweep | told | drop | in-place | undo | accept NAME, list, wal NAME FILE PATH, copy-table NAME DATABASE TABLE NEW" >&2
+    say "usage: restore run | sweep | told | drop | in-place | undo | accept NAME, list, drill, wal NAME FILE PATH, copy-table NAME DATABASE TABLE NEW" >&2
     exit 64
 }
 main() {
     [ $# -ge 1 ] || usage
-    case $1:$# in run:2 | sweep:2 | told:2 | drop:2 | in-place:2 | undo:2 | accept:2 | list:1 | wal:4 | copy-table:5) ;; *) usage ;; esac
+    case $1:$# in run:2 | sweep:2 | told:2 | drop:2 | in-place:2 | undo:2 | accept:2 | list:1 | drill:1 | wal:4 | copy-table:5) ;; *) usage ;; esac
     # PostgreSQL names a file of WAL from its own folder, and pgBackRest wants to be started there.
     [ "$1" = wal ] || cd / || exit
     case $1 in
@@ -112,6 +112,7 @@ main() {
     sweep) swept "$2" ;;
     told) told "$2" ;;
     list) list ;;
+    drill) drill ;;
     drop) drop "$2" ;;
     wal)
         begin "$2"

@@ -14,6 +14,7 @@ use crate::cli::session::Session;
 use crate::cli::work::{Stores, Work, holder, machine, store_failed, who};
 use crate::engine::lock;
 use crate::engine::private;
+use crate::inventory::scalar::TimeSpan;
 use crate::inventory::sections::database::DrillCheck;
 use crate::plan::backups::Backups;
 use crate::plan::drills::{Broken, Cleanup, Drill, Past};
@@ -339,8 +340,8 @@ impl Facts<'_> {
             began: clock.as_second() + offset,
             ended: Timestamp::now().as_second() + offset,
             clock_offset_s: offset,
-            rpo_s: inventory.objectives.rpo.map(|span| span.seconds()),
-            rto_s: inventory.objectives.rto.map(|span| span.seconds()),
+            rpo_s: inventory.objectives.rpo.map(TimeSpan::seconds),
+            rto_s: inventory.objectives.rto.map(TimeSpan::seconds),
             plan: done.plan,
             failure: done.failure,
             found: done.found,

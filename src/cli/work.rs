@@ -22,6 +22,7 @@ use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::{Scope, Snapshot};
 use crate::engine::store::{self, LastApplied, Store, StoreFailure};
 use crate::engine::{self, Declared, Planned};
+use crate::kinds::pgbackrest_repo::drilled;
 use crate::kinds::pgbackrest_repo::look::size;
 use crate::kinds::postgres::Cluster;
 use crate::plan::Plan;
@@ -85,6 +86,15 @@ impl Work {
             Some((target.server.clone(), size(Cluster { version: target.version }, &target.server, answers)?))
         });
         let bytes = bytes.collect();
+        // What servers ran by themselves is on them.
+        let history = history.map(|mut all| {
+            for target in targets.iter().filter(|target| target.section.drills.schedule.is_some()) {
+                let view = snapshot.hosts.get(&target.server);
+                all.extend(view.map(|view| drilled::read(&target.server, &view.answers)).unwrap_or_default());
+            }
+            all.sort_by_key(|past| past.began);
+            all
+        });
         snapshot.proofs = Some(Proofs { history, bytes, now: Timestamp::now().as_second() });
         snapshot
     }

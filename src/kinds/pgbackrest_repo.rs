@@ -4,6 +4,7 @@
 //! nobody can read. Deliberately absent: a change of the passphrase (it needs a new repository), the deletion of
 //! anything in the repository but by pgBackRest's own retention, and restores (`seawall restore`).
 
+pub(crate) mod drilled;
 mod files;
 pub(crate) mod look;
 mod steps;
@@ -17,8 +18,8 @@ use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::base::secret::{SecretForm, SecretUse};
 use crate::inventory::extensions::preload;
-use crate::inventory::scalar::Name;
-use crate::inventory::sections::database::Retention;
+use crate::inventory::scalar::{Name, TimeSpan};
+use crate::inventory::sections::database::{DrillCheck, Retention};
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host;
 use crate::kinds::iam_user::{IamUser, Purpose};
@@ -29,6 +30,7 @@ pub use crate::kinds::pgbackrest_repo::look::{stops, stops_probe};
 use crate::kinds::postgres::{CLUSTER, Cluster};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
+use crate::plan::drills::Past;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, FileState, Probe};
 use crate::plan::step::HostStep;
@@ -57,7 +59,22 @@ pub struct Desired {
     /// Libraries that a restored copy loads at its start, as the original does.
     #[serde(default)]
     pub preload: Vec<String>,
+    /// Drills that the server runs by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drills: Option<Drills>,
     pub cipher_pass: SecretUse,
+}
+
+/// Drills by a schedule, and what they are held to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drills {
+    /// systemd's `OnCalendar=`.
+    pub calendar: String,
+    /// Seconds, where the objective is set.
+    pub rpo: Option<u64>,
+    pub rto: Option<u64>,
+    pub checks: Vec<DrillCheck>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +98,9 @@ pub struct Actual {
     pub repository: Option<Repository>,
     /// Why it could not.
     pub unreadable: Option<String>,
+    /// What the drills that the server ran by itself came to. Not part of a plan's guard: it changes by itself.
+    #[serde(skip)]
+    pub drilled: Vec<Past>,
 }
 
 /// The environment, server and section that ask for a repository.
@@ -106,6 +126,12 @@ fn desired(inventory: &Inventory, name: &Name, server: &Server) -> Option<Desire
         longest_gap: schedule.longest_gap().seconds(),
         archive_timeout: section.archive_timeout.seconds(),
         preload: preload(&postgres.extensions).into_iter().map(str::to_owned).collect(),
+        drills: section.drills.schedule.as_ref().map(|schedule| Drills {
+            calendar: schedule.on_calendar(),
+            rpo: inventory.objectives.rpo.map(TimeSpan::seconds),
+            rto: inventory.objectives.rto.map(TimeSpan::seconds),
+            checks: section.drills.checks.clone(),
+        }),
         cipher_pass: SecretUse { from: section.cipher_pass.secret(), form: SecretForm::Passphrase },
     })
 }
@@ -125,7 +151,7 @@ impl Kind for PgbackrestRepo {
     const EXPLAIN: &'static str = "\
 Manages: pgBackRest's configuration, its stanza below the prefix STANZA/pgbackrest of the bucket, encryption on the host
 (AES-256), retention, PostgreSQL's archive_command and archive_timeout, timers for full, differential and incremental
-backups (one at a time, as user postgres), a heartbeat row that is written every minute, and the first full backup. Two
+backups (one at a time, as user postgres), restore drills by a schedule (`drills`), a heartbeat row that is written every minute, and the first full backup. Two
 identities come with it: SERVER-backup may read and write below the stanza's prefix, SERVER-restore may only read; the
 second has a configuration of its own, /etc/pgbackrest/restore.conf, for restores and drills, which a program and a unit of
 limited memory carry out on the server (`seawall explain restore`).
@@ -189,6 +215,7 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
             repository,
             // Unknown is no difference; see `remarks`.
             unreadable: _,
+            drilled: _,
         } = actual;
         let mut fields = parts::fields(parts_of(desired).differences(Some(seen)));
         fields.extend(archive_file(desired).change(archive_conf.as_ref()));
@@ -308,6 +335,8 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         if let (Some(repository), Some(archive)) = (&actual.repository, &actual.archive) {
             remarks.extend(repository.remarks(archive.now, desired.longest_gap));
         }
+        let now = actual.archive.as_ref().map(|archive| archive.now);
+        remarks.extend(actual.drilled.iter().filter_map(|past| drilled::remark(past, now?)));
         remarks
     }
 }

@@ -45,6 +45,7 @@ pub const RESTORE: &str = program!(
     "restore/recover.sh",
     "restore/prove.sh",
     "restore/place.sh",
+    "restore/drill.sh",
     "restore/run.sh",
 );
 

@@ -42,6 +42,11 @@ pub enum Broken {
 }
 
 impl Broken {
+    /// The one that a word means.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Segment, Self::Passphrase, Self::StorageClass, Self::Timeline].into_iter().find(|one| one.word() == word)
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Segment => "segment",

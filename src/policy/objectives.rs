@@ -42,7 +42,7 @@ pub(super) fn table(inventory: &Inventory, proofs: Option<&Proofs>) -> Vec<Objec
         row(
             "drill",
             wanted.drill_every.map_or(NOT_SET.to_owned(), |span| format!("every {span}")),
-            never("drills are not scheduled by this version"),
+            scheduled(&backups),
             proven.drill,
         ),
         row(
@@ -52,6 +52,15 @@ pub(super) fn table(inventory: &Inventory, proofs: Option<&Proofs>) -> Vec<Objec
             NOTHING.to_owned(),
         ),
     ]
+}
+
+/// How often servers drill by themselves.
+fn scheduled(backups: &[&Backup]) -> String {
+    let schedules: Option<Vec<_>> = backups.iter().map(|section| section.drills.schedule.as_ref()).collect();
+    match schedules.as_deref().and_then(|all| all.iter().max_by_key(|schedule| schedule.longest_gap().seconds())) {
+        Some(schedule) => format!("≤ {} ({schedule})", schedule.longest_gap()),
+        None => "NOT EVALUATED: drills are not scheduled".to_owned(),
+    }
 }
 
 fn row(name: &str, wanted: String, by_configuration: String, last_proof: String) -> Objective {

@@ -132,8 +132,12 @@ pub fn markdown(drill: &Drill, findings: &str) -> String {
     if !findings.is_empty() {
         let _ = writeln!(text, "\n## What was missed\n\n```\n{}\n```", findings.trim_end());
     }
-    let told: String = drill.evidence.told.lines().map(|told| format!("{}\n", clean_line(told))).collect();
-    let _ = writeln!(text, "\n## What the server told\n\n{}\n\n```\n{}```", drill.evidence.told_digest, told);
+    let _ = writeln!(text, "\n## What the server told\n\n{}\n\n```", drill.evidence.told_digest);
+    for told in drill.evidence.told.lines() {
+        // A line of the server's does not end the block that it stands in.
+        let _ = writeln!(text, "{}", clean_line(told).replace("```", "'''"));
+    }
+    text.push_str("```\n");
     text
 }
 

@@ -148,6 +148,23 @@ fn a_restore_has_the_chunks(lab: &Rehearsal) {
     assert_eq!(restored.stdout.trim(), "60|1440", "at {moment}");
     assert_eq!(lab.sql("chronos_db", "select count(*) from measured"), "960");
     lab.expect(0, &["--sandbox", "restore", "drop", "copy"]);
+    // A drill has them, too, and reads every index of the chunks; and it notices what newer versions refuse in another place.
+    lab.edit_inventory(
+        "      stanza: chronos ",
+        "      drills: { checks: [{ database: chronos_db, sql: \"select count(*) from public.measured\", expect: \"960\" }] }\n      stanza: chronos ",
+    );
+    lab.on_server(&["systemctl", "start", "seawall-heartbeat.service"]);
+    let segment = lab.sql("chronos_db", "select pg_walfile_name(pg_switch_wal())");
+    lab.on_server(&["sh", "-c", archived, &segment]);
+    lab.expect(0, &["--sandbox", "drill", "--yes"]);
+    for what in ["segment", "passphrase", "timeline"] {
+        let broken = lab.expect(1, &["--sandbox", "drill", "--yes", "--break", what]);
+        assert!(
+            broken.stdout.contains("as was wanted: a broken") && !broken.stdout.contains("not as was"),
+            "{}",
+            broken.stdout
+        );
+    }
 }
 
 /// All at once, and TimescaleDB works again.

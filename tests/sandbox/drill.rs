@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::sandbox::attacks_paths::held_to;
 use crate::sandbox::restore::{archived, objects};
 use crate::support::rehearsal::{Ended, Rehearsal};
 
@@ -136,7 +137,7 @@ fn a_drill_under_load_measures_what_would_be_lost_and_touches_nothing() {
     assert!(lab.expect(0, &["--sandbox", "drill", "list"]).stdout.contains("passed"));
     // Nothing was archived since: the same data once more proves nothing.
     let again = fails(&lab, &[], "drill-not-fresh");
-    assert_eq!(again["rto"]["serve_s"].is_number(), true);
+    assert!(again["rto"]["serve_s"].is_number());
     lab.expect(0, &["--sandbox", "plan"]);
 }
 
@@ -173,7 +174,10 @@ fn what_is_broken_on_purpose_is_noticed_and_a_killed_drill_leaves_nothing() {
     lab.on_server(&["sh", "-c", kill]);
     let ended = run.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(ended.status.code() == Some(1) && said.contains("restore-failed"), "{:?} {said}", ended.status);
+    let report =
+        said.rsplit(' ').find(|word| word.trim().strip_suffix(".json").is_some()).expect("it names its report");
+    let report = std::fs::read_to_string(lab.path().join(report.trim())).expect("the report is there");
+    assert!(ended.status.code() == Some(1) && report.contains("\"restore-failed\""), "{:?} {report}", ended.status);
     nothing_is_left(&lab);
 
     // A moment that nobody chose, as soon as there is something to choose from.
@@ -191,6 +195,61 @@ fn what_is_broken_on_purpose_is_noticed_and_a_killed_drill_leaves_nothing() {
     let wrong = lab.expect(1, &["--sandbox", "drill", "--preflight"]);
     assert!(wrong.stderr.contains("error[preflight-passphrase]"), "{}", wrong.stderr);
     assert!(!wrong.stderr.contains("for rehearsals only"), "{}", wrong.stderr);
+}
+
+#[test]
+fn a_server_drills_by_itself_and_its_failures_are_heard() {
+    let Some(lab) = Rehearsal::database("a_server_drills_by_itself") else { return };
+    lab.edit_inventory(
+        "      stanza: chronos ",
+        "      drills: { schedule: \"Sun 04:00\", checks: [{ database: postgres, sql: \"select count(*) from public.t\", expect: \"3\" }] }\n      stanza: chronos ",
+    );
+    let first = lab.expect(2, &["--sandbox", "plan"]).stdout;
+    assert!(first.contains("no drill of `db` has passed"), "{first}");
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let timer = lab.on_server(&["systemctl", "is-active", "seawall-drill.timer"]);
+    assert_eq!(timer.stdout.trim(), "active");
+    held_to(&lab, "seawall-drill.service", 60);
+
+    lab.sql("postgres", "create table t as select generate_series(1, 3) n");
+    beat(&lab);
+    archived(&lab);
+    lab.on_server(&["systemctl", "start", "seawall-drill.service"]);
+    let result = |name: &str| lab.on_server(&["cat", &format!("/var/lib/seawall/drills/{name}")]).stdout;
+    let last = result("last");
+    assert!(last.contains("\npassed=yes\n") && last.contains("\ncode=\n"), "{last}");
+    let number = |text: &str, key: &str| -> i64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {key}: {text}"))
+    };
+    assert_eq!(number(&last, "lost"), number(&last, "began") - number(&last, "heartbeat"));
+    assert!(number(&last, "serve") > 0 && number(&last, "serve") <= number(&last, "trust"), "{last}");
+    // Once a quarter one that must fail, which alerts nobody.
+    let broken = result("last-broken");
+    assert!(broken.contains("\nbroken=segment\n") && broken.contains("\ncode=wal-missing\n"), "{broken}");
+    let alerts = "ls /var/lib/seawall/alerts 2>/dev/null | grep -e drill -e restore; true";
+    assert_eq!(lab.on_server(&["sh", "-c", alerts]).stdout, "");
+    nothing_is_left(&lab);
+    let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;
+    assert!(
+        !plan.contains("drill-stale")
+            && plan.contains("passed")
+            && plan.contains("its last drill by the schedule passed"),
+        "{plan}"
+    );
+
+    // The declared question is answered otherwise: the drill fails, and somebody hears of it.
+    lab.sql("postgres", "delete from t where n = 3");
+    beat(&lab);
+    archived(&lab);
+    assert_ne!(lab.tried_on_server(&["systemctl", "start", "seawall-drill.service"]).code, 0);
+    assert!(result("last").contains("\ncode=check\n"), "{}", result("last"));
+    assert_eq!(result("last-broken"), broken, "it was broken in this quarter already");
+    let heard = "for i in $(seq 50); do [ -s /var/lib/seawall/alerts/seawall-drill.service.jsonl ] && exit 0; sleep 0.2; done; exit 1";
+    lab.on_server(&["sh", "-c", heard]);
+    nothing_is_left(&lab);
+    let status = lab.run(&["--sandbox", "status"]).stdout;
+    assert!(status.contains("FAILED"), "{status}");
 }
 
 #[test]

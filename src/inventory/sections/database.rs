@@ -147,15 +147,17 @@ pub struct Backup {
     /// Logical dumps beside them: a second line that no damaged page and no other version of PostgreSQL can break.
     #[serde(default)]
     pub dumps: Option<Dumps>,
-    /// Restore drills: what a restored copy must answer.
+    /// Restore drills: when the server runs them, and what a restored copy must answer.
     #[serde(default)]
     pub drills: Drills,
 }
 
-/// What a drill asks a restored copy beyond what every drill looks at.
+/// Drills that the server runs by itself, and what each drill asks a restored copy beyond what every drill looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drills {
+    /// When the server drills by itself, in UTC, for example `Sun 04:00`. Without it only `seawall drill` does.
+    pub schedule: Option<Schedule>,
     /// Questions that the copy must answer.
     pub checks: Vec<DrillCheck>,
 }

@@ -6,7 +6,7 @@ use crate::inventory::sections::database::Generations;
 use crate::kinds::parts::Parts;
 use crate::kinds::parts::file::File;
 use crate::kinds::parts::unit::Unit;
-use crate::kinds::pgbackrest_repo::Desired;
+use crate::kinds::pgbackrest_repo::{Desired, drilled};
 use crate::kinds::postgres::PORT;
 use crate::kinds::programs;
 use crate::render::render;
@@ -160,6 +160,16 @@ fn units(desired: &Desired) -> Vec<(Unit, String)> {
         let context = timer(what, calendar, true, format!("seawall-backup@{kind}.service"));
         all.push((format!("seawall-backup-{kind}.timer"), "timer", context));
     }
+    if let Some(drills) = &desired.drills {
+        all.push((
+            "seawall-drill.service".to_owned(),
+            "drill.service",
+            json!({ "stanza": stanza, "version": version }),
+        ));
+        let what = format!("Restore drill of stanza {stanza}");
+        let context = timer(what, &drills.calendar, true, "seawall-drill.service".to_owned());
+        all.push(("seawall-drill.timer".to_owned(), "timer", context));
+    }
     all.into_iter().map(|(name, template, context)| (Unit::named(name), text(desired, template, context))).collect()
 }
 
@@ -182,11 +192,13 @@ pub(super) fn parts_of(desired: &Desired) -> Parts {
         "archive-mode=off",
     ];
     let backup = text(desired, "backup.sh", json!({ "stanza": desired.stanza, "wait": WAIT_S }));
-    let settings = [
-        ("stanza", desired.stanza.clone()),
-        ("version", desired.cluster.version.to_string()),
-        ("preload", desired.preload.join(",")),
+    let mut settings = vec![
+        ("stanza".to_owned(), desired.stanza.clone()),
+        ("version".to_owned(), desired.cluster.version.to_string()),
+        ("preload".to_owned(), desired.preload.join(",")),
     ];
+    settings.extend(desired.drills.iter().flat_map(drilled::settings));
+    let settings: Vec<(&str, String)> = settings.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
     let mut files = vec![
         checked(CONF, conf(FOLDER, &push)),
         checked(RESTORE_CONF, conf(RESTORE_FOLDER, &off)),

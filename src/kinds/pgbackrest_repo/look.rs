@@ -9,7 +9,7 @@ use crate::kinds::pgbackrest_repo::files::{
     CONF, FOLDER, KEY_SCRIPT, KEYS, PASS, RESTORE_FOLDER, archive_command, archive_conf, parts_of, pass_files,
     secret_files, stop_of, stop_of_all, stop_pattern,
 };
-use crate::kinds::pgbackrest_repo::{Actual, Desired};
+use crate::kinds::pgbackrest_repo::{Actual, Desired, drilled};
 use crate::kinds::postgres::{Cluster, MAINTENANCE, Query};
 use crate::plan::backups::{Verdict, WAITING_USUAL};
 use crate::plan::change::FieldChange;
@@ -193,6 +193,9 @@ pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
     probes.extend(KEYS.map(|(credentials, target)| ask(&key_query(credentials, target))));
     probes.extend(folders().iter().map(|pattern| glob(pattern)));
     probes.push(stops_probe());
+    if desired.drills.is_some() {
+        probes.extend(drilled::RESULTS.map(file));
+    }
     probes
 }
 
@@ -277,6 +280,7 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         archive,
         repository,
         unreadable,
+        drilled: if desired.drills.is_some() { drilled::read(desired.address.name(), answers) } else { Vec::new() },
     }))
 }
 
