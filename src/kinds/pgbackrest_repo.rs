@@ -87,6 +87,9 @@ pub struct Actual {
     pub passphrases: BTreeMap<String, String>,
     /// By file, whether it holds the key of its credentials file: `current`, `another`, `none`, `no credentials`.
     pub keys: BTreeMap<String, String>,
+    /// Units whose line in the schedule is gone.
+    #[serde(default)]
+    pub left: Vec<String>,
     /// Files beside ours that pgBackRest would read for ours.
     pub foreign: Vec<String>,
     /// Options that pgBackRest does not know; it ignores them with a warning.
@@ -208,6 +211,7 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
             secret_files,
             passphrases,
             keys,
+            left,
             foreign,
             warnings,
             stops,
@@ -228,6 +232,7 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         for (_, path) in files::KEYS {
             fields.extend(difference(&format!("key.{path}"), keys.get(path), look::CURRENT));
         }
+        fields.extend(left.iter().map(|path| FieldChange::new(path, Some("there".into()), None)));
         let more: Vec<&str> = foreign.iter().chain(warnings).map(String::as_str).collect();
         if !more.is_empty() {
             fields.push(FieldChange::new("configuration", Some(more.join("; ").into()), Some("ours alone".into())));

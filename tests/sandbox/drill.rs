@@ -250,6 +250,13 @@ fn a_server_drills_by_itself_and_its_failures_are_heard() {
     nothing_is_left(&lab);
     let status = lab.run(&["--sandbox", "status"]).stdout;
     assert!(status.contains("FAILED"), "{status}");
+
+    // Without its line the timer goes.
+    lab.edit_inventory("schedule: \"Sun 04:00\", ", "");
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let units = "ls /etc/systemd/system | grep seawall-drill; systemctl list-timers --all | grep seawall-drill; true";
+    assert_eq!(lab.on_server(&["sh", "-c", units]).stdout, "");
+    lab.expect(0, &["--sandbox", "plan"]);
 }
 
 #[test]

@@ -178,6 +178,15 @@ fn folders() -> [String; 2] {
     [FOLDER, RESTORE_FOLDER].map(|folder| format!("{folder}/*"))
 }
 
+/// Units of ours that come and go with lines of the schedule.
+const SCHEDULED: [&str; 2] = ["/etc/systemd/system/seawall-backup-*.timer", "/etc/systemd/system/seawall-drill.*"];
+
+/// A path that a server tells, if it can be one of [`SCHEDULED`].
+fn scheduled(path: &str) -> Option<&str> {
+    let name = path.strip_prefix("/etc/systemd/system/seawall-")?;
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)).then_some(path)
+}
+
 fn ask(argv: &[String]) -> Probe {
     command(&words(argv))
 }
@@ -193,6 +202,7 @@ pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
     probes.extend(KEYS.map(|(credentials, target)| ask(&key_query(credentials, target))));
     probes.extend(folders().iter().map(|pattern| glob(pattern)));
     probes.push(stops_probe());
+    probes.extend(SCHEDULED.map(glob));
     if desired.drills.is_some() {
         probes.extend(drilled::RESULTS.map(file));
     }
@@ -255,6 +265,12 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         foreign.extend(answers.glob(&pattern)?.into_iter().filter(|path| !ours(path)).map(str::to_owned));
     }
     let stops = stops(answers, &desired.stanza)?;
+    let wanted = parts_of(desired);
+    let is_wanted = |path: &str| wanted.files.iter().any(|file| file.path == path);
+    let mut left = Vec::new();
+    for pattern in SCHEDULED {
+        left.extend(answers.glob(pattern)?.into_iter().filter_map(scheduled).filter(|path| !is_wanted(path)));
+    }
     let said = answers.command(&words(&info_query(desired)))?;
     let mut warnings: Vec<String> =
         said.stderr.lines().filter(|line| line.contains("invalid option")).map(str::to_owned).collect();
@@ -280,6 +296,7 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         archive,
         repository,
         unreadable,
+        left: left.into_iter().map(str::to_owned).collect(),
         drilled: if desired.drills.is_some() { drilled::read(desired.address.name(), answers) } else { Vec::new() },
     }))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::base::secret::SecretUse;
 use crate::kinds::host::{self, QUICK_S, run};
+use crate::kinds::parts::unit::Unit;
 use crate::kinds::parts::{self, Close, Difference};
 use crate::kinds::pgbackrest_repo::files::{
     CIPHER, CONF, FOLDER, KEY_SCRIPT, KEYS, PASS, RESTORE_FOLDER, archive_conf, archive_file, parts_of, pass_files,
@@ -78,6 +79,7 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
     }
     let closing = parts::close(&differences);
     let mut steps = folders(new);
+    steps.extend(gone(actual.map(|actual| actual.left.as_slice()).unwrap_or_default()));
     steps.extend(closing.files);
     for path in pass_files().into_iter().filter(|path| differs(path) || differs(&format!("passphrase.{path}"))) {
         steps.push(passphrase(path, &desired.cipher_pass));
@@ -131,6 +133,19 @@ pub(super) fn before_restore(desired: &Desired) -> Vec<HostStep> {
     for (credentials, target) in KEYS {
         let argv = [KEY_SCRIPT, "write", credentials, target];
         steps.push(run(&argv, QUICK_S, format!("hand the key in {credentials} to pgBackRest")));
+    }
+    steps
+}
+
+/// Takes away units whose line in the schedule is gone.
+fn gone(left: &[String]) -> Vec<HostStep> {
+    let units = left.iter().filter_map(|path| Some(Unit::named(path.rsplit('/').next()?)));
+    let (timers, others): (Vec<Unit>, Vec<Unit>) = units.partition(|unit| unit.name.strip_suffix(".timer").is_some());
+    let mut steps: Vec<HostStep> = others.iter().map(|unit| host::remove_file(&unit.path())).collect();
+    if !timers.is_empty() {
+        steps.extend(parts::remove(&timers, &[]));
+    } else if !others.is_empty() {
+        steps.push(parts::reload());
     }
     steps
 }
