@@ -61,7 +61,9 @@ begin() {
 # KEY: its value in the order.
 ordered() { values "$order" "$1" | head -n 1; }
 # WORD...: a line for whoever follows.
-tell() { printf '%s %s\n' "$(date +%s)" "$(printf '%s' "$*" | tr -d '\000-\037')" >>"$place/told"; }
+tell() { printf '%s %s\n' "$(date +%s)" "$(printf '%s' "$*" | tr -d '\000-\037')" | as_postgres tee -a -- "$place/told" >/dev/null; }
+# WORD...: a program as postgres, also where root runs this one.
+as_postgres() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
 # CODE WORD...: the end of a restore that did not get where it should.
 refuse() {
     tell failed "$@"

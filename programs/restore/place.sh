@@ -4,7 +4,6 @@
 # Restores in place that wait, the newest last. Root's.
 waiting=/etc/seawall/restores/in-place
 newest() { tail -n 1 -- "$waiting" 2>/dev/null; }
-as_postgres() { runuser -u postgres -- "$@"; }
 kept() { printf '/var/lib/postgresql/%s/main.before-%s' "$version" "$name"; }
 
 stop_cluster() {
@@ -13,7 +12,7 @@ stop_cluster() {
     [ ! -e "$main/postmaster.pid" ] || fail "$main/postmaster.pid is still there after $cluster was stopped; nothing was moved"
 }
 # Up means that a query is answered.
-start_cluster() {
+start_database() {
     systemctl unmask -q "$cluster" && systemctl start "$cluster" || fail "$cluster does not start: journalctl -u $cluster"
     waited=0
     until [ "$(as_postgres psql -XAtqd postgres -c 'select not pg_is_in_recovery()' 2>/dev/null)" = t ]; do
@@ -21,7 +20,13 @@ start_cluster() {
         waited=$((waited + 1))
         sleep 1
     done
+}
+start_pool() {
     if systemctl is-enabled -q pgbouncer.service 2>/dev/null; then systemctl start pgbouncer.service || fail "pgbouncer.service does not start"; fi
+}
+start_cluster() {
+    start_database
+    start_pool
 }
 
 in_place() {
@@ -45,7 +50,11 @@ in_place() {
         as_postgres tail -n 1 -- "$place/told" >&2
         fail "the restore did not get to its target. PostgreSQL is stopped; the data of before is in $aside"
     }
-    start_cluster
+    start_database
+    # Clients come back when nobody has anything against it.
+    hooks /var/run/postgresql || fail "what was restored runs, and $hook_why"
+    start_pool
+    tell finished
 }
 
 # Moves what is there out of the way and the data of before back.

@@ -21,6 +21,7 @@ run() {
     recover
     case $purpose in
     drill)
+        hooks "$socket" || exit
         verify
         stop_server
         checksums
@@ -28,12 +29,12 @@ run() {
         exit 0
         ;;
     in-place)
+        # Hooks come when PostgreSQL runs in its place.
         stop_server
-        tell finished
         exit 0
         ;;
     esac
-    tell ready
+    if hooks "$socket"; then tell ready; fi
     # Until its time is over, or somebody ends it.
     ttl=$(ordered ttl)
     over=$(($(now) + ${ttl:-86400}))

@@ -402,9 +402,9 @@ impl Rebuild<'_> {
         let seen = self.target.look(&Look::of(self.world), &mut |_| ()).await;
         let known = judge(&seen, &self.target.section);
         let objects = seen.objects.ok().flatten().unwrap_or_default();
-        choose(&known, &objects, Goal::Latest, Purpose::InPlace, &Wish::default(), name).map_err(|problem| {
-            Stop::new(Exit::Refused, problem.hint("run `seawall rebuild` again once that is mended"))
-        })
+        let plan = choose(&known, &objects, Goal::Latest, Purpose::InPlace, &Wish::default(), name);
+        let again = "run `seawall rebuild` again once that is mended";
+        plan.map(|plan| self.target.with_hooks(plan)).map_err(|why| Stop::new(Exit::Refused, why.hint(again)))
     }
 
     async fn accept(&self, name: &str) -> Result<(), Stop> {

@@ -112,7 +112,8 @@ pub async fn planned(
     let known = judge(&seen, &target.section);
     let objects = seen.objects.ok().flatten().unwrap_or_default();
     let plan = choose(&known, &objects, goal, purpose, wish, name);
-    plan.map_err(|problem| Stop::new(Exit::Refused, problem.note("nothing was restored")))
+    plan.map(|plan| target.with_hooks(plan))
+        .map_err(|problem| Stop::new(Exit::Refused, problem.note("nothing was restored")))
 }
 
 /// With the environment's lock: an apply would change the configuration under it.
@@ -158,7 +159,15 @@ fn ended(plan: &RestorePlan, told: &Told) -> Result<Exit, Stop> {
         Some(End::Interrupted) => Diagnostic::error("restore-failed", "the restore was ended by somebody"),
         Some(End::Over) | None => Diagnostic::error("restore-failed", "the restore ended without a word"),
     };
+    let name = &plan.name;
     let problem = match plan.purpose {
+        Purpose::InPlace if problem.code == "restore-hook" => problem
+            .note("PostgreSQL runs with what was restored; PgBouncer is stopped, and nothing is archived")
+            .hint(format!("go back: seawall restore undo {name}; or keep it all the same: seawall restore accept {name}")),
+        Purpose::Beside if problem.code == "restore-hook" => problem
+            .note("the database beside it was not touched")
+            .note("the copy runs at its target")
+            .hint(format!("look at it: seawall restore psql {name} -- -d DATABASE; remove it: seawall restore drop {name}")),
         Purpose::InPlace => problem
             .note("PostgreSQL is stopped, and the data of before is kept aside")
             .hint(format!("go back: seawall restore undo {}; or try another target: seawall restore --in-place --to …", plan.name)),
@@ -172,8 +181,12 @@ fn ended(plan: &RestorePlan, told: &Told) -> Result<Exit, Stop> {
 
 /// A failure that the server's program told.
 pub fn failed(plan: &RestorePlan, told: &str, why: &str) -> Diagnostic {
-    let problem = Diagnostic::error("restore-failed", format!("`{}` did not get to its target: {why}", plan.name));
-    Diagnostic { code: code(told).to_owned(), ..problem }
+    let code = code(told);
+    let what = match code {
+        "restore-hook" => format!("`{}` reached its target, and what runs after a restore failed: {why}", plan.name),
+        _ => format!("`{}` did not get to its target: {why}", plan.name),
+    };
+    Diagnostic { code: code.to_owned(), ..Diagnostic::error("restore-failed", what) }
 }
 
 /// Its words for what went wrong; those of a newer program are not known here.
@@ -182,6 +195,7 @@ fn code(told: &str) -> &'static str {
         "check" | "verify" => "restore-not-verified",
         "damaged" => "restore-damaged",
         "fetch" | "version" => "restore-fetch",
+        "hook" => "restore-hook",
         "no-archive" => "restore-no-archive",
         "no-library" | "no-postgres" | "settings" => "restore-cannot-run",
         "no-room" => "restore-no-room",

@@ -8,6 +8,7 @@ mod cloud;
 mod cluster;
 mod compose;
 mod drills;
+mod hooks;
 mod host;
 mod jobs;
 mod roles;

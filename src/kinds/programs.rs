@@ -44,6 +44,7 @@ pub const RESTORE: &str = program!(
     "shared.sh",
     "restore/recover.sh",
     "restore/prove.sh",
+    "restore/hooks.sh",
     "restore/place.sh",
     "restore/drill.sh",
     "restore/run.sh",

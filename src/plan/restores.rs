@@ -73,8 +73,26 @@ pub struct RestorePlan {
     pub bytes: Option<u64>,
     /// Seconds that a copy beside the database is kept.
     pub ttl_s: Option<u64>,
+    /// What is run once the target is reached.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
     /// What keeps it from being carried out, and what should be known.
     pub findings: Vec<Diagnostic>,
+}
+
+/// A program that is run against what was restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// Program and arguments.
+    pub run: Vec<String>,
+    /// Only where the restored data takes the place of the server's own.
+    pub promoted: bool,
+    pub database: String,
+    /// User of the server, and role of the database.
+    pub user: String,
+    /// Seconds after which it is ended.
+    pub limit_s: u64,
 }
 
 /// What a restore has told so far.

@@ -135,6 +135,7 @@ pub fn choose(
         last_segment: window.last_segment.clone(),
         bytes: set.database_bytes,
         ttl_s: None,
+        hooks: Vec::new(),
         findings: Vec::new(),
         goal,
     };

@@ -5,14 +5,16 @@ use jiff::Timestamp;
 
 use crate::engine::refresh::endpoint;
 use crate::engine::resolve::ServerRef;
+use crate::inventory::names::SqlName;
 use crate::inventory::sections::Inventory;
-use crate::inventory::sections::database::Backup as Section;
+use crate::inventory::sections::database::{Backup as Section, Hook as Declared, HookWhen};
 use crate::kinds::pgbackrest_repo;
 use crate::kinds::postgres::{Cluster, MAINTENANCE, Query, Told};
 use crate::plan::backups::Archiving;
 use crate::plan::host::Endpoint;
 use crate::plan::info::{self, Stanza};
 use crate::plan::probe::{CloudProbe, HostProbe, Probe};
+use crate::plan::restores::{Hook, Purpose, RestorePlan};
 use crate::reach::Ask;
 use crate::reach::look::{LongQuestion, Look, pgbackrest, with_margin};
 use crate::reach::ssh::command::CommandEnd;
@@ -42,6 +44,8 @@ pub struct Target {
     pub generation: u32,
     /// The databases of which logical dumps are made, where they are declared.
     pub dumped: Vec<String>,
+    /// What is run after restores, those that are only for promoted ones included.
+    pub hooks: Vec<Hook>,
 }
 
 /// The servers of an inventory that have backups.
@@ -57,6 +61,7 @@ pub fn targets(inventory: &Inventory, servers: &std::collections::BTreeMap<Strin
             some => some.iter().map(ToString::to_string).collect(),
         });
         found.push(Target {
+            hooks: section.after_restore.iter().map(|hook| resolved(hook, &postgres.databases)).collect(),
             server: name.to_string(),
             reference: reference.clone(),
             section: section.clone(),
@@ -69,7 +74,27 @@ pub fn targets(inventory: &Inventory, servers: &std::collections::BTreeMap<Strin
     found
 }
 
+fn resolved(hook: &Declared, databases: &[SqlName]) -> Hook {
+    let only = match databases {
+        [only] => Some(only),
+        _ => None,
+    };
+    Hook {
+        run: hook.run.clone(),
+        promoted: hook.when == HookWhen::Promoted,
+        database: hook.database.as_ref().or(only).map_or_else(|| MAINTENANCE.to_owned(), SqlName::to_string),
+        user: hook.user.clone(),
+        limit_s: hook.limit.seconds(),
+    }
+}
+
 impl Target {
+    /// The plan with what is run after such a restore. A copy is never changed by what is meant for the real database.
+    pub fn with_hooks(&self, plan: RestorePlan) -> RestorePlan {
+        let runs = |hook: &&Hook| plan.purpose == Purpose::InPlace || !hook.promoted;
+        RestorePlan { hooks: self.hooks.iter().filter(runs).cloned().collect(), ..plan }
+    }
+
     pub fn stanza(&self) -> &str {
         self.section.stanza.as_str()
     }

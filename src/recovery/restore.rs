@@ -14,7 +14,7 @@ use crate::plan::drills::Broken;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
 use crate::plan::probe::HostProbe;
-use crate::plan::restores::{End, Purpose, RestorePlan, Standing, Told};
+use crate::plan::restores::{End, Hook, Purpose, RestorePlan, Standing, Told};
 use crate::plan::step::{Content, HostStep};
 use crate::reach::world::World;
 use crate::reach::{Act as _, Ask, HostEvent, Transaction, TransactionStep};
@@ -74,6 +74,17 @@ fn order(plan: &RestorePlan, checks: &[Check], broken: Option<Broken>) -> String
         lines.push((format!("check-{number}-database"), check.database.clone()));
         lines.push((format!("check-{number}-sql"), check.sql.clone()));
         lines.extend(check.expect.clone().map(|expect| (format!("check-{number}-expect"), expect)));
+    }
+    for (number, hook) in (1..).zip(&plan.hooks) {
+        let Hook { run, promoted: _, database, user, limit_s } = hook;
+        let mut line = |key: String, value: String| lines.push((format!("hook-{number}-{key}"), value));
+        line("user".to_owned(), user.clone());
+        line("database".to_owned(), database.clone());
+        line("limit".to_owned(), limit_s.to_string());
+        line("words".to_owned(), run.len().to_string());
+        for (word, text) in (1..).zip(run) {
+            line(format!("word-{word}"), text.clone());
+        }
     }
     // A line break would be an order of its own. What inventories and repositories may say has none.
     let one_line = |value: &str| value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
@@ -333,6 +344,7 @@ fn words(told: &Told) -> String {
         Some("replay") => "replays WAL",
         Some("reached") => "proves how far it got",
         Some("look") => "looks at what was restored",
+        Some("hooks") => "runs what the inventory names for after a restore",
         Some("verify") => "reads every table and index",
         Some(other) => other,
     };
@@ -361,6 +373,7 @@ mod tests {
             last_segment: "000000010000000000000004".to_owned(),
             bytes: Some(1000),
             ttl_s: Some(60),
+            hooks: Vec::new(),
             findings: Vec::new(),
         }
     }
@@ -380,6 +393,26 @@ mod tests {
         assert_eq!(text.matches("\npurpose=").count(), 1, "{text}");
         assert!(text.contains("\nbreak=segment\nhide=000000010000000000000002\n"));
         assert!(order(&plan(Purpose::Drill, Goal::Latest), &[], Some(Broken::Timeline)).contains("\ntimeline=1003\n"));
+    }
+
+    #[test]
+    fn a_hook_is_ordered_word_by_word() {
+        let hook = Hook {
+            run: ["alembic", "a b'c", "", "x\nhook-2-user=root"].map(str::to_owned).into(),
+            promoted: false,
+            database: "app".to_owned(),
+            user: "postgres".to_owned(),
+            limit_s: 300,
+        };
+        let ordered = RestorePlan { hooks: vec![hook], ..plan(Purpose::Beside, Goal::Latest) };
+        let text = order(&ordered, &[], None);
+        assert!(
+            text.ends_with(
+                "\nhook-1-user=postgres\nhook-1-database=app\nhook-1-limit=300\nhook-1-words=4\nhook-1-word-1=alembic\n\
+             hook-1-word-2=a b'c\nhook-1-word-3=\nhook-1-word-4=x hook-2-user=root\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

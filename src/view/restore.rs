@@ -49,6 +49,11 @@ pub fn plan(plan: &RestorePlan, segments: u64, style: Style) -> String {
     for line in does {
         row("effect", line);
     }
+    for hook in &plan.hooks {
+        let limit = span(i64::try_from(hook.limit_s).unwrap_or(0));
+        let words = hook.run.join(" ");
+        row("then", &format!("`{words}` as {} against {}, for {limit} at most", hook.user, hook.database));
+    }
     if let Some(ttl) = plan.ttl_s {
         row(
             "kept",
@@ -119,6 +124,16 @@ pub fn evidence(text: &mut String, told: &Told) {
                 _ => value.to_owned(),
             };
             let _ = writeln!(text, "  {what:<10} {}", clean_line(&value));
+        }
+    }
+    hooks(text, told);
+}
+
+/// What each hook printed last.
+fn hooks(text: &mut String, told: &Told) {
+    for fact in &told.facts {
+        if let Some(number) = fact.name.strip_prefix("hook-") {
+            let _ = writeln!(text, "  {:<10} {}", format!("hook {number}"), clean_line(&fact.value));
         }
     }
 }

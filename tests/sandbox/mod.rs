@@ -23,6 +23,7 @@ mod least;
 mod lockout;
 mod rebuild;
 mod restore;
+mod restore_hooks;
 mod roles;
 mod tamper;
 mod templates;

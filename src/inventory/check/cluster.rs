@@ -1,7 +1,7 @@
 //! Checks of a server's `postgres` section that are about the cluster itself, and of its backups.
 
 use crate::base::diag::Diagnostic;
-use crate::inventory::check::{Report, drills};
+use crate::inventory::check::{Report, drills, hooks};
 use crate::inventory::names::SqlName;
 use crate::inventory::scalar::Name;
 use crate::inventory::sections::database::{Backup, Dumps, Generations, Postgres, SettingValue};
@@ -125,6 +125,7 @@ pub(super) fn backup(report: &mut Report<'_>, name: &Name, section: &Backup) {
     let postgres = report.inventory.servers.get(name).and_then(|server| server.postgres.as_ref());
     let databases = postgres.map(|postgres| postgres.databases.as_slice()).unwrap_or_default();
     drills::check(report, &format!("{base}.drills"), &section.drills, databases);
+    hooks::check(report, name, &section.after_restore);
 }
 
 fn dumps(report: &mut Report<'_>, server: &Name, base: &str, section: &Dumps) {

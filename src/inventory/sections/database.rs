@@ -150,6 +150,9 @@ pub struct Backup {
     /// Restore drills: when the server runs them, and what a restored copy must answer.
     #[serde(default)]
     pub drills: Drills,
+    /// What is run after a restore has reached its target, one after the other; the first that fails ends them.
+    #[serde(default)]
+    pub after_restore: Vec<Hook>,
 }
 
 /// Drills that the server runs by itself, and what each drill asks a restored copy beyond what every drill looks at.
@@ -173,6 +176,41 @@ pub struct DrillCheck {
     /// The answer that it must give, as psql prints it.
     #[serde(default)]
     pub expect: Option<String>,
+}
+
+/// A program that looks at what was restored, or brings it up to date.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// Program and arguments; no shell reads them. A name without `/` is looked for in /usr/sbin and /usr/bin.
+    pub run: Vec<String>,
+    /// After which restores.
+    #[serde(default)]
+    pub when: HookWhen,
+    /// `PGDATABASE`. Without it: the one declared database, or `postgres` where none or several are declared.
+    #[serde(default)]
+    pub database: Option<SqlName>,
+    /// User of the server that it runs as, and the role that it connects as.
+    #[serde(default = "postgres")]
+    pub user: String,
+    /// After how long it is ended, which is a failure.
+    #[serde(default = "five_minutes")]
+    pub limit: TimeSpan,
+}
+
+/// After which restores a hook runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookWhen {
+    /// After every one, also of a copy.
+    #[default]
+    Always,
+    /// Only where the restored data takes the place of the server's own: in place, and in a rebuild.
+    Promoted,
+}
+
+fn postgres() -> String {
+    "postgres".to_owned()
 }
 
 /// Logical dumps of single databases. They restore to the moment that they were made at, and to none in between.
