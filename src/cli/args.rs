@@ -77,7 +77,7 @@ pub enum Command {
         command: BackupCommand,
     },
     /// Restore to a moment, beside the database or in its place; planned, shown and confirmed first
-    Restore(RestoreArgs),
+    Restore(Box<RestoreArgs>),
     /// Make a lost server anew from the inventory, the secrets and the bucket, with the clock running
     Rebuild(RebuildArgs),
     /// Restore to measure and prove it: loss, time, verification; the copy is removed and a report kept
@@ -180,6 +180,12 @@ pub struct RestoreArgs {
     /// `latest`, a moment with its offset from UTC ("2026-11-21 02:21:10+00"), `backup:LABEL` or `name:RESTORE_POINT`
     #[arg(long, value_name = "TARGET")]
     pub to: Option<String>,
+    /// Restore one database from its logical dump of that time, for example 20261121T033000Z, into a new database
+    #[arg(long, value_name = "STAMP", requires = "database", conflicts_with_all = ["to", "in_place", "set", "timeline", "name", "keep_hours"])]
+    pub from_dump: Option<String>,
+    /// The database whose dump is restored
+    #[arg(long, value_name = "DATABASE", requires = "from_dump")]
+    pub database: Option<String>,
     #[command(flatten)]
     pub server: ServerArgs,
     /// Replace the server's own data instead of making a copy beside it; the old data is kept aside
@@ -357,6 +363,8 @@ pub enum Document {
     Restore,
     /// What `restore list` prints with --format json
     Restores,
+    /// What `restore --from-dump` prints with --format json
+    RestoredDump,
     /// What `rebuild` prints with --format json
     Rebuilt,
     /// What `backup dump` prints with --format json

@@ -46,6 +46,7 @@ pub fn schema_of(document: Document) -> serde_json::Value {
         Document::BackupMade => json::schema_of::<json_backup::MadeView<'_>>(),
         Document::Restore => json::schema_of::<json_restore::RestoreView<'_>>(),
         Document::Restores => json::schema_of::<json_restore::RestoresView<'_>>(),
+        Document::RestoredDump => json::schema_of::<json_restore::RestoredDumpView<'_>>(),
         Document::Rebuilt => json::schema_of::<json_restore::RebuiltView<'_>>(),
         Document::Drill => json::schema_of::<json_drill::DrillView<'_>>(),
         Document::Drills => json::schema_of::<json_drill::DrillsView<'_>>(),

@@ -7,6 +7,7 @@ pub mod clean;
 pub mod drill;
 pub mod exit;
 pub mod explain;
+pub mod from_dump;
 pub mod housekeeping;
 pub mod output;
 pub mod plan;
@@ -84,7 +85,8 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Exit, Stop>
         Command::Status => plan::status(session).await,
         Command::Destroy(args) => apply::destroy(session, &args).await,
         Command::Backup { command } => backup::backup(session, command).await,
-        Command::Restore(args) => restore::restore(session, args).await,
+        Command::Restore(args) if args.from_dump.is_some() => from_dump::from_dump(session, &args).await,
+        Command::Restore(args) => restore::restore(session, *args).await,
         Command::Rebuild(args) => rebuild::rebuild(session, &args).await,
         Command::Drill(args) => drill::drill(session, args).await,
         Command::Show { plan: path } => plan::show(session, &path),

@@ -22,7 +22,7 @@ use crate::plan::Plan;
 use crate::plan::backups::{Backups, DumpsMade, Made, Verified};
 use crate::plan::drills::{Drill, Past};
 use crate::plan::rebuild::Rebuilt;
-use crate::plan::restores::{RestorePlan, Standing, Told};
+use crate::plan::restores::{DumpPlan, RestorePlan, Standing, Told};
 use crate::reach::Failure;
 use crate::recovery::goal;
 use crate::view::backup;
@@ -264,6 +264,16 @@ impl Session {
         self.product(&text.collect::<String>(), || {
             json_restore::restores(&work.resolved.environment, work.sandbox, all)
         })
+    }
+
+    /// A restore from a dump, as text; `restored` says whether it was carried out.
+    pub fn dump_text(&self, plan: &DumpPlan, restored: bool) -> String {
+        restore::dump(plan, restored, self.style())
+    }
+
+    pub fn show_restored_dump(&mut self, work: &Work, plan: &DumpPlan, restored: bool) -> Result<(), Stop> {
+        let text = self.dump_text(plan, restored);
+        self.product(&text, || json_restore::restored_dump(&work.resolved.environment, work.sandbox, plan, restored))
     }
 
     pub fn show_rebuilt(&mut self, work: &Work, report: &Rebuilt) -> Result<(), Stop> {

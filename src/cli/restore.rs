@@ -222,7 +222,7 @@ async fn list(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> 
     Ok(Exit::Done)
 }
 
-fn unseen(why: String) -> Stop {
+pub fn unseen(why: String) -> Stop {
     Stop::failed(Diagnostic::error("restore-unseen", "the restores could not be looked at").note(why))
 }
 

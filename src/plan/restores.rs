@@ -80,6 +80,23 @@ pub struct RestorePlan {
     pub findings: Vec<Diagnostic>,
 }
 
+/// What was decided about a restore from a logical dump before it begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DumpPlan {
+    pub server: String,
+    pub bucket: String,
+    pub database: String,
+    /// Names the dump, for example `20261121T033000Z`.
+    pub stamp: String,
+    /// When it was begun: the one moment that it holds.
+    pub at: i64,
+    /// Its size in the bucket, compressed.
+    pub bytes: u64,
+    /// The new database.
+    pub into: String,
+}
+
 /// A program that is run against what was restored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -24,8 +24,20 @@ const BEFORE: &str = ".before-";
 struct Key<'a> {
     database: &'a str,
     what: DumpWhat,
+    /// As in its name, for example `20261121T033000Z`.
+    stamp: &'a str,
     at: i64,
     before: Option<&'a str>,
+}
+
+/// A good dump of one database, which the server's program finds by its stamp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dump {
+    /// Its time as in its name, for example `20261121T033000Z`.
+    pub stamp: String,
+    /// Seconds since 1970.
+    pub at: i64,
+    pub bytes: u64,
 }
 
 /// The prefix of a stanza's dumps in its bucket.
@@ -37,7 +49,7 @@ pub fn prefix(stanza: &str) -> String {
 pub fn good(objects: &[Listed], prefix: &str) -> Vec<Dumps> {
     let mut found: BTreeMap<(&str, DumpWhat), Dumps> = BTreeMap::new();
     for (key, object) in keys(objects, prefix) {
-        let Key { database, what, at, before } = key;
+        let Key { database, what, stamp: _, at, before } = key;
         let of = found.entry((database, what)).or_insert(Dumps {
             database: database.to_owned(),
             what,
@@ -65,6 +77,22 @@ pub fn named(objects: &[Listed], prefix: &str, name: &str) -> Vec<DumpMade> {
     all.map(|(key, object)| DumpMade { database: key.database.to_owned(), at: key.at, bytes: object.bytes }).collect()
 }
 
+/// The good dumps of one database, whatever they hold of it, the newest last; the roles are no database.
+pub fn of(objects: &[Listed], prefix: &str, database: &str) -> Vec<Dump> {
+    let own =
+        keys(objects, prefix).into_iter().filter(|(key, _)| key.database == database && key.what != DumpWhat::Roles);
+    let found: BTreeMap<i64, Dump> = own
+        .map(|(key, object)| (key.at, Dump { stamp: key.stamp.to_owned(), at: key.at, bytes: object.bytes }))
+        .collect();
+    found.into_values().collect()
+}
+
+/// The database that the server's program makes of a dump. PostgreSQL cuts names after 63 bytes.
+pub fn restored_name(database: &str, stamp: &str) -> String {
+    let kept: String = database.chars().take(37).collect();
+    format!("{kept}_restored_{stamp}")
+}
+
 /// Whatever begins to look like a dump of this name, good or not.
 pub fn is_taken(objects: &[Listed], name: &str) -> bool {
     objects.iter().any(|object| object.key.contains(&format!("{BEFORE}{name}.")))
@@ -81,9 +109,9 @@ fn keys<'a>(objects: &'a [Listed], prefix: &str) -> Vec<(Key<'a>, &'a Listed)> {
 fn read(key: &str) -> Option<Key<'_>> {
     let (database, name) = key.split_once('/')?;
     let (rest, what) = ENDINGS.iter().find_map(|(ending, what)| Some((name.strip_suffix(ending)?, *what)))?;
-    let (time, before) = rest.split_once(BEFORE).map_or((rest, None), |(time, before)| (time, Some(before)));
-    let at = DateTime::strptime("%Y%m%dT%H%M%SZ", time).ok()?.to_zoned(TimeZone::UTC).ok()?;
-    Some(Key { database, what, at: at.timestamp().as_second(), before })
+    let (stamp, before) = rest.split_once(BEFORE).map_or((rest, None), |(stamp, before)| (stamp, Some(before)));
+    let at = DateTime::strptime("%Y%m%dT%H%M%SZ", stamp).ok()?.to_zoned(TimeZone::UTC).ok()?;
+    Some(Key { database, what, stamp, at: at.timestamp().as_second(), before })
 }
 
 #[cfg(test)]
@@ -118,10 +146,25 @@ mod tests {
         ]);
         objects.push(object("chronos_db/20261122T033000Z.dump.enc", 60));
         objects.push(object("shop/20261122T033000Z.dump.enc", 60));
+        let stamps = |database: &str| {
+            let all = super::of(&objects, &prefix("chronos"), database);
+            all.into_iter().map(|dump| dump.stamp).collect::<Vec<_>>()
+        };
+        assert_eq!(stamps("chronos_db"), ["20261120T033000Z", "20261121T033000Z"]);
+        for none in ["chronos", ".globals", "shop", ""] {
+            assert!(stamps(none).is_empty(), "{none}");
+        }
         assert_eq!(
             good(&objects, &prefix("chronos")),
             [of(".globals", DumpWhat::Roles, 1, 9), of("chronos_db", DumpWhat::Whole, 2, 50)]
         );
+    }
+
+    #[test]
+    fn a_restored_database_has_a_name_that_postgresql_does_not_cut() {
+        let stamp = "20261121T033000Z";
+        assert_eq!(restored_name("shop", stamp), "shop_restored_20261121T033000Z");
+        assert_eq!(restored_name(&"a".repeat(63), stamp).len(), 63);
     }
 
     #[test]

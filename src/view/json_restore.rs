@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::plan::rebuild::Rebuilt;
-use crate::plan::restores::{RestorePlan, Standing, Told};
+use crate::plan::restores::{DumpPlan, RestorePlan, Standing, Told};
 
 /// Format of a restore.
 const RESTORE: &str = "seawall.restore/1";
@@ -46,6 +46,30 @@ pub struct RestoresView<'a> {
 struct ServerRestores<'a> {
     server: &'a str,
     restores: &'a [Standing],
+}
+
+/// Format of a restore from a dump.
+const RESTORED_DUMP: &str = "seawall.restored-dump/1";
+
+/// A restore from a dump, as `seawall restore --from-dump --format json` prints it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "A restore from a logical dump that Seawall planned or carried out", deny_unknown_fields)]
+pub struct RestoredDumpView<'a> {
+    /// `seawall.restored-dump/1`.
+    #[schemars(extend("const" = RESTORED_DUMP))]
+    format: &'a str,
+    environment: &'a str,
+    /// Of the local cloud, not of AWS.
+    sandbox: bool,
+    plan: &'a DumpPlan,
+    /// Whether the new database is there; false where it was planned only.
+    restored: bool,
+}
+
+/// The document of a restore from a dump.
+pub fn restored_dump(environment: &str, sandbox: bool, plan: &DumpPlan, restored: bool) -> Value {
+    let view = RestoredDumpView { format: RESTORED_DUMP, environment, sandbox, plan, restored };
+    serde_json::to_value(view).expect("plain data serialises")
 }
 
 /// Format of a rebuild.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use crate::plan::rebuild::Rebuilt;
-use crate::plan::restores::{End, Goal, Purpose, RestorePlan, Standing, Told};
+use crate::plan::restores::{DumpPlan, End, Goal, Purpose, RestorePlan, Standing, Told};
 use crate::view::backup::{moment, size, span};
 use crate::view::style::{Role, Style};
 use crate::view::table;
@@ -62,6 +62,30 @@ pub fn plan(plan: &RestorePlan, segments: u64, style: Style) -> String {
                 span(i64::try_from(ttl).unwrap_or(0))
             ),
         );
+    }
+    text
+}
+
+/// A restore from a dump: what it will do, or that it was done.
+pub fn dump(plan: &DumpPlan, restored: bool, style: Style) -> String {
+    let DumpPlan { server, bucket, database, stamp, at, bytes, into } = plan;
+    let title = format!("Restore {database} of {server} from a dump");
+    let mut text = format!("{}\n\n", style.paint(Role::Title, clean_line(&title)));
+    let mut row = |what: &str, value: &str| {
+        let _ = writeln!(text, "  {what:<10} {}", clean_line(value));
+    };
+    row("dump", &format!("{stamp}, begun {} UTC; nothing that was written later is in it", moment(*at)));
+    row("size", &format!("{} in {bucket}, compressed", size(*bytes)));
+    row("into", &format!("{into}, a new database"));
+    row(
+        "effect",
+        &format!(
+            "{database} itself is not touched; only the owner of {database} and superusers may connect to the new one"
+        ),
+    );
+    row("", "event triggers, publications and subscriptions are left out: they would act by themselves");
+    if restored {
+        let _ = writeln!(text, "\nRestored into {}.", clean_line(into));
     }
     text
 }

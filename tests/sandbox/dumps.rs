@@ -140,8 +140,34 @@ fn a_trap_in_a_dump_catches_nobody(lab: &Rehearsal) {
 
 fn it_comes_back_into_a_new_database(lab: &Rehearsal, time: &str) {
     lab.sql("chronos_db", "drop table engines");
-    let copy = lab.on_server(&[PROGRAM, "restore", "chronos_db", time]).stdout.trim().to_owned();
-    assert_eq!(copy, format!("chronos_db_restored_{time}"));
+    let copy = format!("chronos_db_restored_{time}");
+    let there = || lab.sql("postgres", &format!("select count(*) from pg_database where datname = '{copy}'"));
+    let restore =
+        |more: &[&str]| lab.run(&[&["--sandbox", "restore", "--from-dump", time, "--database"], more].concat());
+    let planned = restore(&["chronos_db", "--plan"]);
+    assert!(planned.code == 0 && planned.stdout.contains(&copy), "{}{}", planned.stdout, planned.stderr);
+    let unconfirmed = restore(&["chronos_db"]);
+    assert!(unconfirmed.code == 64 && unconfirmed.stderr.contains("not-confirmed"), "{}", unconfirmed.stderr);
+    let of_nobody = restore(&["chronos", "--yes"]);
+    assert!(of_nobody.code == 3 && of_nobody.stderr.contains("restore-no-dump"), "{}", of_nobody.stderr);
+    assert_eq!(there(), "0", "nothing was made yet");
+    let json = lab.run(&[
+        "--sandbox",
+        "--format",
+        "json",
+        "restore",
+        "--from-dump",
+        time,
+        "--database",
+        "chronos_db",
+        "--yes",
+    ]);
+    assert_eq!(json.code, 0, "{}{}", json.stdout, json.stderr);
+    let json: Value = serde_json::from_str(&json.stdout).expect("JSON on stdout");
+    assert!(json["restored"] == true && json["plan"]["into"] == copy.as_str(), "{json}");
+    // Never over one that is there, whoever asks.
+    let again = restore(&["chronos_db", "--yes"]);
+    assert!(again.code == 1 && again.stderr.contains("is there already"), "{}", again.stderr);
     assert_eq!(lab.sql(&copy, &format!("select count(*) from engines where name = '{ROW}'")), "50");
     assert_eq!(lab.sql("chronos_db", "select to_regclass('engines') is null"), "t", "the original is as it was");
     let like =

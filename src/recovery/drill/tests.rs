@@ -25,6 +25,7 @@ fn plan(goal: Goal) -> RestorePlan {
         bytes: Some(1000),
         ttl_s: None,
         findings: Vec::new(),
+        hooks: Vec::new(),
     }
 }
 

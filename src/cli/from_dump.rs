@@ -1,0 +1,132 @@
+//! `seawall restore --from-dump`: one database of a logical dump, into a new database beside it.
+//!
+//! The server's own program restores it as a role that may do nothing else (`programs/dump.sh`), and never into a database
+//! that is there.
+
+use std::collections::BTreeMap;
+
+use crate::base::diag::Diagnostic;
+use crate::cli::args::{DataArgs, OnlyArgs, RestoreArgs};
+use crate::cli::backup::declared;
+use crate::cli::exit::{Exit, Stop};
+use crate::cli::restore::{one, unseen};
+use crate::cli::session::Session;
+use crate::cli::work::{Work, holder, store_failed};
+use crate::engine::lock;
+use crate::plan::restores::DumpPlan;
+use crate::plan::step::HostStep;
+use crate::reach::look::Look;
+use crate::reach::world::World;
+use crate::recovery::dumps;
+use crate::recovery::look::Target;
+use crate::view::working::Working;
+
+/// The program on the server.
+const PROGRAM: &str = "/usr/local/lib/seawall/dump";
+/// Seconds: a dump restores row by row and makes every index anew.
+const LIMIT_S: u32 = 12 * 3600;
+/// So many dumps are named where the one that is wanted is not there.
+const NAMED: usize = 5;
+
+/// `seawall restore --from-dump STAMP --database DATABASE`.
+pub async fn from_dump(session: &mut Session, args: &RestoreArgs) -> Result<Exit, Stop> {
+    let stamp = args.from_dump.as_deref().unwrap_or_default();
+    // Neither is taken without the other.
+    let database = args.database.as_deref().unwrap_or_default();
+    let target = one(declared(session, &args.server)?)?;
+    let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
+    let plan = planned(&world, &target, stamp, database).await?;
+    if args.plan {
+        session.show_restored_dump(&work, &plan, false)?;
+        return Ok(Exit::Done);
+    }
+    if !args.yes {
+        session.say(session.dump_text(&plan, false));
+        if !session.can_ask() {
+            return Err(Stop::new(
+                Exit::Usage,
+                Diagnostic::error("not-confirmed", "nobody is there to confirm the restore")
+                    .hint("add --yes to carry it out without a question"),
+            ));
+        }
+        if !session.ask("Restore into the new database? Only `yes` goes on: ")? {
+            return Ok(Exit::Failed);
+        }
+    }
+    restored(session, &work, &world, &target, &plan).await?;
+    session.show_restored_dump(&work, &plan, true)?;
+    Ok(Exit::Done)
+}
+
+/// What will be restored. A dump counts when its checksum is beside it.
+async fn planned(world: &World, target: &Target, stamp: &str, database: &str) -> Result<DumpPlan, Stop> {
+    let prefix = dumps::prefix(target.stanza());
+    let objects = Look::of(world).objects(&target.bucket, &prefix, &mut |_| ()).await;
+    let objects = objects.map_err(|why| unseen(format!("s3://{}/{prefix}: {why}", target.bucket)))?;
+    let all = dumps::of(&objects.unwrap_or_default(), &prefix, database);
+    if let Some(found) = all.iter().find(|dump| dump.stamp == stamp) {
+        return Ok(DumpPlan {
+            server: target.server.clone(),
+            bucket: target.bucket.clone(),
+            database: database.to_owned(),
+            stamp: stamp.to_owned(),
+            at: found.at,
+            bytes: found.bytes,
+            into: dumps::restored_name(database, stamp),
+        });
+    }
+    let problem =
+        Diagnostic::error("restore-no-dump", format!("there is no good dump of `{database}` with the stamp `{stamp}`"))
+            .note("nothing was restored");
+    let newest: Vec<&str> = all.iter().rev().take(NAMED).map(|dump| dump.stamp.as_str()).collect();
+    let hint = match newest.as_slice() {
+        [] => {
+            format!("s3://{}/{prefix} has none of this database; `seawall backup list` shows the others", target.bucket)
+        }
+        newest => format!("the newest are: {}", newest.join(", ")),
+    };
+    Err(Stop::new(Exit::Refused, problem.hint(hint)))
+}
+
+/// With the environment's lock: an apply would change roles and access under it.
+async fn restored(
+    session: &mut Session,
+    work: &Work,
+    world: &World,
+    target: &Target,
+    plan: &DumpPlan,
+) -> Result<(), Stop> {
+    let at = target.endpoint(world).await.map_err(unseen)?;
+    let stores = work.stores(world).await.map_err(|failure| store_failed(&failure))?;
+    let lock = lock::take(&stores.all(), &holder("restore")).await.map_err(Stop::failed)?;
+    if let Some(note) = &lock.took_over {
+        session.say(format!("note: {note}"));
+    }
+    let working = Working::new(session.progress_mode());
+    working.say(&format!("restores the dump into {}", plan.into));
+    let step = HostStep::Run {
+        argv: [PROGRAM, "restore", &plan.database, &plan.stamp].map(str::to_owned).into(),
+        env: BTreeMap::new(),
+        stdin: None,
+        timeout_s: LIMIT_S,
+        revert: None,
+        what: format!("restore {} of {}", plan.database, plan.stamp),
+    };
+    let done = tokio::select! {
+        done = target.on_host(world, &at, "dump", vec![step]) => done.map_err(|why| Stop::failed(
+            Diagnostic::error("restore-failed", format!("the dump was not restored on `{}`", target.server))
+                .note(why)
+                .note(format!("`{}` is as it was", plan.database)),
+        )),
+        _ = tokio::signal::ctrl_c() => Err(Stop::new(
+            Exit::Interrupted,
+            Diagnostic::error("interrupted", "this run was interrupted")
+                .note(format!("the restore into `{}` goes on on `{}`", plan.into, target.server)),
+        )),
+    };
+    drop(working);
+    if let Err(failure) = lock::release(&stores.all(), lock).await {
+        session.say(format!("warning: the lock could not be given back: {failure}"));
+    }
+    done
+}
