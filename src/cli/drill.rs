@@ -205,7 +205,8 @@ async fn planned(
     let seen = target.look(&Look::of(world), &mut |_| ()).await;
     let known = judge(&seen, &target.section);
     let objects = seen.objects.ok().flatten().unwrap_or_default();
-    Chosen { plan: chosen(&known, objects, to, broken, id), found: damaged(&known).into_iter().collect() }
+    let plan = chosen(&known, objects, to, broken, id).map(|plan| target.with_hooks(plan));
+    Chosen { plan, found: damaged(&known).into_iter().collect() }
 }
 
 fn chosen(

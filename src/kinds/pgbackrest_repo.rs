@@ -7,6 +7,7 @@
 pub(crate) mod drilled;
 mod files;
 pub(crate) mod look;
+mod restores;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::kinds::parts::{self, Seen};
 use crate::kinds::pgbackrest_repo::files::{archive_file, parts_of};
 use crate::kinds::pgbackrest_repo::look::{Archive, Repository};
 pub use crate::kinds::pgbackrest_repo::look::{stops, stops_probe};
+use crate::kinds::pgbackrest_repo::restores::Standing;
 use crate::kinds::postgres::{CLUSTER, Cluster};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
@@ -104,6 +106,9 @@ pub struct Actual {
     /// What the drills that the server ran by itself came to. Not part of a plan's guard: it changes by itself.
     #[serde(skip)]
     pub drilled: Vec<Past>,
+    /// Not part of a plan's guard: they are other commands' business, and grow older by themselves.
+    #[serde(skip)]
+    pub restores: Vec<Standing>,
 }
 
 /// The environment, server and section that ask for a repository.
@@ -220,6 +225,7 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
             // Unknown is no difference; see `remarks`.
             unreadable: _,
             drilled: _,
+            restores: _,
         } = actual;
         let mut fields = parts::fields(parts_of(desired).differences(Some(seen)));
         fields.extend(archive_file(desired).change(archive_conf.as_ref()));
@@ -342,6 +348,7 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         }
         let now = actual.archive.as_ref().map(|archive| archive.now);
         remarks.extend(actual.drilled.iter().filter_map(|past| drilled::remark(past, now?)));
+        remarks.extend(actual.restores.iter().map(Standing::remark));
         remarks
     }
 }

@@ -66,6 +66,9 @@ fn what_runs_after_a_restore_sees_it_and_is_believed() {
     );
     lab.on_server(&["test", "!", "-e", "/var/lib/postgresql/seawall-restores/good/hook-2.log"]);
 
+    let status = lab.run(&["--sandbox", "status"]).stdout;
+    assert!(status.contains("restore good (beside) stands on the server for"), "{status}");
+
     // It fails, it does not end, and it is not root's and postgres' alone: the copy is there all the same.
     red("fail");
     fails(
@@ -98,6 +101,8 @@ fn what_runs_after_a_restore_sees_it_and_is_believed() {
     let failed = restore(&lab, "wrong", &["--in-place"]);
     fails(&failed, &["restore undo wrong", "restore accept wrong", "PgBouncer is stopped"]);
     assert_eq!(lab.sql("chronos_db", "select count(*) from marked"), "7");
+    let status = lab.run(&["--sandbox", "status"]).stdout;
+    assert!(status.contains("restore wrong in place waits for") && !status.contains("(beside)"), "{status}");
     assert_ne!(lab.tried_on_server(&["systemctl", "is-active", "pgbouncer.service"]).stdout.trim(), "active");
     lab.expect(0, &["--sandbox", "restore", "undo", "wrong", "--yes"]);
     lab.on_server(&["systemctl", "is-active", "pgbouncer.service"]);
@@ -113,5 +118,6 @@ fn what_runs_after_a_restore_sees_it_and_is_believed() {
     lab.on_server(&["systemctl", "is-active", "pgbouncer.service"]);
     lab.expect(0, &["--sandbox", "restore", "accept", "kept"]);
     lab.on_server(&["sh", "-c", "systemctl disable -q --now pgbouncer.service; rm /etc/systemd/system/pgbouncer.service; systemctl daemon-reload"]);
+    lab.sql("chronos_db", "drop table marked");
     lab.expect(0, &["--sandbox", "plan"]);
 }

@@ -9,7 +9,7 @@ use crate::kinds::pgbackrest_repo::files::{
     CONF, FOLDER, KEY_SCRIPT, KEYS, PASS, RESTORE_FOLDER, archive_command, archive_conf, parts_of, pass_files,
     secret_files, stop_of, stop_of_all, stop_pattern,
 };
-use crate::kinds::pgbackrest_repo::{Actual, Desired, drilled};
+use crate::kinds::pgbackrest_repo::{Actual, Desired, drilled, restores};
 use crate::kinds::postgres::{Cluster, MAINTENANCE, Query};
 use crate::plan::backups::{Verdict, WAITING_USUAL};
 use crate::plan::change::FieldChange;
@@ -196,6 +196,7 @@ pub(super) fn probes(desired: &Desired) -> Vec<Probe> {
         vec![desired.cluster.probe(), archive_query().probe(), size_query().probe(), ask(&info_query(desired))];
     probes.push(Probe::Secret(desired.cipher_pass.clone()));
     probes.extend(parts_of(desired).probes());
+    probes.push(command(&restores::query()));
     probes.push(file(&archive_conf(desired)));
     probes.extend(secret_files().map(|(path, _)| ask(&access_query(path))));
     probes.extend(pass_files().map(|path| ask(&script(PASS_DIGEST, &[path]))));
@@ -298,6 +299,7 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         unreadable,
         left: left.into_iter().map(str::to_owned).collect(),
         drilled: if desired.drills.is_some() { drilled::read(desired.address.name(), answers) } else { Vec::new() },
+        restores: restores::read(&answers.command(&restores::query())?.stdout),
     }))
 }
 
