@@ -144,14 +144,18 @@ impl Desired {
     /// One line a member; the verifiers are put in when it is sent.
     fn userlist(&self) -> HostStep {
         let line = |name: &String| format!("\"{name}\" \"{{{{{name}}}}}\"\n");
-        let secrets = self.members.iter().map(|(name, member)| (name.clone(), member.verifier.clone())).collect();
-        let template = self.members.keys().map(line).collect();
+        let secrets: BTreeMap<_, _> =
+            self.members.iter().map(|(name, member)| (name.clone(), member.verifier.clone())).collect();
+        let template: String = self.members.keys().map(line).collect();
+        // Where nobody comes through the pool yet, the list is empty, and no secret is in it.
+        let content =
+            if secrets.is_empty() { Content::Text(template) } else { Content::WithSecrets { template, secrets } };
         HostStep::WriteFile {
             path: USERLIST.to_owned(),
             owner: "root".to_owned(),
             group: "postgres".to_owned(),
             mode: "0640".to_owned(),
-            content: Content::WithSecrets { template, secrets },
+            content,
             validate: None,
         }
     }
@@ -412,5 +416,31 @@ write `from: [127.0.0.1/32]` for them. When the section goes, PgBouncer is stopp
             )
         };
         (!unsaid.is_empty()).then(remark).into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::load::parse;
+
+    #[test]
+    fn a_pool_that_nobody_may_use_yet_has_an_empty_list() {
+        let text = "
+seawall: 1
+environment: test
+aws: { account: \"123456789012\", region: ca-central-1 }
+servers:
+  db:
+    instance: { bundle: small_3_0, blueprint: debian_12, zone: ca-central-1a }
+    login: { keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g ops] }
+    postgres: { databases: [shop] }
+    pgbouncer: { clients: 50, pool: 5 }
+";
+        let loaded = parse("test.yaml", text);
+        let inventory = loaded.inventory.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+        let declared = PgbouncerPool::declare(&inventory);
+        let HostStep::WriteFile { content, .. } = declared[0].desired.userlist() else { panic!("a file") };
+        assert_eq!(content, Content::Text(String::new()));
     }
 }
