@@ -221,6 +221,7 @@ fn what_cannot_be_restored_fails_loudly_and_says_why() {
     lab.sql("postgres", SET_UP);
     let moment = archived(&lab);
     lab.sql("postgres", "insert into marked values (101, 'in the segment that will be missing')");
+    let missing = lab.sql("postgres", "select pg_walfile_name(pg_current_wal_lsn())");
     archived(&lab);
     lab.sql("postgres", "insert into marked values (102, 'behind it')");
     let last = archived(&lab);
@@ -269,7 +270,7 @@ fn what_cannot_be_restored_fails_loudly_and_says_why() {
     );
     let keys: Vec<&str> =
         segment["Contents"].as_array().into_iter().flatten().filter_map(|object| object["Key"].as_str()).collect();
-    let key = keys[keys.len() - 2];
+    let key = *keys.iter().find(|key| key.contains(&missing)).expect("it was archived");
     lab.aws("s3", "delete_object", &serde_json::json!({ "Bucket": "project-chronos-backups", "Key": key }));
     let ended = restore(&lab, "gap", &last, &[]);
     assert_eq!(ended.code, 3, "{}{}", ended.stdout, ended.stderr);
