@@ -29,17 +29,13 @@ sockets=/run/seawall-restore
 room_left=1048576
 # Files of a cluster and of its WAL, at the most that is usual: what a restore needs of inodes.
 inodes_needed=20000
-# Seconds for replay when the order names none: a day of WAL.
+# Seconds for replay: a day of WAL.
 replay_limit_s=43200
 # So many times a file is asked for again when the repository does not answer, with seconds between.
 wal_tries=5
 wal_pause_s=3
 # So many times PostgreSQL asks in vain for a segment before it counts as missing.
 absent_limit=8
-
-key=/etc/pgbackrest/restore.conf.d/key.conf
-access_key() { values "$key" repo1-s3-key; }
-secret_key() { values "$key" repo1-s3-key-secret; }
 
 # NAME: reads the configuration and the order.
 begin() {

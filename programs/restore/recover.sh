@@ -35,7 +35,7 @@ fetch() {
     # Recovery does not end by itself then, so a missing segment cannot end it either.
     latest) set -- --type=standby --target-timeline="$timeline" ;;
     immediate) set -- --type=immediate --target-action=promote ;;
-    time | lsn | name) set -- --type="$type" --target="$target" --target-action=promote --target-timeline="$timeline" ;;
+    time | name) set -- --type="$type" --target="$target" --target-action=promote --target-timeline="$timeline" ;;
     *) refuse order "the order has no such type: $type" ;;
     esac
     # A drill that must fail: no passphrase opens what another one sealed.
@@ -143,11 +143,11 @@ in_recovery() { echo 'select pg_is_in_recovery()' | ask postgres 2>/dev/null; }
 replay() {
     tell phase replay
     start
-    promoted='' limit=$(ordered replay-limit)
-    deadline=$(($(now) + ${limit:-$replay_limit_s}))
+    promoted=''
+    deadline=$(($(now) + replay_limit_s))
     until grep -aq 'LOG:  archive recovery complete' "$place/postgres.log"; do
         lives || died
-        [ "$(now)" -lt "$deadline" ] || refuse too-slow "replay did not end within ${limit:-$replay_limit_s} s"
+        [ "$(now)" -lt "$deadline" ] || refuse too-slow "replay did not end within $replay_limit_s s"
         if [ "$type" = latest ] && [ -z "$promoted" ] && is_at_end && [ "$(in_recovery)" = t ]; then
             replayed=$(echo 'select pg_last_wal_replay_lsn()' | ask postgres) || refuse died "the copy does not answer"
             tell fact replay-end "$replayed"

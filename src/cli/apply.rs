@@ -11,16 +11,16 @@ use crate::base::digest::Digest;
 use crate::base::read;
 use crate::cli::args::{ApplyArgs, DestroyArgs, Format};
 use crate::cli::exit::{Exit, Stop};
+use crate::cli::locked::locked;
 use crate::cli::secrets;
 use crate::cli::session::{Session, refuses};
-use crate::cli::work::{Work, holder, store_failed, store_failed_after};
+use crate::cli::work::{Stores, Work, store_failed, store_failed_after};
 use crate::engine::Planned;
 use crate::engine::apply::{Applied, Run};
 use crate::engine::drift;
 use crate::engine::file::{Header, PlanFile};
 use crate::engine::guards::check_approved;
 use crate::engine::journal::Journal;
-use crate::engine::lock;
 use crate::engine::nonce::Nonce;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::store::{Claim, Store, StoreFailure, last_applied, remember};
@@ -56,7 +56,7 @@ pub async fn apply(session: &mut Session, args: &ApplyArgs) -> Result<Exit, Stop
         work.intent.keep_protected = file.header.keep_protected;
         fits(file, &work)?;
     }
-    locked(session, &work, &world, saved, args.yes, "apply").await
+    under_lock(session, &work, &world, saved, args.yes, "apply").await
 }
 
 /// `seawall destroy`.
@@ -67,7 +67,7 @@ pub async fn destroy(session: &mut Session, args: &DestroyArgs) -> Result<Exit, 
         let planned = work.plan(&work.look(&Look::of(&world)).await)?;
         return crate::cli::plan::finish(session, &work, &planned, Some(path));
     }
-    locked(session, &work, &world, None, args.yes, "destroy").await
+    under_lock(session, &work, &world, None, args.yes, "destroy").await
 }
 
 /// Whether a saved plan belongs to this inventory and this world.
@@ -102,7 +102,7 @@ fn fits(file: &PlanFile, work: &Work) -> Result<(), Stop> {
 }
 
 /// Everything from taking the lock to giving it back.
-async fn locked(
+async fn under_lock(
     session: &mut Session,
     work: &Work,
     world: &World,
@@ -110,28 +110,13 @@ async fn locked(
     yes: bool,
     what: &str,
 ) -> Result<Exit, Stop> {
-    let stores = work.stores(world).await.map_err(|failure| store_failed(&failure))?;
-    let lock = lock::take(&stores.all(), &holder(what)).await.map_err(Stop::failed)?;
-    if let Some(note) = &lock.took_over {
-        session.say(format!("note: {note}"));
-    }
-    if let Some(why) = &stores.why_not_shared {
-        session.say(format!("note: {why}"));
-    }
-    let result = tokio::select! {
-        result = decide(session, work, world, stores.widest(), saved, yes) => result,
-        _ = tokio::signal::ctrl_c() => Err(Stop::new(
-            Exit::Interrupted,
-            Diagnostic::error("interrupted", "this run was interrupted")
-                .note("steps that had begun may be done or not; a transaction that runs on a host goes on there")
-                .note("a host puts back by itself what may lock out and was not proven yet")
-                .hint("a new plan shows what remains"),
-        )),
-    };
-    if let Err(failure) = lock::release(&stores.all(), lock).await {
-        session.say(format!("warning: the lock could not be given back: {failure}"));
-    }
-    result
+    let interrupted = Diagnostic::error("interrupted", "this run was interrupted")
+        .note("steps that had begun may be done or not; a transaction that runs on a host goes on there")
+        .note("a host puts back by itself what may lock out and was not proven yet")
+        .hint("a new plan shows what remains");
+    let run =
+        async |session: &mut Session, stores: &Stores| decide(session, work, world, stores.widest(), saved, yes).await;
+    locked(session, work, world, what, interrupted, run).await
 }
 
 /// Looks, plans or checks, asks, acts.
@@ -200,17 +185,10 @@ fn made_by_another(mut stop: Stop, file: &PlanFile) -> Stop {
 
 /// A person says yes, or nothing happens.
 fn confirmed(session: &mut Session, work: &Work) -> Result<bool, Stop> {
-    if !session.can_ask() {
-        return Err(Stop::new(
-            Exit::Usage,
-            Diagnostic::error("nobody-to-ask", "there is no terminal to ask on, and --yes was not given")
-                .note("nothing was changed by this run")
-                .hint("save a plan with `seawall plan --out`, read it, and apply it; or give --yes"),
-        ));
-    }
     let verb = if work.intent.destroy { "Destroy" } else { "Apply" };
     let place = if work.sandbox { "the sandbox" } else { "AWS" };
-    session.ask(&format!("{verb} this in environment {} on {place}? Type yes: ", work.resolved.environment))
+    let question = format!("{verb} this in environment {} on {place}? Type yes: ", work.resolved.environment);
+    session.confirmed(&question, "save a plan with `seawall plan --out`, read it, and apply it; or give --yes")
 }
 
 /// Where it is recorded that a plan was used.

@@ -3,9 +3,9 @@
 use crate::base::diag::{Diagnostic, Diagnostics, Severity};
 use crate::cli::args::{BackupCommand, BackupType, DataArgs, OnlyArgs, ServerArgs};
 use crate::cli::exit::{Exit, Stop};
+use crate::cli::locked::locked;
 use crate::cli::session::Session;
-use crate::cli::work::{Work, holder, store_failed};
-use crate::engine::lock;
+use crate::cli::work::{Stores, Work};
 use crate::engine::nonce::Nonce;
 use crate::inventory::scalar::Name;
 use crate::plan::backups::{Backups, Made, Verified};
@@ -70,16 +70,16 @@ async fn verify(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop
 
 async fn now(session: &mut Session, server: &ServerArgs, kind: Type, follow: bool) -> Result<Exit, Stop> {
     let (work, world, targets) = begin(session, server).await?;
-    let target = only_one(&targets)?;
-    let made = if follow {
-        followed(session, &world, target).await?
+    let target = one(targets)?;
+    let backup = if follow {
+        followed(session, &world, &target).await?
     } else {
         let id = format!("backup-{}", Nonce::random());
         let job = async |say: Say<'_>| target.backup_now(&world, kind, &id, say).await;
-        Some(locked(session, &work, &world, "backup now", left(target), job).await?)
+        Some(made(session, &work, &world, "backup now", left(&target), job).await?)
     };
-    match made {
-        Some(made) => session.show_made(&work, target.server.as_str(), &made)?,
+    match backup {
+        Some(backup) => session.show_made(&work, target.server.as_str(), &backup)?,
         None => session.say(format!("no backup runs on `{}`", target.server)),
     }
     Ok(Exit::Done)
@@ -97,33 +97,34 @@ async fn followed(session: &mut Session, world: &World, target: &Target) -> Resu
 
 async fn dump(session: &mut Session, server: &ServerArgs, before: &Name) -> Result<Exit, Stop> {
     let (work, world, targets) = begin(session, server).await?;
-    let target = only_one(&targets)?;
+    let target = one(targets)?;
     let id = format!("dump-{}", Nonce::random());
     let interrupted = Diagnostic::error("interrupted", "this run was interrupted")
         .note(format!("dumps that were begun go on on `{}`", target.server))
         .hint("see what there is with: seawall backup list");
     let job = async |say: Say<'_>| target.dump_before(&world, before, &id, say).await;
-    let made = locked(session, &work, &world, "backup dump", interrupted, job).await?;
-    session.show_dumped(&work, &target.server, &made)?;
+    let dumps = made(session, &work, &world, "backup dump", interrupted, job).await?;
+    session.show_dumped(&work, &target.server, &dumps)?;
     Ok(Exit::Done)
 }
 
-fn only_one(targets: &[Target]) -> Result<&Target, Stop> {
-    let [target] = targets else {
-        let names: Vec<&str> = targets.iter().map(|target| target.server.as_str()).collect();
-        let problem =
-            Diagnostic::error("which-server", format!("{} servers have backups: {}", names.len(), names.join(", ")))
-                .hint("name one: --server NAME");
-        return Err(Stop::new(Exit::Usage, problem));
-    };
-    Ok(target)
+/// The one server that is meant.
+pub fn one(mut targets: Vec<Target>) -> Result<Target, Stop> {
+    match (targets.pop(), targets.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (last, _) => {
+            let names: Vec<String> = targets.into_iter().chain(last).map(|target| target.server).collect();
+            let names = format!("{} servers have backups: {}", names.len(), names.join(", "));
+            Err(Stop::new(Exit::Usage, Diagnostic::error("which-server", names).hint("name one: --server NAME")))
+        }
+    }
 }
 
 /// Says on the way what a run is at.
 type Say<'a> = &'a (dyn Fn(&str) + Sync);
 
-/// The environment's lock is held to the end: an apply that restarted PostgreSQL would end what is made.
-async fn locked<T>(
+/// An apply that restarted PostgreSQL would end what is made, so the lock is held to the end.
+async fn made<T>(
     session: &mut Session,
     work: &Work,
     world: &World,
@@ -131,22 +132,11 @@ async fn locked<T>(
     interrupted: Diagnostic,
     run: impl AsyncFnOnce(Say<'_>) -> Result<T, Diagnostic>,
 ) -> Result<T, Stop> {
-    let stores = work.stores(world).await.map_err(|failure| store_failed(&failure))?;
-    let lock = lock::take(&stores.all(), &holder(what)).await.map_err(Stop::failed)?;
-    if let Some(note) = &lock.took_over {
-        session.say(format!("note: {note}"));
-    }
-    let working = Working::new(session.progress_mode());
-    let say = |what: &str| working.say(what);
-    let made = tokio::select! {
-        made = run(&say) => made,
-        _ = tokio::signal::ctrl_c() => Err(interrupted),
+    let run = async |session: &mut Session, _: &Stores| {
+        let working = Working::new(session.progress_mode());
+        run(&|what: &str| working.say(what)).await.map_err(Stop::failed)
     };
-    drop(working);
-    if let Err(failure) = lock::release(&stores.all(), lock).await {
-        session.say(format!("warning: the lock could not be given back: {failure}"));
-    }
-    made.map_err(stopped)
+    locked(session, work, world, what, interrupted, run).await
 }
 
 fn left(target: &Target) -> Diagnostic {

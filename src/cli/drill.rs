@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use crate::base::diag::{Diagnostic, Diagnostics, Severity};
 use crate::base::secret::{SecretForm, SecretUse};
 use crate::cli::args::{DataArgs, DrillArgs, DrillCommand, OnlyArgs, ServerArgs};
-use crate::cli::backup::declared;
+use crate::cli::backup::{declared, one};
 use crate::cli::exit::{Exit, Stop};
-use crate::cli::restore::{failed, one};
+use crate::cli::locked::{GIVE_YES, locked};
+use crate::cli::restore::failed;
 use crate::cli::session::Session;
-use crate::cli::work::{Stores, Work, holder, machine, store_failed, who};
-use crate::engine::lock;
+use crate::cli::work::{Stores, Work, machine, who};
 use crate::engine::private;
 use crate::inventory::scalar::TimeSpan;
 use crate::inventory::sections::database::DrillCheck;
@@ -27,7 +27,7 @@ use crate::reach::world::World;
 use crate::recovery::drill::{Before, Run, damaged, draw, freeze, judged};
 use crate::recovery::goal::{self, Wish, choose};
 use crate::recovery::history;
-use crate::recovery::judge::{judge, prefix};
+use crate::recovery::judge::prefix;
 use crate::recovery::look::Target;
 use crate::recovery::restore::Check;
 use crate::view::working::Working;
@@ -123,58 +123,31 @@ async fn run(session: &mut Session, args: &DrillArgs) -> Result<Exit, Stop> {
     let asks = chosen.plan.as_ref().ok().filter(|plan| !args.yes && !refused(plan));
     if let Some(plan) = asks {
         session.say(session.restore_text(plan));
-        if !session.can_ask() {
-            return Err(Stop::new(
-                Exit::Usage,
-                Diagnostic::error("not-confirmed", "nobody is there to confirm the drill")
-                    .hint("add --yes to carry it out without a question"),
-            ));
-        }
-        if !session.ask("Run the drill? The clock begins with `yes`; only that goes on: ")? {
+        if !session.confirmed("Run the drill? The clock begins with `yes`; only that goes on: ", GIVE_YES)? {
             return Ok(Exit::Failed);
         }
         // Nobody has looked at the repository yet when a disaster strikes.
         clock = Timestamp::now();
         chosen = planned(session, &world, &target, &args.to, broken, &id).await;
     }
-    let stores = work.stores(&world).await.map_err(|failure| store_failed(&failure))?;
-    let lock = lock::take(&stores.all(), &holder("drill")).await.map_err(Stop::failed)?;
-    if let Some(note) = &lock.took_over {
-        session.say(format!("note: {note}"));
-    }
-    let past = history::of(stores.widest()).await;
+    let interrupted = Diagnostic::error("interrupted", "this run was interrupted")
+        .note(format!("the drill `{id}` goes on on `{}`; there is no report of it", target.server))
+        .hint(format!("remove what it restored: seawall restore drop {id}"));
     let carried = Carried { target: &target, at: &at, id: &id, broken };
-    let done = tokio::select! {
-        done = carried.out(session, &world, chosen) => Ok(done),
-        _ = tokio::signal::ctrl_c() => Err(Stop::new(
-            Exit::Interrupted,
-            Diagnostic::error("interrupted", "this run was interrupted")
-                .note(format!("the drill `{id}` goes on on `{}`; there is no report of it", target.server))
-                .hint(format!("remove what it restored: seawall restore drop {id}")),
-        )),
+    let facts = Facts { work: &work, target: &target, asked: &args.to, clock, before, id: id.clone(), broken };
+    let run = async |session: &mut Session, stores: &Stores| {
+        let past = history::of(stores.widest()).await;
+        let done = carried.out(session, &world, chosen).await;
+        let drill = facts.judged(done, past.as_deref().unwrap_or_default());
+        let kept = keep(session, stores, &drill).await;
+        Ok((drill, kept, past.err()))
     };
-    let kept = match done {
-        Ok(done) => {
-            let facts = Facts { work: &work, target: &target, asked: &args.to, clock, before, id: id.clone(), broken };
-            let drill = facts.judged(done, past.as_deref().unwrap_or_default());
-            Ok(keep(session, &stores, &drill).await.map(|()| drill))
-        }
-        Err(stop) => Err(stop),
-    };
-    if let Err(failure) = lock::release(&stores.all(), lock).await {
-        session.say(format!("warning: the lock could not be given back: {failure}"));
-    }
-    let (drill, unkept) = match kept? {
-        Ok(drill) => (drill, None),
-        Err((drill, problem)) => (*drill, Some(problem)),
-    };
+    let (drill, kept, uncompared) = locked(session, &work, &world, "drill", interrupted, run).await?;
     session.show_drill(&drill)?;
-    if let Err(why) = past {
+    if let Some(why) = uncompared {
         session.say(format!("warning: it was not compared with the drill before: {why}"));
     }
-    if let Some(problem) = unkept {
-        return Err(Stop::failed(problem));
-    }
+    kept.map_err(Stop::failed)?;
     session.say(format!("report: {REPORTS}/{id}.md and {REPORTS}/{id}.json"));
     Ok(if drill.passed { Exit::Done } else { Exit::Failed })
 }
@@ -202,10 +175,8 @@ async fn planned(
 ) -> Chosen {
     let working = Working::new(session.progress_mode());
     working.say("looking at the repository");
-    let seen = target.look(&Look::of(world), &mut |_| ()).await;
-    let known = judge(&seen, &target.section);
-    let objects = seen.objects.ok().flatten().unwrap_or_default();
-    let plan = chosen(&known, objects, to, broken, id).map(|plan| target.with_hooks(plan));
+    let (known, objects) = target.known(&Look::of(world)).await;
+    let plan = chosen(&known, objects.unwrap_or_default(), to, broken, id).map(|plan| target.with_hooks(plan));
     Chosen { plan, found: damaged(&known).into_iter().collect() }
 }
 
@@ -356,10 +327,10 @@ impl Facts<'_> {
 }
 
 /// Writes the report here and to what operators share.
-async fn keep(session: &Session, stores: &Stores, drill: &Drill) -> Result<(), (Box<Drill>, Diagnostic)> {
+async fn keep(session: &Session, stores: &Stores, drill: &Drill) -> Result<(), Diagnostic> {
     let failed = |why: String| {
         let problem = Diagnostic::error("drill-not-kept", format!("the report of `{}` was not kept", drill.id));
-        (Box::new(drill.clone()), problem.note(why).note("the drill itself was carried out, as is shown above"))
+        problem.note(why).note("the drill itself was carried out, as is shown above")
     };
     let (document, page) = session.drill_documents(drill);
     let folder = Path::new(REPORTS);

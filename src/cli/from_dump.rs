@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use crate::base::diag::Diagnostic;
 use crate::cli::args::{DataArgs, OnlyArgs, RestoreArgs};
-use crate::cli::backup::declared;
+use crate::cli::backup::{declared, one};
 use crate::cli::exit::{Exit, Stop};
-use crate::cli::restore::{one, unseen};
+use crate::cli::locked::{GIVE_YES, locked};
+use crate::cli::restore::unseen;
 use crate::cli::session::Session;
-use crate::cli::work::{Work, holder, store_failed};
-use crate::engine::lock;
+use crate::cli::work::{Stores, Work};
 use crate::plan::restores::DumpPlan;
 use crate::plan::step::HostStep;
 use crate::reach::look::Look;
@@ -42,14 +42,7 @@ pub async fn from_dump(session: &mut Session, args: &RestoreArgs) -> Result<Exit
     }
     if !args.yes {
         session.say(session.dump_text(&plan, false));
-        if !session.can_ask() {
-            return Err(Stop::new(
-                Exit::Usage,
-                Diagnostic::error("not-confirmed", "nobody is there to confirm the restore")
-                    .hint("add --yes to carry it out without a question"),
-            ));
-        }
-        if !session.ask("Restore into the new database? Only `yes` goes on: ")? {
+        if !session.confirmed("Restore into the new database? Only `yes` goes on: ", GIVE_YES)? {
             return Ok(Exit::Failed);
         }
     }
@@ -97,13 +90,6 @@ async fn restored(
     plan: &DumpPlan,
 ) -> Result<(), Stop> {
     let at = target.endpoint(world).await.map_err(unseen)?;
-    let stores = work.stores(world).await.map_err(|failure| store_failed(&failure))?;
-    let lock = lock::take(&stores.all(), &holder("restore")).await.map_err(Stop::failed)?;
-    if let Some(note) = &lock.took_over {
-        session.say(format!("note: {note}"));
-    }
-    let working = Working::new(session.progress_mode());
-    working.say(&format!("restores the dump into {}", plan.into));
     let step = HostStep::Run {
         argv: [PROGRAM, "restore", &plan.database, &plan.stamp].map(str::to_owned).into(),
         env: BTreeMap::new(),
@@ -112,21 +98,18 @@ async fn restored(
         revert: None,
         what: format!("restore {} of {}", plan.database, plan.stamp),
     };
-    let done = tokio::select! {
-        done = target.on_host(world, &at, "dump", vec![step]) => done.map_err(|why| Stop::failed(
-            Diagnostic::error("restore-failed", format!("the dump was not restored on `{}`", target.server))
-                .note(why)
-                .note(format!("`{}` is as it was", plan.database)),
-        )),
-        _ = tokio::signal::ctrl_c() => Err(Stop::new(
-            Exit::Interrupted,
-            Diagnostic::error("interrupted", "this run was interrupted")
-                .note(format!("the restore into `{}` goes on on `{}`", plan.into, target.server)),
-        )),
+    let interrupted = Diagnostic::error("interrupted", "this run was interrupted")
+        .note(format!("the restore into `{}` goes on on `{}`", plan.into, target.server));
+    let run = async |session: &mut Session, _: &Stores| {
+        let working = Working::new(session.progress_mode());
+        working.say(&format!("restores the dump into {}", plan.into));
+        target.on_host(world, &at, "dump", vec![step]).await.map_err(|why| {
+            Stop::failed(
+                Diagnostic::error("restore-failed", format!("the dump was not restored on `{}`", target.server))
+                    .note(why)
+                    .note(format!("`{}` is as it was", plan.database)),
+            )
+        })
     };
-    drop(working);
-    if let Err(failure) = lock::release(&stores.all(), lock).await {
-        session.say(format!("warning: the lock could not be given back: {failure}"));
-    }
-    done
+    locked(session, work, world, "restore", interrupted, run).await
 }

@@ -9,6 +9,7 @@ pub mod exit;
 pub mod explain;
 pub mod from_dump;
 pub mod housekeeping;
+pub mod locked;
 pub mod output;
 pub mod plan;
 pub mod policy;

@@ -3,6 +3,8 @@
 //! The old server is fenced before the new one may archive: its keys are deleted and read back as gone. What was reached is
 //! kept where operators meet, so a run that was killed is run again and goes on. The address moves last.
 
+mod old;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,29 +13,29 @@ use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
 use crate::cli::apply::{Approved, carry_out};
 use crate::cli::args::{DataArgs, OnlyArgs, RebuildArgs};
-use crate::cli::backup::declared;
+use crate::cli::backup::{declared, one};
 use crate::cli::exit::{Exit, Stop};
-use crate::cli::restore::{failed, one};
+use crate::cli::locked::{GIVE_YES, locked};
+use crate::cli::rebuild::old::{accept, fenced, identities, later_generation, names, rebuild_unseen};
+use crate::cli::restore::failed;
 use crate::cli::secrets;
 use crate::cli::session::{Session, refuses};
-use crate::cli::work::{Work, holder, store_failed};
-use crate::engine::lock;
+use crate::cli::work::{Stores, Work, store_failed};
 use crate::engine::nonce::Nonce;
-use crate::engine::store::Store;
 use crate::inventory::scalar::TimeSpan;
 use crate::kinds::pgbackrest_repo;
 use crate::plan::Place;
+use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
-use crate::plan::probe::CloudProbe;
+use crate::plan::probe::{CloudProbe, HostProbe};
 use crate::plan::rebuild::{Ledger, Rebuilt, Step};
 use crate::plan::restores::{End, Goal, Purpose, RestorePlan, Told};
-use crate::plan::step::{CloudStep, HostStep};
+use crate::plan::step::HostStep;
+use crate::reach::Ask as _;
 use crate::reach::look::Look;
 use crate::reach::world::World;
-use crate::reach::{Act as _, Ask as _};
-use crate::recovery::fence::Fenced;
-use crate::recovery::goal::{Wish, choose};
-use crate::recovery::judge::{judge, prefix};
+use crate::recovery::goal::{Wish, moment_of};
+use crate::recovery::judge::prefix;
 use crate::recovery::look::Target;
 use crate::view::working::Working;
 
@@ -60,7 +62,7 @@ struct Rebuild<'a> {
     work: &'a Work,
     world: &'a World,
     target: Target,
-    stores: &'a [&'a Store],
+    stores: &'a Stores,
     ledger: Ledger,
 }
 
@@ -68,35 +70,16 @@ struct Rebuild<'a> {
 pub async fn rebuild(session: &mut Session, args: &RebuildArgs) -> Result<Exit, Stop> {
     let target = one(declared(session, &args.server)?)?;
     let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
-    let stores = work.stores(&world).await.map_err(|failure| store_failed(&failure))?;
-    let lock = lock::take(&stores.all(), &holder("rebuild")).await.map_err(Stop::failed)?;
-    if let Some(note) = &lock.took_over {
-        session.say(format!("note: {note}"));
-    }
-    if let Some(why) = &stores.why_not_shared {
-        session.say(format!("note: {why}"));
-    }
-    let all = stores.all();
-    let whole = async {
+    let interrupted = Diagnostic::error("interrupted", "this rebuild was interrupted")
+        .note("what had begun on the new server goes on there")
+        .hint("run `seawall rebuild` again: it goes on where it was");
+    let run = async |session: &mut Session, stores: &Stores| {
         if args.accept {
-            accept(session, &work, &world, &target, args.yes).await
-        } else {
-            whole(session, &work, &world, target, &all, args.yes).await
+            return accept(session, &work, &world, &target, args.yes).await;
         }
+        whole(session, &work, &world, target, stores, args.yes).await
     };
-    let result = tokio::select! {
-        result = whole => result,
-        _ = tokio::signal::ctrl_c() => Err(Stop::new(
-            Exit::Interrupted,
-            Diagnostic::error("interrupted", "this rebuild was interrupted")
-                .note("what had begun on the new server goes on there")
-                .hint("run `seawall rebuild` again: it goes on where it was"),
-        )),
-    };
-    if let Err(failure) = lock::release(&all, lock).await {
-        session.say(format!("warning: the lock could not be given back: {failure}"));
-    }
-    result
+    locked(session, &work, &world, "rebuild", interrupted, run).await
 }
 
 async fn whole(
@@ -104,20 +87,36 @@ async fn whole(
     work: &Work,
     world: &World,
     target: Target,
-    stores: &[&Store],
+    stores: &Stores,
     yes: bool,
 ) -> Result<Exit, Stop> {
-    let store = stores.last().expect("there is the folder at least");
     let key = format!("rebuild/{}.json", target.server);
-    let known = store.get(&key).await.map_err(|failure| store_failed(&failure))?;
-    let known: Option<Ledger> = known.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let known = stores.widest().get(&key).await.map_err(|failure| store_failed(&failure))?;
+    let known: Option<Ledger> = known.map(|bytes| serde_json::from_slice(&bytes)).transpose().map_err(|error| {
+        let what = format!("how far the last rebuild of `{}` came cannot be read", target.server);
+        Stop::failed(
+            Diagnostic::error("rebuild-unseen", what)
+                .note(format!("{key}: {error}"))
+                .note("nothing was changed by this run"),
+        )
+    })?;
     let unfinished = known.filter(|ledger| !ledger.finished);
     let ledger = match unfinished {
         Some(ledger) => {
-            session.say(format!("going on with rebuild {}, which {} began", ledger.id, ledger.by));
+            let begun = moment_of(ledger.begun);
+            session.say(format!(
+                "Rebuild {} of {}, which {} began at {begun}, is not finished.",
+                ledger.id, target.server, ledger.by
+            ));
+            if !yes && !session.confirmed("Go on with it? Only `yes` does: ", GIVE_YES)? {
+                return Ok(Exit::Failed);
+            }
             ledger
         }
-        None => new(session, work, world, &target, yes).await?,
+        None => match new(session, work, world, &target, yes).await? {
+            Some(ledger) => ledger,
+            None => return Ok(Exit::Failed),
+        },
     };
     let mut rebuild = Rebuild { work, world, target, stores, ledger };
     rebuild.keep().await?;
@@ -127,7 +126,13 @@ async fn whole(
 }
 
 /// Whether there is anything to rebuild, and whether it is wanted.
-async fn new(session: &mut Session, work: &Work, world: &World, target: &Target, yes: bool) -> Result<Ledger, Stop> {
+async fn new(
+    session: &mut Session,
+    work: &Work,
+    world: &World,
+    target: &Target,
+    yes: bool,
+) -> Result<Option<Ledger>, Stop> {
     let refused = |problem: Diagnostic| Err(Stop::new(Exit::Refused, problem.note("nothing was changed by this run")));
     let instance = target.reference.instance.clone();
     match world.cloud(&CloudProbe::Instance { name: instance.clone() }).await {
@@ -153,35 +158,21 @@ async fn new(session: &mut Session, work: &Work, world: &World, target: &Target,
         }
     }
     // The bucket alone says whether there is anything to restore; which backup is chosen when pgBackRest can be asked.
-    let repository = format!("{}backup/{}/", prefix(target.stanza()), target.stanza());
-    let objects = Look::of(world).objects(&target.bucket, &repository, &mut |_| {}).await;
-    let objects = objects.map_err(|why| {
-        Stop::failed(
-            Diagnostic::error("rebuild-unseen", format!("bucket `{}` could not be looked at", target.bucket))
-                .note(why.to_string())
-                .note("nothing was changed by this run"),
-        )
-    })?;
-    let objects = objects.unwrap_or_default();
-    let mut labels: Vec<&str> = objects
-        .iter()
-        .filter_map(|object| {
-            object.key.strip_prefix(&repository)?.split_once("/backup.manifest").map(|(label, _)| label)
-        })
-        .filter(|label| !label.contains('/'))
-        .collect();
-    labels.sort_unstable();
-    labels.dedup();
-    let Some(newest) = labels.last() else {
+    let (known, objects) = target.known(&Look::of(world)).await;
+    objects.map_err(|why| Stop::failed(rebuild_unseen(&why).note("nothing was changed by this run")))?;
+    let Some(newest) = known.backups.last() else {
         return refused(
             Diagnostic::error("backup-none", "nothing can be restored: there is no backup yet")
-                .note(format!("s3://{}/{repository} has none", target.bucket))
+                .note(format!("s3://{}/{} has none", target.bucket, prefix(target.stanza())))
                 .hint("`seawall apply` makes a new, empty server"),
         );
     };
-    let users = identities(work, &target.server);
-    let earlier =
-        fenced(work, target, &users).earlier(world).await.map_err(|why| Stop::failed(rebuild_unseen(&why)))?;
+    let users = names(&identities(&work.resolved.wanted, &target.server));
+    let (earlier, later) =
+        fenced(work, target, &users).others(world).await.map_err(|why| Stop::failed(rebuild_unseen(&why)))?;
+    if let Some(later) = later.first() {
+        return refused(later_generation(target, later));
+    }
     let left = match earlier.as_slice() {
         [] => "nothing is left of the old server".to_owned(),
         some => {
@@ -189,38 +180,34 @@ async fn new(session: &mut Session, work: &Work, world: &World, target: &Target,
             format!("{} STOPS first and is kept until `seawall rebuild --accept`", names.join(", "))
         }
     };
-    let bytes: u64 = objects.iter().map(|object| object.bytes).sum();
     session.say(format!(
-        "Rebuild {}: a new instance {instance}, restored from s3://{}/{repository}\n\
-         \n  backups    {}, the newest {newest}; {} MB in the bucket\
+        "Rebuild {}: a new instance {instance}, restored from s3://{}/{}\n\
+         \n  backups    {}, the newest {} of {}\
          \n  target     the newest moment that is archived\
-         \n  fence      every access key of the old server's backups is DELETED first, for ever; {left}\
+         \n  fence      every access key on the old server is DELETED first, for ever; {left}\
          \n  address    moves to the new server at the end\n",
         target.server,
         target.bucket,
-        labels.len(),
-        bytes / 1_000_000,
+        prefix(target.stanza()),
+        known.backups.len(),
+        newest.label,
+        moment_of(newest.finished),
     ));
-    if !yes && (!session.can_ask() || !session.ask("Rebuild? Only `yes` goes on: ")?) {
-        return Err(Stop::new(
-            Exit::Usage,
-            Diagnostic::error("not-confirmed", "the rebuild was not confirmed")
-                .note("nothing was changed by this run")
-                .hint("add --yes where nobody can answer"),
-        ));
+    if !yes && !session.confirmed("Rebuild? Only `yes` goes on: ", GIVE_YES)? {
+        return Ok(None);
     }
-    Ok(Ledger {
+    Ok(Some(Ledger {
         id: Timestamp::now().strftime("rebuild-%Y%m%d-%H%M%S").to_string(),
         begun: Timestamp::now().as_second(),
         by: crate::cli::work::who(),
         ..Ledger::default()
-    })
+    }))
 }
 
 impl Rebuild<'_> {
     async fn keep(&self) -> Result<(), Stop> {
         let bytes = serde_json::to_vec(&self.ledger).expect("plain data serialises");
-        for store in self.stores {
+        for store in self.stores.all() {
             store
                 .put(&format!("rebuild/{}.json", self.target.server), &bytes)
                 .await
@@ -244,7 +231,7 @@ impl Rebuild<'_> {
         self.idle(session).await?;
         if !self.ledger.fenced {
             self.begin(session, "fence", "the old server's keys are deleted, and what is left of it is stopped");
-            let users = identities(self.work, &server);
+            let users = names(&identities(&self.work.resolved.wanted, &server));
             let fence = fenced(self.work, &self.target, &users);
             self.ledger.kept = fence.put_up(self.world).await.map_err(|why| Stop::failed(not_fenced(&why)))?;
             self.ledger.fenced = true;
@@ -252,12 +239,10 @@ impl Rebuild<'_> {
         }
         if self.ledger.restored.is_none() {
             self.begin(session, "server", "a new instance, hardened, with the packages of the database");
-            let own = |address: &Address| {
-                let name = address.name();
-                name == server || (address.kind() == "iam.user" && name.starts_with(&format!("{server}-")))
-            };
+            let keys: Vec<Address> =
+                identities(&self.work.resolved.wanted, &server).into_iter().map(|wanted| wanted.address).collect();
             self.apply(session, |address, place| {
-                let here = *place == Place::Host(server.clone()) || own(address);
+                let here = *place == Place::Host(server.clone()) || address.name() == server || keys.contains(address);
                 here && address.kind() != ADDRESS && !AFTERWARDS.contains(&address.kind())
             })
             .await?;
@@ -292,6 +277,28 @@ impl Rebuild<'_> {
             tokio::time::sleep(IDLE_PAUSE).await;
         }
         Err(Stop::failed(rebuild_unseen("what an earlier run began there has not ended after twelve hours")))
+    }
+
+    /// Whether the new server is what this rebuild has left there: one that archives was made otherwise meanwhile, and its data is
+    /// not to be moved aside.
+    async fn not_overtaken(&self, at: &Endpoint, archive: &HostStep) -> Result<(), Stop> {
+        let HostStep::WriteFile { path, .. } = archive else { return Ok(()) };
+        match self.world.host(at, &[HostProbe::File { path: path.clone() }]).await.file(path) {
+            Observed::Absent => Ok(()),
+            Observed::Unknown(why) => Err(Stop::failed(rebuild_unseen(&why.to_string()))),
+            Observed::Present(_) => {
+                let problem = Diagnostic::error(
+                    "rebuild-overtaken",
+                    format!("`{}` archives already, and this rebuild has restored nothing on it", self.target.server),
+                );
+                Err(Stop::new(
+                    Exit::Refused,
+                    problem.note("somebody has made it otherwise since the rebuild was interrupted").note("nothing was changed by this run").hint(
+                        "where its data is right, there is nothing to rebuild; where it is not: seawall restore --in-place",
+                    ),
+                ))
+            }
+        }
     }
 
     /// Makes a part of the inventory so.
@@ -331,7 +338,7 @@ impl Rebuild<'_> {
             snapshot,
             nonce: Nonce::random(),
         };
-        let store = self.stores.last().expect("there is the folder at least");
+        let store = self.stores.widest();
         let (ended, folder) = carry_out(session, &work, self.world, store, &approved).await?;
         if ended.failed.is_empty() && ended.put_back.is_empty() && ended.not_started.is_empty() {
             return Ok(());
@@ -356,7 +363,8 @@ impl Rebuild<'_> {
         }
         let at = self.target.endpoint(self.world).await.map_err(|why| Stop::failed(rebuild_unseen(&why)))?;
         self.begin(session, "restore", "the newest backup, and the WAL after it");
-        let (before, _) = self.around()?;
+        let (before, archive) = self.around()?;
+        self.not_overtaken(&at, &archive).await?;
         self.target.on_host(self.world, &at, "before", before).await.map_err(|why| {
             Stop::failed(Diagnostic::error("rebuild-failed", "pgBackRest could not be set up").note(why))
         })?;
@@ -399,12 +407,9 @@ impl Rebuild<'_> {
     }
 
     async fn plan(&self, name: &str) -> Result<RestorePlan, Stop> {
-        let seen = self.target.look(&Look::of(self.world), &mut |_| ()).await;
-        let known = judge(&seen, &self.target.section);
-        let objects = seen.objects.ok().flatten().unwrap_or_default();
-        let plan = choose(&known, &objects, Goal::Latest, Purpose::InPlace, &Wish::default(), name);
-        let again = "run `seawall rebuild` again once that is mended";
-        plan.map(|plan| self.target.with_hooks(plan)).map_err(|why| Stop::new(Exit::Refused, why.hint(again)))
+        let look = Look::of(self.world);
+        let plan = self.target.planned(&look, Goal::Latest, Purpose::InPlace, &Wish::default(), name).await;
+        plan.map_err(|why| Stop::new(Exit::Refused, why.hint("run `seawall rebuild` again once that is mended")))
     }
 
     async fn accept(&self, name: &str) -> Result<(), Stop> {
@@ -429,54 +434,6 @@ impl Rebuild<'_> {
     }
 }
 
-/// The identities whose keys are on a server.
-fn identities(work: &Work, server: &str) -> Vec<String> {
-    let own = |address: &Address| address.kind() == "iam.user" && address.name().starts_with(&format!("{server}-"));
-    let all = work.resolved.wanted.iter().filter(|wanted| own(&wanted.address));
-    all.map(|wanted| crate::kinds::physical_name(&work.resolved.environment, wanted.address.name(), "")).collect()
-}
-
-fn fenced<'a>(work: &'a Work, target: &'a Target, users: &'a [String]) -> Fenced<'a> {
-    let environment = &work.resolved.environment;
-    Fenced { environment, server: &target.server, instance: &target.reference.instance, users }
-}
-
-/// Removes what is left of the old server, once the new one has been looked at.
-async fn accept(session: &mut Session, work: &Work, world: &World, target: &Target, yes: bool) -> Result<Exit, Stop> {
-    let earlier = fenced(work, target, &[]).earlier(world).await.map_err(|why| Stop::failed(rebuild_unseen(&why)))?;
-    if earlier.is_empty() {
-        session.say(format!("nothing is left of an earlier {}", target.server));
-        return Ok(Exit::Done);
-    }
-    if let Some((name, state)) = earlier.iter().find(|(_, state)| state != "stopped") {
-        let problem = Diagnostic::error(
-            "rebuild-not-fenced",
-            format!("instance `{name}` is {state}, and a rebuild would have stopped it"),
-        );
-        return Err(Stop::new(
-            Exit::Refused,
-            problem.note("nothing was changed by this run").hint("finish the rebuild first: seawall rebuild"),
-        ));
-    }
-    let names: Vec<&str> = earlier.iter().map(|(name, _)| name.as_str()).collect();
-    session.say(format!("{} DELETED, with everything on it, for ever", names.join(", ")));
-    if !yes && (!session.can_ask() || !session.ask("Delete? Only `yes` goes on: ")?) {
-        let problem =
-            Diagnostic::error("not-confirmed", "nothing was changed").hint("add --yes where nobody can answer");
-        return Err(Stop::new(Exit::Usage, problem));
-    }
-    for name in names {
-        let done = world.act_cloud(&CloudStep::DeleteInstance { name: name.to_owned() }, &[]).await;
-        done.map_err(|failure| {
-            Stop::failed(
-                Diagnostic::error("rebuild-failed", format!("`{name}` could not be deleted")).note(failure.to_string()),
-            )
-        })?;
-        session.say(format!("{name} is gone"));
-    }
-    Ok(Exit::Done)
-}
-
 fn not_fenced(why: &str) -> Diagnostic {
     Diagnostic::error(
         "rebuild-not-fenced",
@@ -484,10 +441,4 @@ fn not_fenced(why: &str) -> Diagnostic {
     )
     .note(why)
     .hint("run `seawall rebuild` again once that is mended")
-}
-
-fn rebuild_unseen(why: &str) -> Diagnostic {
-    Diagnostic::error("rebuild-unseen", "the new server could not be looked at")
-        .note(why)
-        .hint("run `seawall rebuild` again: it goes on where it was")
 }

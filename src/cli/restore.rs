@@ -4,20 +4,18 @@ use jiff::Timestamp;
 
 use crate::base::diag::{Diagnostic, Severity};
 use crate::cli::args::{DataArgs, OnlyArgs, RestoreArgs, RestoreCommand, ServerArgs};
-use crate::cli::backup::declared;
+use crate::cli::backup::{declared, one};
 use crate::cli::exit::{Exit, Stop};
+use crate::cli::locked::{GIVE_YES, locked};
 use crate::cli::session::Session;
-use crate::cli::work::{Work, holder, store_failed};
-use crate::engine::lock;
-use crate::plan::drills::Broken;
+use crate::cli::work::{Stores, Work};
 use crate::plan::host::Endpoint;
 use crate::plan::restores::{End, Purpose, RestorePlan, Standing, Told};
 use crate::reach::look::Look;
 use crate::reach::world::World;
-use crate::recovery::goal::{self, Wish, choose};
-use crate::recovery::judge::judge;
+use crate::recovery::goal::{self, Wish};
 use crate::recovery::look::Target;
-use crate::recovery::restore::{Check, is_name};
+use crate::recovery::restore::is_name;
 use crate::view::working::Working;
 
 /// Hours that a copy beside the database is kept unless the operator says otherwise.
@@ -38,20 +36,6 @@ pub async fn restore(session: &mut Session, args: RestoreArgs) -> Result<Exit, S
     }
 }
 
-/// The one server that is meant.
-pub fn one(targets: Vec<Target>) -> Result<Target, Stop> {
-    let names: Vec<String> = targets.iter().map(|target| target.server.clone()).collect();
-    let mut targets = targets.into_iter();
-    match (targets.next(), targets.next()) {
-        (Some(target), None) => Ok(target),
-        _ => Err(Stop::new(
-            Exit::Usage,
-            Diagnostic::error("which-server", format!("{} servers have backups: {}", names.len(), names.join(", ")))
-                .hint("name one: --server NAME"),
-        )),
-    }
-}
-
 async fn begin(session: &mut Session, args: &RestoreArgs) -> Result<Exit, Stop> {
     let usage = |why: String| Stop::new(Exit::Usage, Diagnostic::error("restore-target", why));
     let to = args.to.as_deref().ok_or_else(|| {
@@ -67,7 +51,11 @@ async fn begin(session: &mut Session, args: &RestoreArgs) -> Result<Exit, Stop> 
     let target = one(declared(session, &args.server)?)?;
     let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
     let wish = Wish { set: args.set.clone(), timeline: args.timeline };
-    let mut plan = planned(session, &world, &target, goal, purpose, &wish, &name).await?;
+    let working = Working::new(session.progress_mode());
+    working.say("looking at the repository");
+    let plan = target.planned(&Look::of(&world), goal, purpose, &wish, &name).await;
+    drop(working);
+    let mut plan = plan.map_err(|problem| Stop::new(Exit::Refused, problem.note("nothing was restored")))?;
     plan.ttl_s = (purpose == Purpose::Beside).then_some(args.keep_hours.unwrap_or(TTL_H) * 3600);
     let refused = plan.findings.iter().any(|finding| finding.severity == Severity::Error);
     if args.plan || refused {
@@ -76,79 +64,26 @@ async fn begin(session: &mut Session, args: &RestoreArgs) -> Result<Exit, Stop> 
     }
     if !args.yes {
         session.say(session.restore_text(&plan));
-        if !session.can_ask() {
-            return Err(Stop::new(
-                Exit::Usage,
-                Diagnostic::error("not-confirmed", "nobody is there to confirm the restore")
-                    .hint("add --yes to carry it out without a question"),
-            ));
-        }
         let question = match purpose {
             Purpose::InPlace => "This stops the database. Restore in place? Only `yes` goes on: ",
             Purpose::Beside | Purpose::Drill => "Restore beside the database? Only `yes` goes on: ",
         };
-        if !session.ask(question)? {
+        if !session.confirmed(question, GIVE_YES)? {
             return Ok(Exit::Failed);
         }
     }
-    let told = carried_out(session, &work, &world, &target, &plan, &[], None, "restore").await?;
+    // An apply would change the configuration under it.
+    let interrupted = Diagnostic::error("interrupted", "this run was interrupted")
+        .note(format!("the restore `{name}` goes on on `{}`", target.server))
+        .hint("`seawall restore list` shows how far it is");
+    let run = async |session: &mut Session, _: &Stores| {
+        let working = Working::new(session.progress_mode());
+        let say = |what: &str| working.say(what);
+        target.restore(&world, &plan, &[], None, &say).await.map_err(Stop::failed)
+    };
+    let told = locked(session, &work, &world, "restore", interrupted, run).await?;
     session.show_restore(&work, &plan, Some(&told))?;
     ended(&plan, &told)
-}
-
-/// Chooses backup, timeline and target from what is in the repository now.
-pub async fn planned(
-    session: &Session,
-    world: &World,
-    target: &Target,
-    goal: crate::plan::restores::Goal,
-    purpose: Purpose,
-    wish: &Wish,
-    name: &str,
-) -> Result<RestorePlan, Stop> {
-    let working = Working::new(session.progress_mode());
-    working.say("looking at the repository");
-    let seen = target.look(&Look::of(world), &mut |_| ()).await;
-    let known = judge(&seen, &target.section);
-    let objects = seen.objects.ok().flatten().unwrap_or_default();
-    let plan = choose(&known, &objects, goal, purpose, wish, name);
-    plan.map(|plan| target.with_hooks(plan))
-        .map_err(|problem| Stop::new(Exit::Refused, problem.note("nothing was restored")))
-}
-
-/// With the environment's lock: an apply would change the configuration under it.
-#[allow(clippy::too_many_arguments, reason = "each is a different thing, and there are two callers")]
-pub async fn carried_out(
-    session: &mut Session,
-    work: &Work,
-    world: &World,
-    target: &Target,
-    plan: &RestorePlan,
-    checks: &[Check],
-    broken: Option<Broken>,
-    what: &str,
-) -> Result<Told, Stop> {
-    let stores = work.stores(world).await.map_err(|failure| store_failed(&failure))?;
-    let lock = lock::take(&stores.all(), &holder(what)).await.map_err(Stop::failed)?;
-    if let Some(note) = &lock.took_over {
-        session.say(format!("note: {note}"));
-    }
-    let working = Working::new(session.progress_mode());
-    let say = |what: &str| working.say(what);
-    let told = tokio::select! {
-        told = target.restore(world, plan, checks, broken, &say) => told,
-        _ = tokio::signal::ctrl_c() => Err(Diagnostic::error("interrupted", "this run was interrupted")
-            .note(format!("the restore `{}` goes on on `{}`", plan.name, target.server))
-            .hint("`seawall restore list` shows how far it is")),
-    };
-    drop(working);
-    if let Err(failure) = lock::release(&stores.all(), lock).await {
-        session.say(format!("warning: the lock could not be given back: {failure}"));
-    }
-    told.map_err(|problem| {
-        let exit = if problem.code == "interrupted" { Exit::Interrupted } else { Exit::Failed };
-        Stop::new(exit, problem)
-    })
 }
 
 /// What a restore came to, as an exit code with its reason.
@@ -252,23 +187,18 @@ async fn command(session: &mut Session, verb: &str, name: &str, server: &ServerA
              What clients have written since the restore is not in it.",
             target.server
         ));
-        if !session.can_ask() || !session.ask("Go back? Only `yes` goes on: ")? {
-            return Err(Stop::new(
-                Exit::Usage,
-                Diagnostic::error("not-confirmed", "nothing was changed").hint("add --yes where nobody can answer"),
-            ));
+        if !session.confirmed("Go back? Only `yes` goes on: ", GIVE_YES)? {
+            return Ok(Exit::Failed);
         }
     }
-    let stores = work.stores(&world).await.map_err(|failure| store_failed(&failure))?;
-    let lock = lock::take(&stores.all(), &holder(&format!("restore {verb}"))).await.map_err(Stop::failed)?;
-    let working = Working::new(session.progress_mode());
-    working.say(&format!("{verb} {name}"));
-    let done = target.command_restore(&world, &at, verb, name).await;
-    drop(working);
-    if let Err(failure) = lock::release(&stores.all(), lock).await {
-        session.say(format!("warning: the lock could not be given back: {failure}"));
-    }
-    done.map_err(Stop::failed)?;
+    let interrupted = Diagnostic::error("interrupted", "this run was interrupted")
+        .note(format!("`restore {verb} {name}` goes on on `{}`", target.server));
+    let run = async |session: &mut Session, _: &Stores| {
+        let working = Working::new(session.progress_mode());
+        working.say(&format!("{verb} {name}"));
+        target.command_restore(&world, &at, verb, name).await.map_err(Stop::failed)
+    };
+    locked(session, &work, &world, &format!("restore {verb}"), interrupted, run).await?;
     session.say(match verb {
         "drop" => format!("{name} was removed from {}", target.server),
         "undo" => format!("the data of before {name} is back; what was restored is kept in main.undone-{name}"),

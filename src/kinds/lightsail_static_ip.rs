@@ -6,9 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::address::Address;
+use crate::base::diag::Diagnostic;
 use crate::inventory::sections::Inventory;
 use crate::kinds::cloud::{self, describe};
-use crate::kinds::{Declared, Kind, Owned, Owner, instance_name, is_generation, physical_name};
+use crate::kinds::{Declared, Kind, Owned, Owner, generation, generation_of, instance_name, physical_name};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
 use crate::plan::cloud::StaticIp;
@@ -90,6 +91,25 @@ servers:
         }
     }
 
+    fn refusals(desired: &Desired, actual: &StaticIp, _: &[FieldChange]) -> Vec<Diagnostic> {
+        // Whose it is was judged before: it is on another instance of this server.
+        let first = desired.name.strip_suffix("-ip").unwrap_or_default();
+        let number = |instance: &str| generation_of(first, instance);
+        let other = actual.attached_to.as_deref().filter(|other| number(other) > number(&desired.attached_to));
+        let refusal = |other: &str| {
+            Diagnostic::error(
+                "later-generation",
+                format!(
+                    "`{}` is attached to `{other}`, which is of a later generation than `{}`",
+                    desired.name, desired.attached_to
+                ),
+            )
+            .note("somebody has rebuilt the server, and this inventory does not know it yet")
+            .hint("take the inventory that says `instance.generation` as it was rebuilt")
+        };
+        other.map(refusal).into_iter().collect()
+    }
+
     fn remove(owned: &Owned) -> Vec<CloudStep> {
         let name = owned.name.clone();
         let detach = owned.attached_to.is_some().then(|| CloudStep::DetachStaticIp { name: name.clone() });
@@ -103,7 +123,7 @@ servers:
     fn owner(declared: &Address, environment: &str, actual: &StaticIp) -> Owner {
         // The whole name: environment `prod-2` begins with `prod-`, too, and attaching would take its address away.
         match &actual.attached_to {
-            Some(instance) if !is_generation(environment, declared.name(), instance) => {
+            Some(instance) if generation(environment, declared.name(), instance).is_none() => {
                 Owner::Foreign(format!("it is attached to instance `{instance}`"))
             }
             _ => Owner::Ours,

@@ -266,11 +266,41 @@ pub fn instance_name(environment: &str, server: &str, section: &Server) -> Strin
     }
 }
 
-/// Whether an instance is one of a server's, of whatever generation.
-pub fn is_generation(environment: &str, server: &str, instance: &str) -> bool {
-    let rest = instance.strip_prefix(&physical_name(environment, server, ""));
-    rest.is_some_and(|rest| {
-        let number = rest.strip_prefix("-g").and_then(|digits| digits.parse::<u32>().ok());
-        rest.is_empty() || number.is_some_and(|number| number > 1 && rest == format!("-g{number}"))
-    })
+/// Which one of a server's instances has a name; `None` where it is none of them.
+pub fn generation(environment: &str, server: &str, instance: &str) -> Option<u32> {
+    generation_of(&physical_name(environment, server, ""), instance)
+}
+
+/// The same, where `first` is the name of the server's first one.
+pub fn generation_of(first: &str, instance: &str) -> Option<u32> {
+    let rest = instance.strip_prefix(first)?;
+    if rest.is_empty() {
+        return Some(1);
+    }
+    let number = rest.strip_prefix("-g")?.parse().ok()?;
+    (number > 1 && rest == format!("-g{number}")).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::generation;
+
+    #[test]
+    fn only_a_servers_own_instances_have_a_generation() {
+        for (instance, number) in [
+            ("prod-db", Some(1)),
+            ("prod-db-g2", Some(2)),
+            ("prod-db-g10", Some(10)),
+            ("prod-db-g1", None),
+            ("prod-db-g02", None),
+            ("prod-db-2", None),
+            ("prod-db2", None),
+            ("prod-2-db", None),
+        ] {
+            assert_eq!(generation("prod", "db", instance), number, "{instance}");
+        }
+        // A server may have a name that looks like another one's second instance, as long as that one has none.
+        assert_eq!(generation("prod", "db-g2", "prod-db-g2"), Some(1));
+        assert_eq!(generation("prod", "db-g2", "prod-db-g2-g2"), Some(2));
+    }
 }

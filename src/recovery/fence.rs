@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::base::address::Address;
-use crate::kinds::{self, is_generation};
+use crate::kinds::{self, generation};
 use crate::plan::cloud::{Census, Instance, TAG_ADDRESS, User};
 use crate::plan::observed::Observed;
 use crate::plan::probe::CloudProbe;
@@ -31,35 +31,40 @@ pub struct Fenced<'a> {
 }
 
 impl Fenced<'_> {
-    /// The instances of the server's earlier generations, with their states.
+    /// The server's other instances: those of earlier generations with their states, and those of later ones.
     ///
     /// # Errors
     /// Why they could not be listed.
-    pub async fn earlier(&self, world: &World) -> Result<Vec<(String, String)>, String> {
+    pub async fn others(&self, world: &World) -> Result<(Vec<(String, String)>, Vec<String>), String> {
         let probe = CloudProbe::Census { environment: self.environment.to_owned() };
         let census: Census = match world.cloud(&probe).await {
             Observed::Present(value) => serde_json::from_value(value).map_err(|error| error.to_string())?,
-            Observed::Absent => return Ok(Vec::new()),
+            Observed::Absent => Census::default(),
             Observed::Unknown(why) => return Err(why.to_string()),
         };
         let own = Address::new(kinds::SERVER, self.server).to_string();
-        let mut found = Vec::new();
+        let this = generation(self.environment, self.server, self.instance);
+        let (mut earlier, mut later) = (Vec::new(), Vec::new());
         for entry in census.entries {
-            let is_ours =
-                entry.tags.get(TAG_ADDRESS) == Some(&own) && is_generation(self.environment, self.server, &entry.name);
+            let of = generation(self.environment, self.server, &entry.name);
+            let is_ours = entry.tags.get(TAG_ADDRESS) == Some(&own) && of.is_some();
             if entry.kind != kinds::SERVER || entry.name == self.instance || !is_ours {
+                continue;
+            }
+            if of > this {
+                later.push(entry.name);
                 continue;
             }
             match world.cloud(&CloudProbe::Instance { name: entry.name.clone() }).await {
                 Observed::Present(value) => {
                     let instance: Instance = serde_json::from_value(value).map_err(|error| error.to_string())?;
-                    found.push((entry.name, instance.state));
+                    earlier.push((entry.name, instance.state));
                 }
                 Observed::Absent => {}
                 Observed::Unknown(why) => return Err(format!("{}: {why}", entry.name)),
             }
         }
-        Ok(found)
+        Ok((earlier, later))
     }
 
     /// Puts it up; the names of the instances that were stopped or were so already.
@@ -87,7 +92,11 @@ impl Fenced<'_> {
             }
         }
         let mut stopped = Vec::new();
-        for (name, state) in self.earlier(world).await? {
+        let (earlier, later) = self.others(world).await?;
+        if let Some(later) = later.first() {
+            return Err(format!("instance `{later}` is of a later generation"));
+        }
+        for (name, state) in earlier {
             if state != "stopped" {
                 let done = world.act_cloud(&CloudStep::StopInstance { name: name.clone() }, &[]).await;
                 done.map_err(|failure| format!("instance `{name}` could not be stopped: {failure}"))?;

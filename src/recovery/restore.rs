@@ -10,15 +10,19 @@ use tokio::time::sleep;
 
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
+use crate::plan::backups::Backups;
 use crate::plan::drills::Broken;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
 use crate::plan::probe::HostProbe;
-use crate::plan::restores::{End, Hook, Purpose, RestorePlan, Standing, Told};
+use crate::plan::restores::{End, Goal, Hook, Purpose, RestorePlan, Standing, Told};
 use crate::plan::step::{Content, HostStep};
+use crate::reach::aws::objects::Listed;
+use crate::reach::look::Look;
 use crate::reach::world::World;
 use crate::reach::{Act as _, Ask, HostEvent, Transaction, TransactionStep};
-use crate::recovery::goal;
+use crate::recovery::goal::{self, Wish, choose};
+use crate::recovery::judge::judge;
 use crate::recovery::look::Target;
 
 /// The program on the server.
@@ -37,6 +41,8 @@ const LOST_LIMIT: Duration = Duration::from_mins(5);
 const SILENT_LIMIT: Duration = Duration::from_secs(15);
 /// For a restore in place: as long as a backup of the same size may take.
 const IN_PLACE_S: u32 = 12 * 3600;
+/// What a shell exits with where there is no such program.
+const NO_PROGRAM: i32 = 127;
 /// To start or end a copy.
 const QUICK_S: u32 = 120;
 
@@ -142,6 +148,29 @@ pub fn is_name(name: &str) -> bool {
 }
 
 impl Target {
+    /// What is in the repository, and its objects, or why they could not be listed.
+    pub async fn known(&self, look: &Look) -> (Backups, Result<Vec<Listed>, String>) {
+        let seen = self.look(look, &mut |_| ()).await;
+        let known = judge(&seen, &self.section);
+        (known, seen.objects.map(Option::unwrap_or_default))
+    }
+
+    /// Chooses backup, timeline and target from what is in the repository now.
+    ///
+    /// # Errors
+    /// Why the goal cannot be reached.
+    pub async fn planned(
+        &self,
+        look: &Look,
+        goal: Goal,
+        purpose: Purpose,
+        wish: &Wish,
+        name: &str,
+    ) -> Result<RestorePlan, Diagnostic> {
+        let (known, objects) = self.known(look).await;
+        choose(&known, &objects.unwrap_or_default(), goal, purpose, wish, name).map(|plan| self.with_hooks(plan))
+    }
+
     /// Orders a restore and follows it to its end, or, for a copy, until it can be used.
     ///
     /// # Errors
@@ -155,6 +184,17 @@ impl Target {
         on_progress: &(dyn Fn(&str) + Sync),
     ) -> Result<Told, Diagnostic> {
         let at = self.endpoint(world).await.map_err(|why| self.restore_unseen(&why))?;
+        // What another one of that name has told must not be taken for this one's.
+        let there = self.standing(world, &at).await.map_err(|why| self.restore_unseen(&why))?;
+        if there.iter().any(|one| one.name == plan.name) {
+            let problem =
+                Diagnostic::error("restore-name-taken", format!("a restore `{}` is on `{}`", plan.name, self.server));
+            let hint = format!(
+                "take another --name, or look at it: seawall restore list; `seawall restore drop {}` removes a copy",
+                plan.name
+            );
+            return Err(problem.note("nothing was restored").hint(hint));
+        }
         let transaction = self.transaction(&plan.name, steps(plan, checks, broken));
         let quiet = |_: HostEvent| ();
         let begun = world.act_host(&at, &transaction, &quiet);
@@ -235,6 +275,9 @@ impl Target {
         let probe = HostProbe::Command { argv: argv.iter().map(|&word| word.to_owned()).collect() };
         let answers = ask.host(at, &[probe]).await;
         let state = answers.command(&argv).map_err(|why| why.to_string())?;
+        if state.status == NO_PROGRAM {
+            return Err(format!("`{}` has no program for restores yet: `seawall apply` puts it there", self.server));
+        }
         if state.status != 0 {
             return Err(format!("{PROGRAM} list ended with status {}: {}", state.status, state.stderr.trim()));
         }

@@ -104,6 +104,12 @@ pub fn target(goal: &Goal) -> String {
 pub fn told(plan: &RestorePlan, told: &Told, style: Style) -> String {
     let mut text = String::new();
     evidence(&mut text, told);
+    let left: Vec<&str> =
+        told.facts.iter().filter(|fact| fact.name == "leftover").map(|fact| fact.value.as_str()).collect();
+    if plan.purpose == Purpose::InPlace && !left.is_empty() {
+        let left = clean_line(&left.join(", "));
+        let _ = writeln!(text, "  settings   {left} stay in postgresql.auto.conf until it is accepted");
+    }
     for remark in &told.remarks {
         let _ = writeln!(text, "  {} {}", style.paint(Role::Changed, "remark"), clean_line(remark));
     }

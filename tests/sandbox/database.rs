@@ -20,17 +20,6 @@ for client in 1 2 3 4; do
 done
 wait"#;
 
-/// Waits, at most a minute, until PostgreSQL says that the newest segment is in the archive.
-fn archived(lab: &Rehearsal) {
-    let wait = "for i in $(seq 120); do \
-        [ \"$(runuser -u postgres -- psql -XAtqd postgres -c \"select last_archived_wal >= '$0' from pg_stat_archiver\")\" = t ] && exit 0; \
-        sleep 0.5; done; exit 1";
-    // With nothing written since the last switch there is nothing to switch.
-    lab.sql("postgres", "select pg_logical_emit_message(true, 'test', 'a segment with something in it')");
-    let segment = lab.sql("postgres", "select pg_walfile_name(pg_switch_wal())");
-    lab.on_server(&["sh", "-c", wait, &segment]);
-}
-
 #[test]
 fn a_restore_to_a_moment_brings_exactly_the_rows_before_it() {
     let Some(lab) = Rehearsal::database("a_restore_to_a_moment") else { return };
@@ -44,7 +33,7 @@ fn a_restore_to_a_moment_brings_exactly_the_rows_before_it() {
     lab.sql("postgres", &format!("insert into marked select generate_series(1, {BEFORE})"));
     let moment = lab.sql("postgres", "select clock_timestamp()");
     lab.sql("postgres", &format!("insert into marked select generate_series({BEFORE} + 1, {BEFORE} + {AFTER})"));
-    archived(&lab);
+    lab.archived();
     lab.on_server(&["systemctl", "start", "seawall-backup@diff.service"]);
 
     let restore = |to: &str| {
@@ -56,7 +45,7 @@ fn a_restore_to_a_moment_brings_exactly_the_rows_before_it() {
     };
     assert_eq!(restore(&moment), format!("{BEFORE}|1|{BEFORE}"), "at {moment}");
     let later = lab.sql("postgres", "select now()");
-    archived(&lab);
+    lab.archived();
     assert_eq!(restore(&later), format!("{}|1|{}", BEFORE + AFTER, BEFORE + AFTER), "at {later}");
     // The copies were another timeline, and nothing of them is in the archive of the original.
     let listed = lab.on_server(&[
@@ -117,7 +106,7 @@ printf 'user = "%s:%s"\naws-sigv4 = "aws:amz:ca-central-1:s3"\n' "$id" "$secret"
 fn a_new_key_is_taken_up_at_once(lab: &Rehearsal) {
     lab.on_server(&["rm", "/etc/seawall/backup.credentials"]);
     lab.expect(0, &["--sandbox", "apply", "--yes", "--only", "iam.user/db-backup"]);
-    archived(lab);
+    lab.archived();
     let plan = lab.expect(0, &["--sandbox", "plan"]);
     assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
 }
@@ -183,7 +172,7 @@ fn a_restart_waits_for_a_repository_that_is_down(lab: &Rehearsal) {
     assert!(refused.stderr.contains("PostgreSQL was not restarted"), "{}{}", refused.stdout, refused.stderr);
     assert_eq!(lab.sql("postgres", "select pg_postmaster_start_time()"), started);
     lab.on_server(&["mv", "/etc/hosts.before", "/etc/hosts"]);
-    archived(lab);
+    lab.archived();
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     assert_eq!(lab.sql("postgres", "show max_connections"), "95");
     assert_eq!(lab.sql("postgres", "select count(*) from load"), "1");
@@ -218,7 +207,7 @@ fn a_full_disk_stops_the_server_and_loses_no_row() {
     lab.on_server(&["mount", "-o", "remount,size=1g", "/var/lib/postgresql/15/main/pg_wal"]);
     lab.on_server(&["mv", "/etc/hosts.before", "/etc/hosts"]);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
-    archived(&lab);
+    lab.archived();
     assert_eq!(lab.sql("postgres", "select count(*) from filled"), committed);
     let plan = lab.expect(0, &["--sandbox", "plan"]);
     assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);

@@ -138,11 +138,7 @@ fn timescaledb_does_its_work(lab: &Rehearsal) {
 fn a_restore_has_the_chunks(lab: &Rehearsal) {
     let moment = lab.sql("chronos_db", "select clock_timestamp()");
     lab.sql("chronos_db", "delete from measured where sensor = 0");
-    let segment = lab.sql("chronos_db", "select pg_walfile_name(pg_switch_wal())");
-    let archived = "for i in $(seq 120); do \
-        [ \"$(runuser -u postgres -- psql -XAtqd postgres -c \"select last_archived_wal >= '$0' from pg_stat_archiver\")\" = t ] && exit 0; \
-        sleep 0.5; done; exit 1";
-    lab.on_server(&["sh", "-c", archived, &segment]);
+    lab.archived();
     lab.expect(0, &["--sandbox", "restore", "--to", &moment, "--name", "copy", "--yes"]);
     let restored = lab.expect(0, &["--sandbox", "restore", "psql", "copy", "--", "-d", "chronos_db", "-XAtc", DAYS]);
     assert_eq!(restored.stdout.trim(), "60|1440", "at {moment}");
@@ -154,8 +150,7 @@ fn a_restore_has_the_chunks(lab: &Rehearsal) {
         "      drills: { checks: [{ database: chronos_db, sql: \"select count(*) from public.measured\", expect: \"960\" }] }\n      stanza: chronos ",
     );
     lab.on_server(&["systemctl", "start", "seawall-heartbeat.service"]);
-    let segment = lab.sql("chronos_db", "select pg_walfile_name(pg_switch_wal())");
-    lab.on_server(&["sh", "-c", archived, &segment]);
+    lab.archived();
     lab.expect(0, &["--sandbox", "drill", "--yes"]);
     for what in ["segment", "passphrase", "timeline"] {
         let broken = lab.expect(1, &["--sandbox", "drill", "--yes", "--break", what]);

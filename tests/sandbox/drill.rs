@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::sandbox::attacks_paths::held_to;
-use crate::sandbox::restore::{archived, objects};
+use crate::sandbox::restore::objects;
 use crate::support::rehearsal::{Ended, Rehearsal};
 
 /// Writes until it is stopped, and notes each commit after it was acknowledged: its second and its segment of WAL.
@@ -66,7 +66,7 @@ fn a_drill_under_load_measures_what_would_be_lost_and_touches_nothing() {
     lab.on_server(&["systemd-run", "--unit=load", "sh", "-c", LOAD]);
     lab.on_server(&["sh", "-c", "until [ \"$(wc -l </root/acked)\" -gt 150 ]; do sleep 0.2; done"]);
     beat(&lab);
-    archived(&lab);
+    lab.archived();
     let started = lab.sql("postgres", "select pg_postmaster_start_time()");
     let there = objects(&lab);
 
@@ -145,7 +145,7 @@ fn a_drill_under_load_measures_what_would_be_lost_and_touches_nothing() {
 fn what_is_broken_on_purpose_is_noticed_and_a_killed_drill_leaves_nothing() {
     let Some(lab) = Rehearsal::database("what_is_broken_on_purpose") else { return };
     beat(&lab);
-    archived(&lab);
+    lab.archived();
     for (what, code) in [
         ("segment", "restore-wal-missing"),
         ("passphrase", "restore-fetch"),
@@ -164,7 +164,7 @@ fn what_is_broken_on_purpose_is_noticed_and_a_killed_drill_leaves_nothing() {
     }
     // Killed without a word, while nobody looks: systemd removes what was restored.
     lab.sql("postgres", "create table large as select n, repeat(md5(n::text), 30) t from generate_series(1, 50000) n");
-    archived(&lab);
+    lab.archived();
     let run = lab.start(&["--sandbox", "drill", "--yes"]);
     let kill = "for i in $(seq 600); do name=$(ls /etc/seawall/restores 2>/dev/null | sed -n 's/^\\(drill-.*\\)[.]conf$/\\1/p'); \
         [ -n \"$name\" ] && [ -d \"/var/lib/postgresql/seawall-restores/$name/data/base\" ] && break; sleep 0.1; done; \
@@ -184,7 +184,7 @@ fn what_is_broken_on_purpose_is_noticed_and_a_killed_drill_leaves_nothing() {
     let long_enough = "stop=$(runuser -u postgres -- pgbackrest info --output=json | grep -o '\"stop\":[0-9]\\{9,\\}' | head -n 1 | cut -d : -f 2); \
         until [ $(($(date +%s) - stop)) -gt 150 ]; do sleep 1; done";
     lab.on_server(&["sh", "-c", long_enough]);
-    archived(&lab);
+    lab.archived();
     let random = passes(&lab, &["--to", "random"]);
     assert_eq!(random["rpo"]["counts"], false);
 
@@ -213,7 +213,7 @@ fn a_server_drills_by_itself_and_its_failures_are_heard() {
 
     lab.sql("postgres", "create table t as select generate_series(1, 3) n");
     beat(&lab);
-    archived(&lab);
+    lab.archived();
     lab.on_server(&["systemctl", "start", "seawall-drill.service"]);
     let result = |name: &str| lab.on_server(&["cat", &format!("/var/lib/seawall/drills/{name}")]).stdout;
     let last = result("last");
@@ -241,7 +241,7 @@ fn a_server_drills_by_itself_and_its_failures_are_heard() {
     // The declared question is answered otherwise: the drill fails, and somebody hears of it.
     lab.sql("postgres", "delete from t where n = 3");
     beat(&lab);
-    archived(&lab);
+    lab.archived();
     assert_ne!(lab.tried_on_server(&["systemctl", "start", "seawall-drill.service"]).code, 0);
     assert!(result("last").contains("\ncode=check\n"), "{}", result("last"));
     assert_eq!(result("last-broken"), broken, "it was broken in this quarter already");
@@ -271,7 +271,7 @@ fn damage_that_nobody_has_noticed_is_found() {
         lab.on_server(&["sh", "-c", &text, &file]);
         lab.on_server(&["systemctl", "start", "seawall-backup@full.service"]);
         beat(&lab);
-        archived(&lab);
+        lab.archived();
     };
     // pgBackRest sees it and says nothing that anybody would read.
     damage("true");

@@ -4,19 +4,6 @@ use serde_json::Value;
 
 use crate::support::rehearsal::{Ended, Rehearsal};
 
-/// Waits until what was written is in the archive, and gives the moment after it by the server's clock.
-pub(super) fn archived(lab: &Rehearsal) -> String {
-    let moment = lab.sql("postgres", "select clock_timestamp()");
-    // A commit behind the moment: PostgreSQL stops at the first one that is later.
-    lab.sql("postgres", "select pg_logical_emit_message(true, 'test', 'later'), pg_current_xact_id()");
-    let segment = lab.sql("postgres", "select pg_walfile_name(pg_switch_wal())");
-    let wait = "for i in $(seq 240); do \
-        [ \"$(runuser -u postgres -- psql -XAtqd postgres -c \"select last_archived_wal >= '$0' from pg_stat_archiver\")\" = t ] && exit 0; \
-        sleep 0.25; done; exit 1";
-    lab.on_server(&["sh", "-c", wait, &segment]);
-    moment
-}
-
 fn restore(lab: &Rehearsal, name: &str, to: &str, more: &[&str]) -> Ended {
     lab.run(&[&["--sandbox", "restore", "--to", to, "--name", name, "--yes"], more].concat())
 }
@@ -55,17 +42,17 @@ fn a_copy_has_exactly_the_rows_of_its_moment_and_production_is_not_touched() {
         &format!("{SET_UP} create table apart (n integer) tablespace elsewhere; insert into apart values (1)"),
     );
     // A backup that was made before the tablespace leads to the place of production's own, and must not get there.
-    let made = archived(&lab);
+    let made = lab.archived();
     let ended = restore(&lab, "outside", &made, &[]);
     let said = format!("{}{}", ended.stdout, ended.stderr);
     assert!(ended.code == 1 && said.contains("error[restore-tablespace]"), "{said}");
     lab.expect(0, &["--sandbox", "restore", "drop", "outside"]);
     lab.on_server(&["systemctl", "start", "seawall-backup@diff.service"]);
-    let before = archived(&lab);
+    let before = lab.archived();
     lab.sql("postgres", "select pg_create_restore_point('before_the_mistake')");
     lab.sql("postgres", "delete from marked where n > 10; insert into apart values (2); drop table passing");
-    let after = archived(&lab);
-    archived(&lab);
+    let after = lab.archived();
+    lab.archived();
 
     let started = lab.sql("postgres", "select pg_postmaster_start_time()");
     let there = objects(&lab);
@@ -141,6 +128,10 @@ fn a_copy_has_exactly_the_rows_of_its_moment_and_production_is_not_touched() {
     // The heartbeat goes on, so segments of timeline 1 come; nothing of a copy's may.
     let new: Vec<String> = objects(&lab).into_iter().filter(|key| !there.contains(key)).collect();
     assert!(new.iter().all(|key| key.contains("/0000000100000000/")), "{new:?}");
+    // What a copy told is not taken for another one's.
+    let again = restore(&lab, "early", "latest", &[]);
+    assert!(again.code == 1 && again.stderr.contains("error[restore-name-taken]"), "{}{}", again.stdout, again.stderr);
+    assert_eq!(of_copy(&lab, "early", "select count(*) from marked"), "100");
     let listed = lab.expect(0, &["--sandbox", "restore", "list"]).stdout;
     for name in ["early", "late", "now", "point", "first"] {
         assert!(listed.contains(name), "{listed}");
@@ -155,11 +146,11 @@ fn a_copy_has_exactly_the_rows_of_its_moment_and_production_is_not_touched() {
 fn in_place_can_be_tried_again_undone_and_accepted() {
     let Some(lab) = Rehearsal::database("in_place") else { return };
     lab.sql("postgres", SET_UP);
-    let good = archived(&lab);
+    let good = lab.archived();
     lab.sql("postgres", "delete from marked");
-    let wrong = archived(&lab);
+    let wrong = lab.archived();
     lab.sql("postgres", "insert into marked values (1000, 'written after')");
-    archived(&lab);
+    lab.archived();
 
     let ended = restore(&lab, "wrong", &wrong, &["--in-place"]);
     assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
@@ -208,7 +199,7 @@ fn in_place_can_be_tried_again_undone_and_accepted() {
     lab.expect(0, &["--sandbox", "plan"]);
     lab.expect(0, &["--sandbox", "backup", "list"]);
     // The new timeline is in the archive with its history: a copy along it has what was written since.
-    archived(&lab);
+    lab.archived();
     let ended = restore(&lab, "after", "latest", &[]);
     assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
     assert!(ended.stdout.contains("timeline 2, at most"), "{}", ended.stdout);
@@ -219,12 +210,12 @@ fn in_place_can_be_tried_again_undone_and_accepted() {
 fn what_cannot_be_restored_fails_loudly_and_says_why() {
     let Some(lab) = Rehearsal::database("what_cannot_be_restored") else { return };
     lab.sql("postgres", SET_UP);
-    let moment = archived(&lab);
+    let moment = lab.archived();
     lab.sql("postgres", "insert into marked values (101, 'in the segment that will be missing')");
     let missing = lab.sql("postgres", "select pg_walfile_name(pg_current_wal_lsn())");
-    archived(&lab);
+    lab.archived();
     lab.sql("postgres", "insert into marked values (102, 'behind it')");
-    let last = archived(&lab);
+    let last = lab.archived();
 
     // Refused before anything is restored.
     for (to, code, says) in [
@@ -248,7 +239,7 @@ fn what_cannot_be_restored_fails_loudly_and_says_why() {
     // Another passphrase than the repository's.
     let cipher = "/etc/pgbackrest/restore.conf.d/cipher.conf";
     lab.on_server(&["sh", "-c", "cp -p $0 /root/cipher && sed -i 's/=.*/=another passphrase than that/' $0", cipher]);
-    fails(&lab, "latest", "restore-");
+    fails(&lab, "latest", "restore-fetch");
     lab.on_server(&["cp", "-p", "/root/cipher", cipher]);
 
     // Not enough room, as the kernel tells it: the home of restores is a small file system.

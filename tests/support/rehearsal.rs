@@ -274,6 +274,21 @@ impl Rehearsal {
         self.on_server(&[&psql[..], &[statements]].concat()).stdout.trim().to_owned()
     }
 
+    /// Ships what was written and waits, at most a minute, until PostgreSQL says that it is in the archive. Gives the moment
+    /// after what was written, by the server's clock.
+    #[track_caller]
+    pub(crate) fn archived(&self) -> String {
+        let moment = self.sql("postgres", "select clock_timestamp()");
+        // A commit behind the moment: a restore stops at the first one that is later, and an empty segment is not switched.
+        self.sql("postgres", "select pg_logical_emit_message(true, 'test', 'later'), pg_current_xact_id()");
+        let segment = self.sql("postgres", "select pg_walfile_name(pg_switch_wal())");
+        let wait = "for i in $(seq 240); do \
+            [ \"$(runuser -u postgres -- psql -XAtqd postgres -c \"select last_archived_wal >= '$0' from pg_stat_archiver\")\" = t ] && exit 0; \
+            sleep 0.25; done; exit 1";
+        self.on_server(&["sh", "-c", wait, &segment]);
+        moment
+    }
+
     /// Makes the next calls of an operation go wrong.
     pub(crate) fn fault(&self, service: &str, operation: &str, kind: &str, times: u32) {
         let times = times.to_string();
