@@ -76,6 +76,12 @@ SQL
         printf '%s;\ncopy "%s"."%s" from stdin;\n' "$made" "$schema" "$new"
         # What came before the end of a copy that broke off is taken back.
         if echo "copy (select * from \"$schema\".\"$table\") to stdout" | ask "$database"; then printf '\\.\n'; else printf '\\.\nselect 1/0;\n'; fi
-        printf "select count(*) || ' rows are in' from \"%s\".\"%s\";\n" "$schema" "$new"
-    } | psql -h /var/run/postgresql -U postgres -XAtq -1 -v ON_ERROR_STOP=1 -d "$database" || fail "nothing was copied"
+        # It belongs to who has the table of that name here, or, where that is gone, to the database's owner.
+        cat <<'SQL'
+select format('alter table %I.%I owner to %I', :'schema', :'new', pg_get_userbyid(coalesce(
+    (select relowner from pg_class where oid = to_regclass(format('%I.%I', :'schema', :'table'))),
+    (select datdba from pg_database where datname = current_database())))) \gexec
+select count(*) || ' rows are in' from :"schema".:"new";
+SQL
+    } | psql -h /var/run/postgresql -U postgres -XAtq -1 -v ON_ERROR_STOP=1 -v schema="$schema" -v table="$table" -v new="$new" -d "$database" || fail "nothing was copied"
 }

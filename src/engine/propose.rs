@@ -487,12 +487,10 @@ pub fn guard_of_owned(owned: &Owned) -> Digest {
 }
 
 fn unproven(address: &Address, verb: &str, place: Option<Span>) -> Diagnostic {
-    let finding = Diagnostic::error(
-        "data-unproven",
-        format!("this plan would {verb} `{address}`, and no restore-proven backup of its data is known"),
-    )
-    .note("what is on it would be gone for good")
-    .hint(format!("if nothing on it matters, name it: --lose-data {address}"));
+    let what = format!("this plan would {verb} `{address}`, and nobody has named it as data that may be lost");
+    let finding = Diagnostic::error("data-unproven", what)
+        .note("what is on it would be gone for good; `seawall drill` proves first that a backup of it restores")
+        .hint(format!("if nothing on it matters, name it: --lose-data {address}"));
     match place {
         Some(span) => finding.at(span, "declared here"),
         None => finding,

@@ -1,11 +1,11 @@
 //! Processes of the lab by pid and start time, and files that only we can read.
 
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -57,18 +57,41 @@ impl Process {
     }
 }
 
-/// Writes a file with mode 0600, beside and renamed.
+/// Writes a file with mode 0600, beside and renamed. Others may write the same one at the same time: each has a name of its own
+/// beside it, and one of them is there at the end, whole.
 pub fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = file.with_extension("new");
-    fs_err::write(&beside, b"")?;
-    fs_err::set_permissions(&beside, Permissions::from_mode(0o600))?;
-    fs_err::write(&beside, bytes)?;
-    fs_err::rename(beside, file)
+    let beside = file.with_extension(format!("{}-{:x}.new", std::process::id(), fastrand::u64(..)));
+    let mut options = fs_err::OpenOptions::new();
+    let written =
+        options.write(true).create_new(true).mode(0o600).open(&beside).and_then(|mut new| new.write_all(bytes));
+    let renamed = written.and_then(|()| fs_err::rename(&beside, file));
+    if renamed.is_err() {
+        // What was not written whole is in nobody's way; the reason is the first failure.
+        let _ = fs_err::remove_file(&beside);
+    }
+    renamed
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_may_write_the_same_file_at_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("known_hosts");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        write_private(&file, b"the same for all").expect("each of them writes it");
+                    }
+                });
+            }
+        });
+        assert_eq!(fs_err::read(&file).expect("it is there"), b"the same for all");
+        assert_eq!(fs_err::read_dir(folder.path()).expect("a folder").count(), 1, "nothing is left beside it");
+    }
 
     #[test]
     fn a_process_is_known_by_pid_and_start() {

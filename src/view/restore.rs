@@ -182,7 +182,8 @@ pub fn rebuilt(report: &Rebuilt, style: Style) -> String {
         )
     };
     let took = exactly(report.took_s);
-    let _ = writeln!(text, "  rebuild    {took}, from the command to a served address; {}", of(report.wanted_s));
+    let _ =
+        writeln!(text, "  rebuild    {took}, from the command until the address had moved; {}", of(report.wanted_s));
     let behind = report.behind_s.map_or_else(
         || "NOT EVALUATED: nothing tells when the newest commit that came back was made".to_owned(),
         |s| {

@@ -112,9 +112,12 @@ fn a_copy_has_exactly_the_rows_of_its_moment_and_production_is_not_touched() {
     assert_eq!(of_copy(&lab, "first", "select count(*) from pg_class where relname = 'marked'"), "0");
 
     // Rows come back under a name of their own, and what is there is not written over.
+    lab.sql("postgres", "alter table marked owner to app");
     let copied = lab.expect(0, &["--sandbox", "restore", "copy-table", "early", "postgres", "marked"]);
     assert!(copied.stderr.contains("100 rows"), "{}", copied.stderr);
     assert_eq!(lab.sql("postgres", "select count(*) from marked_restored"), "100");
+    // It belongs to whom the table belongs here, not to whom it belonged in the copy.
+    assert_eq!(lab.sql("postgres", "select tableowner from pg_tables where tablename = 'marked_restored'"), "app");
     let again = lab.run(&["--sandbox", "restore", "copy-table", "early", "postgres", "marked"]);
     assert_eq!(
         (again.code, lab.sql("postgres", "select count(*) from marked")),
