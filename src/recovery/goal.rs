@@ -140,6 +140,11 @@ pub fn choose(
         goal,
     };
     plan.findings.extend(frozen(&plan, objects));
+    if !known.unseen.is_empty() {
+        let partly =
+            Diagnostic::warning("restore-partly-seen", "this was chosen without everything that could be known");
+        plan.findings.push(known.unseen.iter().fold(partly, |partly, why| partly.note(why.clone())));
+    }
     if set.page_errors {
         plan.findings.push(
             Diagnostic::error(
@@ -416,6 +421,17 @@ mod tests {
         assert_eq!(chosen(&unseen, Goal::Latest, &any), Err("backup-unseen".to_owned()));
         let gone = Backups { windows: Vec::new(), ..known() };
         assert_eq!(chosen(&gone, Goal::Backup("A".to_owned()), &any), Err("backup-wal-incomplete".to_owned()));
+    }
+
+    #[test]
+    fn what_was_not_seen_is_said_and_keeps_nothing_from_being_planned() {
+        let known = Backups { unseen: vec!["PostgreSQL's archiving: the server is away".to_owned()], ..known() };
+        let plan = choose(&known, &[], Goal::Latest, Purpose::Beside, &Wish::default(), "r").expect("a plan");
+        assert_eq!(plan.findings.len(), 1);
+        assert_eq!(
+            (plan.findings[0].code.as_str(), plan.findings[0].severity),
+            ("restore-partly-seen", crate::base::diag::Severity::Warning)
+        );
     }
 
     #[test]

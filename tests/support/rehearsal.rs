@@ -141,6 +141,8 @@ impl Rehearsal {
         let held = kind.hold(&rehearsal.inventory());
         rehearsal.expect(0, &["sandbox", "up", "--from", &held.name]);
         rehearsal.template = Some(held);
+        // A login answers before the boot has ended. What is done to a unit that is still starting is another test's subject.
+        rehearsal.tried_on_server(&["timeout", "60", "systemctl", "is-system-running", "--wait"]);
         rehearsal
     }
 
