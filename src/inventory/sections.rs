@@ -335,6 +335,9 @@ pub struct Bucket {
     /// What happens to objects below a prefix with age. Never below the prefix of a repository: pgBackRest deletes there itself.
     #[serde(default)]
     pub lifecycle: Vec<storage::Aging>,
+    /// What is written cannot be ended by a stolen key for a while. Needs `versioning`.
+    #[serde(default)]
+    pub object_lock: Option<storage::ObjectLock>,
 }
 
 fn default_noncurrent_days() -> u32 {

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
-use crate::inventory::sections::storage::Aging;
+use crate::inventory::sections::storage::{self, Aging};
 use crate::inventory::sections::{Inventory, Keep};
 use crate::kinds::cloud::{self, describe, differs, missing, same_policy, tag_changes};
 use crate::kinds::{Declared, Kind, Owned, Owner, owner_by_tags, tags};
 use crate::plan::Place;
 use crate::plan::change::FieldChange;
-use crate::plan::cloud::{Bucket, LifecycleRule, PROTECTED, TAG_KEEP, Tags};
+use crate::plan::cloud::{Bucket, LifecycleRule, ObjectLock, PROTECTED, TAG_KEEP, Tags};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
 use crate::plan::step::CloudStep;
@@ -40,6 +40,8 @@ pub struct Desired {
     pub versioning: bool,
     pub policy: Value,
     pub lifecycle: BTreeMap<String, LifecycleRule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_lock: Option<ObjectLock>,
     pub tags: Tags,
 }
 
@@ -87,6 +89,11 @@ fn lifecycle(versioning: bool, noncurrent_days: u32, agings: &[Aging]) -> BTreeM
     rules
 }
 
+/// What S3 is told. A number of days that it does not take was refused when the inventory was checked.
+fn lock(section: storage::ObjectLock) -> Option<ObjectLock> {
+    Some(ObjectLock { mode: section.mode.api().to_owned(), days: i32::try_from(section.days).ok()? })
+}
+
 /// What a rule does to current objects and whatever else may break what is read from a bucket, in words.
 fn harm(rule: &LifecycleRule) -> Option<String> {
     let moves = rule.transitions.iter().map(|(class, days)| format!("moves objects to {class} after {days} days"));
@@ -115,12 +122,17 @@ Current objects are moved to a cheaper storage class or deleted only as `lifecyc
 that of a repository: that would break it silently. Lifecycle rules of others are kept and reported. A bucket is protected unless it says `keep: disposable`; the mark is a tag of the bucket, so deleting the line
 from the inventory does not lift it. The region of a bucket cannot be changed in place.
 
+With `object_lock`, S3 lets nobody delete a version of an object for so many days after it was written: a stolen key can hide
+objects behind delete markers, and end none. `governance` leaves a way to who may `s3:BypassGovernanceRetention` (no identity of
+Seawall's), `compliance` to nobody. S3 never takes the lock off a bucket again; when the line goes, it stays.
+
 buckets:
   backups:
     name: project-chronos-backups
     keep: protected
     versioning: true
     noncurrent_days: 30
+    object_lock: { days: 30 }              # mode: governance or compliance
     lifecycle:
     - { prefix: exports, after: 30d, to: glacier-instant }   # or standard-ia, glacier, deep-archive
     - { prefix: exports, after: 365d, delete: true }";
@@ -152,6 +164,7 @@ buckets:
                     versioning: section.versioning,
                     policy: policy(&section.name),
                     lifecycle: lifecycle(section.versioning, section.noncurrent_days, &section.lifecycle),
+                    object_lock: section.object_lock.and_then(lock),
                     tags,
                 },
             });
@@ -168,7 +181,7 @@ buckets:
     }
 
     fn diff(desired: &Desired, actual: &Bucket) -> Vec<FieldChange> {
-        let Desired { name: _, region, versioning, policy, lifecycle, tags } = desired;
+        let Desired { name: _, region, versioning, policy, lifecycle, object_lock, tags } = desired;
         let Bucket {
             name: _,
             region: has_region,
@@ -178,6 +191,7 @@ buckets:
             ownership,
             policy: has_policy,
             lifecycle: has_lifecycle,
+            object_lock: has_lock,
             tags: found,
         } = actual;
         let mut fields = Vec::new();
@@ -199,6 +213,11 @@ buckets:
         }
         for (id, rule) in has_lifecycle.iter().filter(|(id, _)| is_ours(id) && !lifecycle.contains_key(*id)) {
             fields.push(FieldChange::new(format!("lifecycle.{id}"), Some(cloud::json(rule)), None));
+        }
+        // A lock that is not declared is kept: a line that goes takes no protection away.
+        if let Some(lock) = object_lock.as_ref().filter(|lock| has_lock.as_ref() != Some(lock)) {
+            let before = has_lock.as_ref().map(|lock| lock.to_string().into());
+            fields.push(FieldChange::new("object_lock", before, Some(lock.to_string().into())));
         }
         fields.extend(tag_changes(tags, found));
         fields
@@ -228,6 +247,10 @@ buckets:
         }
         if (new && desired.versioning) || (!new && differs(fields, "versioning")) {
             steps.push(CloudStep::PutBucketVersioning { name: name.clone(), enabled: desired.versioning });
+        }
+        if let Some(lock) = desired.object_lock.clone().filter(|_| new || differs(fields, "object_lock")) {
+            // After versioning, without which S3 refuses it.
+            steps.push(CloudStep::PutBucketObjectLock { name: name.clone(), lock });
         }
         if new || differs(fields, "policy") {
             let policy = desired.policy.clone();
@@ -262,6 +285,9 @@ buckets:
             ("policy", "TLS 1.2 or newer only".into()),
             ("keep", desired.tags.get(TAG_KEEP).cloned().into()),
         ]);
+        if let Some(lock) = &desired.object_lock {
+            fields.push(FieldChange::new("object_lock", None, Some(lock.to_string().into())));
+        }
         for (id, rule) in &desired.lifecycle {
             fields.push(FieldChange::new(format!("lifecycle.{id}"), None, Some(cloud::json(rule))));
         }
@@ -288,7 +314,9 @@ buckets:
         foreign.filter_map(|(id, rule)| Some((id, rule.other.as_ref()?))).map(refusal).collect()
     }
 
-    fn remarks(_: &Desired, actual: &Bucket) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Bucket) -> Vec<String> {
+        let kept = actual.object_lock.as_ref().filter(|_| desired.object_lock.is_none());
+        let kept = kept.map(|lock| format!("what is written is locked ({lock}), which is not declared; it is kept"));
         let others = actual.lifecycle.iter().filter(|(id, _)| !is_ours(id));
         others
             .map(|(id, rule)| match harm(rule) {
@@ -297,6 +325,7 @@ buckets:
                 }
                 None => format!("lifecycle rule `{id}` is not ours; it is kept"),
             })
+            .chain(kept)
             .collect()
     }
 }

@@ -108,8 +108,26 @@ pub struct Bucket {
     pub policy: Option<Value>,
     /// Lifecycle rules in AWS's JSON field names, by rule id, normalised.
     pub lifecycle: BTreeMap<String, LifecycleRule>,
+    /// The default retention of new objects; `None` also where Object Lock is on and sets none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_lock: Option<ObjectLock>,
     #[serde(default)]
     pub tags: Tags,
+}
+
+/// For how long nobody may delete a version of what is written into a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectLock {
+    /// `GOVERNANCE` or `COMPLIANCE`.
+    pub mode: String,
+    pub days: i32,
+}
+
+impl std::fmt::Display for ObjectLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} days, {}", self.days, self.mode.to_ascii_lowercase())
+    }
 }
 
 /// What a bucket does with objects by their age: clean-up of failed uploads and of old versions, and what the inventory

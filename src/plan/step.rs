@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::base::address::Address;
 use crate::base::secret::SecretUse;
-use crate::plan::cloud::{AlarmSpec, LifecycleRule, PortRule, Tags};
+use crate::plan::cloud::{AlarmSpec, LifecycleRule, ObjectLock, PortRule, Tags};
 
 /// What is done to one resource, in order: all of it in AWS or all of it on the resource's host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -99,6 +99,11 @@ pub enum CloudStep {
     PutBucketVersioning {
         name: String,
         enabled: bool,
+    },
+    /// What is written from then on cannot be deleted for a while. S3 never takes Object Lock off a bucket again.
+    PutBucketObjectLock {
+        name: String,
+        lock: ObjectLock,
     },
     PutBucketEncryption {
         name: String,
@@ -380,6 +385,7 @@ impl CloudStep {
             Self::PutPorts { instance, rules } => format!("set the {} open ports of {instance}", rules.len()),
             Self::CreateBucket { name, .. } => format!("create bucket {name}"),
             Self::PutBucketVersioning { name, .. } => format!("set versioning of {name}"),
+            Self::PutBucketObjectLock { name, lock } => format!("lock what is written into {name} ({lock})"),
             Self::PutBucketEncryption { name } => format!("encrypt {name}"),
             Self::BlockBucketPublicAccess { name } => format!("block public access to {name}"),
             Self::PutBucketOwnership { name } => format!("enforce bucket ownership of {name}"),

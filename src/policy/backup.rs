@@ -7,7 +7,8 @@ use crate::inventory::places::Places;
 use crate::inventory::scalar::TimeSpan;
 use crate::inventory::schedule::{Period, Schedule};
 use crate::inventory::sections::database::Backup;
-use crate::inventory::sections::{Access, Inventory, Keep, KeyPlace};
+use crate::inventory::sections::storage::{LockMode, ObjectLock};
+use crate::inventory::sections::{Access, Bucket, Inventory, Keep, KeyPlace};
 use crate::policy::Rule;
 
 const DAY: u64 = 86_400;
@@ -23,6 +24,18 @@ const VERSIONS_GO_TOO_SOON: Rule = Rule {
     severity: Severity::Warning,
     wants: "old versions outlive the time until a loss is noticed",
     source: "a loss is noticed by the next restore drill at the latest, and somebody must still act then",
+};
+const LOCK_WITHOUT_VERSIONING: Rule = Rule {
+    id: "object-lock-needs-versioning",
+    severity: Severity::Error,
+    wants: "versions are kept where they are locked",
+    source: "S3, Object Lock: it locks versions, and a bucket without versioning refuses it",
+};
+const LOCK_OUTLIVES_WISHES: Rule = Rule {
+    id: "object-lock-outlives-wishes",
+    severity: Severity::Warning,
+    wants: "somebody can still end what is stored by mistake",
+    source: "S3, Object Lock: what is locked in compliance mode is billed until its days are over, and not even the account's root or AWS can delete it",
 };
 const STATE_WITHIN_REACH: Rule = Rule {
     id: "state-within-reach",
@@ -65,6 +78,8 @@ const GENERATIONS_MISREAD: Rule = Rule {
 pub(super) const RULES: &[Rule] = &[
     BUCKET_WITHOUT_VERSIONING,
     VERSIONS_GO_TOO_SOON,
+    LOCK_WITHOUT_VERSIONING,
+    LOCK_OUTLIVES_WISHES,
     STATE_WITHIN_REACH,
     DISPOSABLE_STATE,
     NO_CIPHER_ESCROW,
@@ -157,9 +172,37 @@ fn backups(inventory: &Inventory, places: &Places, base: &str, section: &Backup,
     }
 }
 
+fn locked(bucket: &Bucket, lock: ObjectLock, places: &Places, base: &str, found: &mut Vec<Diagnostic>) {
+    let at = places.span(&format!("{base}.object_lock"));
+    if !bucket.versioning {
+        let finding = LOCK_WITHOUT_VERSIONING
+            .broken(format!("`{base}` locks versions and keeps none"), "`versioning: false`")
+            .at(at.clone(), "S3 refuses this")
+            .hint("write `versioning: true`, or leave `object_lock` away");
+        found.push(LOCK_WITHOUT_VERSIONING.cite(finding));
+    }
+    let days = lock.days;
+    let why = match (lock.mode, bucket.keep) {
+        (LockMode::Compliance, _) => {
+            Some(("`mode: compliance`", "`mode: governance` leaves a way to the account's owner"))
+        }
+        (LockMode::Governance, Keep::Disposable) => {
+            Some(("`keep: disposable`", "`keep: protected`, or no `object_lock`"))
+        }
+        (LockMode::Governance, Keep::Protected) => None,
+    };
+    if let Some((evidence, hint)) = why {
+        let message = format!("nothing in `{base}` can be deleted for {days} days after it was written");
+        found.push(LOCK_OUTLIVES_WISHES.cite(LOCK_OUTLIVES_WISHES.broken(message, evidence).at(at, "here").hint(hint)));
+    }
+}
+
 fn buckets(inventory: &Inventory, places: &Places, found: &mut Vec<Diagnostic>) {
     for (name, bucket) in &inventory.buckets {
         let base = format!("buckets.{name}");
+        if let Some(lock) = bucket.object_lock {
+            locked(bucket, lock, places, &base, found);
+        }
         if !bucket.versioning {
             let finding = BUCKET_WITHOUT_VERSIONING
                 .broken(format!("what is deleted in `{base}` is gone for good"), "`versioning: false`")

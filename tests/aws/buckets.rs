@@ -7,7 +7,7 @@ use aws_sdk_s3::types::{
     LifecycleRule as SdkRule, LifecycleRuleFilter, Tag, Transition, TransitionStorageClass, VersioningConfiguration,
 };
 use futures::StreamExt as _;
-use seawall::plan::cloud::{Bucket, LifecycleRule, TAG_ENVIRONMENT, Tags};
+use seawall::plan::cloud::{Bucket, LifecycleRule, ObjectLock, TAG_ENVIRONMENT, Tags};
 use seawall::plan::probe::CloudProbe;
 use seawall::plan::step::CloudStep;
 use seawall::reach::aws::store::StoreError;
@@ -81,6 +81,7 @@ fn wanted(name: &str) -> Bucket {
         ownership: "BucketOwnerEnforced".to_owned(),
         policy: Some(only_tls(name)),
         lifecycle: rules(),
+        object_lock: None,
         tags: tags([(TAG_ENVIRONMENT, "chronos"), ("team", "data")]),
     }
 }
@@ -297,4 +298,30 @@ async fn the_oldest_region_is_not_named_at_creation() {
 async fn nothing_that_we_print_of_a_client_shows_its_secret() {
     let aws = connect("http://127.0.0.1:9", "123456789012", REGION, "AKIAEXAMPLE", SECRET).await;
     assert!(!format!("{aws:?}").contains(SECRET));
+}
+
+#[tokio::test]
+async fn what_a_locked_bucket_holds_can_be_hidden_and_not_ended() {
+    let name = "seawall-test-locked";
+    let Some(lab) = Account::new("what_a_locked_bucket_holds").await else { return };
+    for step in whole(name) {
+        lab.act(step).await;
+    }
+    let lock = |days| ObjectLock { mode: "GOVERNANCE".to_owned(), days };
+    // On a bucket that is there already, twice, and then for longer.
+    for days in [7, 7, 30] {
+        lab.act(CloudStep::PutBucketObjectLock { name: name.to_owned(), lock: lock(days) }).await;
+        assert_eq!(lab.see::<Bucket>(probe(name)).await, Bucket { object_lock: Some(lock(days)), ..wanted(name) });
+    }
+    let s3 = lab.s3();
+    let kept = s3.put_object().bucket(name).key("repo/archive.info").body(b"kept".to_vec().into());
+    let version = kept.send().await.expect("it is written").version_id.expect("its version");
+    s3.delete_object().bucket(name).key("repo/archive.info").send().await.expect("a marker is made");
+    let ended = s3.delete_object().bucket(name).key("repo/archive.info").version_id(&version).send().await;
+    assert!(ended.is_err(), "the version is locked");
+    let failure = lab.fail(CloudStep::EmptyBucket { name: name.to_owned() }).await;
+    assert!(failure.hint.as_deref().is_some_and(|hint| hint.contains("object_lock")), "{failure:?}");
+    let there = s3.get_object().bucket(name).key("repo/archive.info").version_id(&version).send().await;
+    let body = there.expect("the version is there").body.collect().await.expect("its bytes");
+    assert_eq!(body.into_bytes().as_ref(), b"kept");
 }

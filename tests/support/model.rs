@@ -216,6 +216,7 @@ impl Model {
                     ownership: "none".to_owned(),
                     policy: None,
                     lifecycle: BTreeMap::new(),
+                    object_lock: None,
                     tags,
                 };
                 self.add(bucket(&name), &document);
@@ -223,6 +224,9 @@ impl Model {
             CloudStep::PutBucketVersioning { name, enabled } => self.change(&bucket(&name), |it: &mut Bucket| {
                 it.versioning = String::from(if enabled { "Enabled" } else { "Suspended" });
             }),
+            CloudStep::PutBucketObjectLock { name, lock } => {
+                self.change(&bucket(&name), |it: &mut Bucket| it.object_lock = Some(lock));
+            }
             CloudStep::PutBucketEncryption { name } => {
                 self.change(&bucket(&name), |it: &mut Bucket| it.encryption = String::from("AES256"));
             }
@@ -325,6 +329,7 @@ fn step_of_bucket(step: &CloudStep) -> bool {
         step,
         CloudStep::CreateBucket { .. }
             | CloudStep::PutBucketVersioning { .. }
+            | CloudStep::PutBucketObjectLock { .. }
             | CloudStep::PutBucketEncryption { .. }
             | CloudStep::BlockBucketPublicAccess { .. }
             | CloudStep::PutBucketOwnership { .. }

@@ -46,9 +46,17 @@ fn buckets(report: &mut Report<'_>) {
             let message = format!("`{path}` must be at least 1");
             report.error("out-of-range", message, &path, "S3 counts in whole days");
         }
+        if bucket.object_lock.is_some_and(|lock| !(1..=LONGEST_LOCK_DAYS).contains(&lock.days)) {
+            let path = format!("buckets.{name}.object_lock.days");
+            let message = format!("`{path}` must be from 1 to {LONGEST_LOCK_DAYS}");
+            report.error("out-of-range", message, &path, "S3 takes no other number of days");
+        }
         lifecycle(report, &format!("buckets.{name}.lifecycle"), &bucket.lifecycle);
     }
 }
+
+/// S3's longest default retention (S3 API, DefaultRetention).
+const LONGEST_LOCK_DAYS: u32 = 36_500;
 
 fn lifecycle(report: &mut Report<'_>, base: &str, all: &[Aging]) {
     for (index, aging) in all.iter().enumerate() {

@@ -21,6 +21,38 @@ pub struct Aging {
     pub delete: bool,
 }
 
+/// Nobody deletes or overwrites a version of an object for so many days after it was written (S3 Object Lock, default
+/// retention of the bucket). Once on, it cannot be switched off; another number holds for what is written later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectLock {
+    /// Days, from 1 to 36500.
+    pub days: u32,
+    #[serde(default)]
+    pub mode: LockMode,
+}
+
+/// Who may end a lock before its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LockMode {
+    /// Only who is allowed `s3:BypassGovernanceRetention`: no key that Seawall makes, and no policy that it prints.
+    #[default]
+    Governance,
+    /// Nobody, the account's root included.
+    Compliance,
+}
+
+impl LockMode {
+    /// S3's word.
+    pub const fn api(self) -> &'static str {
+        match self {
+            Self::Governance => "GOVERNANCE",
+            Self::Compliance => "COMPLIANCE",
+        }
+    }
+}
+
 impl Aging {
     /// The age in days, where it is a number of whole ones that S3 takes.
     pub fn days(&self) -> Option<i32> {

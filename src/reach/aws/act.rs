@@ -36,6 +36,7 @@ impl Aws {
             CloudStep::PutBucketVersioning { name, enabled } => {
                 Box::pin(self.put_versioning(what, name, *enabled)).await
             }
+            CloudStep::PutBucketObjectLock { name, lock } => Box::pin(self.put_object_lock(what, name, lock)).await,
             CloudStep::PutBucketEncryption { name } => Box::pin(self.put_encryption(what, name)).await,
             CloudStep::BlockBucketPublicAccess { name } => Box::pin(self.block_public_access(what, name)).await,
             CloudStep::PutBucketOwnership { name } => Box::pin(self.put_ownership(what, name)).await,

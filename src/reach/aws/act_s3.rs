@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketLocationConstraint, BucketVersioningStatus,
-    CreateBucketConfiguration, Delete, ExpirationStatus, LifecycleExpiration, LifecycleRule as Rule,
-    LifecycleRuleFilter, NoncurrentVersionExpiration, ObjectIdentifier, ObjectOwnership, OwnershipControls,
-    OwnershipControlsRule, PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
+    CreateBucketConfiguration, DefaultRetention, Delete, ExpirationStatus, LifecycleExpiration, LifecycleRule as Rule,
+    LifecycleRuleFilter, NoncurrentVersionExpiration, ObjectIdentifier, ObjectLockConfiguration, ObjectLockEnabled,
+    ObjectLockRetentionMode, ObjectLockRule, ObjectOwnership, OwnershipControls, OwnershipControlsRule,
+    PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
     ServerSideEncryptionConfiguration, ServerSideEncryptionRule, Tag, Tagging, Transition, TransitionStorageClass,
     VersioningConfiguration,
 };
 use serde_json::Value;
 
-use crate::plan::cloud::{LifecycleRule, Tags};
+use crate::plan::cloud::{LifecycleRule, ObjectLock, Tags};
 use crate::reach::Failure;
 use crate::reach::aws::Aws;
 use crate::reach::aws::fault::{Fault, done, gone};
@@ -75,6 +76,16 @@ impl Aws {
         let config = VersioningConfiguration::builder().status(status).build();
         let call = self.s3.put_bucket_versioning().bucket(name).expected_bucket_owner(&self.account);
         done("s3:PutBucketVersioning", what, call.versioning_configuration(config).send().await).map(|_| ())
+    }
+
+    pub(super) async fn put_object_lock(&self, what: &str, name: &str, lock: &ObjectLock) -> Result<(), Failure> {
+        let default = DefaultRetention::builder().mode(ObjectLockRetentionMode::from(lock.mode.as_str()));
+        let rule = ObjectLockRule::builder().default_retention(default.days(lock.days).build()).build();
+        let config =
+            ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).rule(rule).build();
+        let call = self.s3.put_object_lock_configuration().bucket(name).expected_bucket_owner(&self.account);
+        done("s3:PutBucketObjectLockConfiguration", what, call.object_lock_configuration(config).send().await)
+            .map(|_| ())
     }
 
     pub(super) async fn put_encryption(&self, what: &str, name: &str) -> Result<(), Failure> {
@@ -164,7 +175,9 @@ impl Aws {
                     ),
                     position: None,
                     code: error.code().map(str::to_owned),
-                    hint: None,
+                    hint: (error.code() == Some("AccessDenied")).then(|| {
+                        "where the bucket has `object_lock`, a version stays until its days are over".to_owned()
+                    }),
                 });
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule as Rule};
 use serde_json::Value;
 
-use crate::plan::cloud::{Bucket, LifecycleRule, Tags};
+use crate::plan::cloud::{Bucket, LifecycleRule, ObjectLock, Tags};
 use crate::plan::observed::Unseen;
 use crate::reach::aws::Aws;
 use crate::reach::aws::fault::{Fault, FaultKind, look};
@@ -16,13 +16,14 @@ const FIRST_REGION: &str = "us-east-1";
 impl Aws {
     pub(crate) async fn bucket(&self, name: &str) -> Result<Option<Bucket>, Unseen> {
         let Some(region) = self.bucket_region(name).await? else { return Ok(None) };
-        let (versioning, encryption, blocked, ownership, policy, lifecycle, tags) = futures::try_join!(
+        let (versioning, encryption, blocked, ownership, policy, lifecycle, object_lock, tags) = futures::try_join!(
             self.versioning(name),
             self.encryption(name),
             self.public_access_blocked(name),
             self.ownership(name),
             self.policy(name),
             self.lifecycle(name),
+            self.object_lock(name),
             self.bucket_tags(name),
         )?;
         Ok(Some(Bucket {
@@ -34,6 +35,7 @@ impl Aws {
             ownership,
             policy,
             lifecycle,
+            object_lock,
             tags,
         }))
     }
@@ -118,6 +120,19 @@ impl Aws {
             )
             .unwrap_or_default();
         Ok(rules.iter().map(|rule| (rule.id().unwrap_or("(no id)").to_owned(), normal(rule))).collect())
+    }
+
+    /// The default retention; a bucket that never had Object Lock answers with an error of its own.
+    async fn object_lock(&self, name: &str) -> Result<Option<ObjectLock>, Unseen> {
+        const DAYS_OF_A_YEAR: i32 = 365;
+        let call = self.s3.get_object_lock_configuration().bucket(name).expected_bucket_owner(&self.account);
+        let answer = look("s3:GetBucketObjectLockConfiguration", call.send().await)?;
+        let rule = answer.and_then(|answer| answer.object_lock_configuration).and_then(|config| config.rule);
+        Ok(rule.and_then(|rule| rule.default_retention).and_then(|default| {
+            let mode = default.mode?.as_str().to_owned();
+            let days = default.days.or_else(|| default.years.map(|years| years.saturating_mul(DAYS_OF_A_YEAR)))?;
+            Some(ObjectLock { mode, days })
+        }))
     }
 
     pub(crate) async fn bucket_tags(&self, name: &str) -> Result<Tags, Unseen> {

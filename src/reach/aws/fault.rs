@@ -7,7 +7,7 @@ use crate::plan::observed::Unseen;
 use crate::reach::Failure;
 
 /// Codes by which AWS's services say that a thing or a part of it does not exist.
-const NOT_THERE: [&str; 14] = [
+const NOT_THERE: [&str; 15] = [
     "NotFound",
     "NotFoundException",
     "NoSuchBucket",
@@ -18,6 +18,7 @@ const NOT_THERE: [&str; 14] = [
     "NoSuchLifecycleConfiguration",
     "NoSuchPublicAccessBlockConfiguration",
     "NoSuchTagSet",
+    "ObjectLockConfigurationNotFoundError",
     "OwnershipControlsNotFoundError",
     "ResourceNotFound",
     "ResourceNotFoundException",

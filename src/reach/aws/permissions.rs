@@ -56,6 +56,7 @@ const LOOKS: &[Need] = &[
     ("s3.get_bucket_tagging", "s3:GetBucketTagging", AnyBucket),
     ("s3.get_bucket_versioning", "s3:GetBucketVersioning", Buckets),
     ("s3.get_object", "s3:GetObject", Applied),
+    ("s3.get_object_lock_configuration", "s3:GetBucketObjectLockConfiguration", Buckets),
     ("s3.get_public_access_block", "s3:GetBucketPublicAccessBlock", Buckets),
     // Both ask for the whole bucket: HeadBucket has no prefix that a condition could name.
     ("s3.head_bucket", "s3:ListBucket", Buckets),
@@ -112,6 +113,7 @@ const ACTS: &[Need] = &[
     ("s3.put_bucket_tagging", "s3:PutBucketTagging", Buckets),
     ("s3.put_bucket_versioning", "s3:PutBucketVersioning", Buckets),
     ("s3.put_object", "s3:PutObject", State),
+    ("s3.put_object_lock_configuration", "s3:PutBucketObjectLockConfiguration", Buckets),
     ("s3.put_public_access_block", "s3:PutBucketPublicAccessBlock", Buckets),
     ("iam.create_access_key", "iam:CreateAccessKey", Users),
     ("iam.create_user", "iam:CreateUser", Users),
