@@ -34,6 +34,9 @@ replay_limit_s=43200
 # So many times a file is asked for again when the repository does not answer, with seconds between.
 wal_tries=5
 wal_pause_s=3
+# Segments that are fetched before PostgreSQL asks for them, and tenths of a second that it waits for one which is on its way.
+ahead_segments='1 2 3'
+ahead_wait_ds=100
 # So many times PostgreSQL asks in vain for a segment before it counts as missing.
 absent_limit=8
 

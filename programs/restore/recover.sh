@@ -40,7 +40,7 @@ fetch() {
     esac
     # A drill that must fail: no passphrase opens what another one sealed.
     [ "$broken" != passphrase ] || export PGBACKREST_REPO1_CIPHER_PASS=a-passphrase-that-opens-nothing
-    { [ -d "$tablespaces" ] || mkdir -- "$tablespaces"; } && mkdir -- "$place/spool" "$place/lock" || refuse no-room "$place could not be made"
+    { [ -d "$tablespaces" ] || mkdir -- "$tablespaces"; } && mkdir -- "$place/spool" "$place/lock" "$place/ahead" || refuse no-room "$place could not be made"
     if ! reader --pg1-path="$data" --set="$set" "$@" --archive-mode=off --tablespace-map-all="$tablespaces" \
         --log-level-console=info restore >"$place/restore.log" 2>&1; then
         refuse fetch "$(complaint "$place/restore.log")"
@@ -64,6 +64,8 @@ start() {
     : >"$conf_folder/postgresql.conf"
     : >"$conf_folder/pg_ident.conf"
     echo 'local all postgres peer' >"$conf_folder/pg_hba.conf"
+    restore_of=$name
+    export restore_of stanza place data broken
     LC_ALL=C "$bin/postgres" -D "$data" \
         -c config_file="$conf_folder/postgresql.conf" -c hba_file="$conf_folder/pg_hba.conf" \
         -c ident_file="$conf_folder/pg_ident.conf" -c external_pid_file= -c cluster_name="seawall-restore-$name" \
@@ -189,29 +191,4 @@ reached() {
     [ "$written" = committed ] || refuse no-write "a transaction could not be committed: $(last_line "$place/ask.log")"
     new=$(echo 'select left(pg_walfile_name(pg_current_wal_lsn()), 8)' | ask postgres)
     tell fact timeline "$((0x${new:-0}))"
-}
-
-# NAME FILE PATH: one file of WAL, and what became of the question. pgBackRest's failures are all below 126, which PostgreSQL
-# takes for "there is no such file" and promotes: here they end recovery.
-wal() {
-    file=$2
-    if [ "$broken" = segment ] && [ "$file" = "$(cat -- "$place/hidden" 2>/dev/null)" ]; then
-        printf '%s absent %s\n' "$(now)" "$file" >>"$place/wal.log"
-        exit 1
-    fi
-    tried=0
-    while :; do
-        reader --pg1-path="$data" --no-archive-async --log-level-console=info archive-get "$file" "$3" >"$place/archive-get.new" 2>&1
-        status=$?
-        mv -T -- "$place/archive-get.new" "$place/archive-get.log"
-        case $status in
-        0) printf '%s got %s\n' "$(now)" "$file" >>"$place/wal.log" && exit 0 ;;
-        1) printf '%s absent %s\n' "$(now)" "$file" >>"$place/wal.log" && exit 1 ;;
-        esac
-        tried=$((tried + 1))
-        [ "$tried" -lt "$wal_tries" ] || break
-        sleep "$wal_pause_s"
-    done
-    printf '%s failed %s %s\n' "$(now)" "$file" "$status" >>"$place/wal.log"
-    exit 255
 }

@@ -9,7 +9,7 @@ ended() {
     exit "$status"
 }
 # What was restored, without what was told about it.
-sweep() { rm -rf -- "$place/data" "$place/tablespaces" "$place/spool" "$place/lock" "$place/conf"; }
+sweep() { rm -rf -- "$place/data" "$place/tablespaces" "$place/spool" "$place/lock" "$place/ahead" "$place/conf"; }
 
 run() {
     begin "$1"
@@ -51,6 +51,7 @@ recover() {
     fetch
     replay
     reached
+    rm -rf -- "$place/ahead"
     # It serves from here on.
     tell phase look
     look
@@ -116,7 +117,8 @@ main() {
     drill) drill ;;
     drop) drop "$2" ;;
     wal)
-        begin "$2"
+        # Asked for every segment: what the order says has come with the environment of the copy that asks.
+        [ "${restore_of:-}" = "$2" ] || begin "$2"
         shift
         wal "$@"
         ;;

@@ -43,6 +43,7 @@ pub const RESTORE: &str = program!(
     "../src/base/folders.sh",
     "shared.sh",
     "restore/recover.sh",
+    "restore/wal.sh",
     "restore/prove.sh",
     "restore/hooks.sh",
     "restore/place.sh",
