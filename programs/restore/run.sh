@@ -117,6 +117,8 @@ main() {
     drill) drill ;;
     drop) drop "$2" ;;
     wal)
+        # Whatever ends this program without an answer ends recovery: PostgreSQL takes a small status for "there is no such file".
+        trap '[ -n "${answered:-}" ] || exit 255' EXIT
         # Asked for every segment: what the order says has come with the environment of the copy that asks.
         [ "${restore_of:-}" = "$2" ] || begin "$2"
         shift

@@ -5,8 +5,7 @@
 wal() {
     file=$2 path=$3
     if [ "$broken" = segment ] && [ "$file" = "$(cat -- "$place/hidden" 2>/dev/null)" ]; then
-        printf '%s absent %s\n' "$(now)" "$file" >>"$place/wal.log"
-        exit 1
+        absent
     fi
     ahead=$place/ahead
     # Read ahead meanwhile: it is whole, or it is not there under its name.
@@ -23,7 +22,7 @@ wal() {
         mv -T -- "$place/archive-get.new" "$place/archive-get.log"
         case $status in
         0) got ;;
-        1) printf '%s absent %s\n' "$(now)" "$file" >>"$place/wal.log" && exit 1 ;;
+        1) absent ;;
         esac
         tried=$((tried + 1))
         [ "$tried" -lt "$wal_tries" ] || break
@@ -37,7 +36,14 @@ wal() {
 got() {
     printf '%s got %s%s\n' "$(now)" "$file" "${1:+ $1}" >>"$place/wal.log"
     read_ahead
+    answered=yes
     exit 0
+}
+# The repository says that it does not have the file.
+absent() {
+    printf '%s absent %s\n' "$(now)" "$file" >>"$place/wal.log"
+    answered=yes
+    exit 1
 }
 
 # Fetches the segments behind the one that PostgreSQL has now, beside its replay: each costs a round trip to S3. Not pgBackRest's
