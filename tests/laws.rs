@@ -29,6 +29,7 @@ use seawall::kinds::lightsail_instance::LightsailInstance;
 use seawall::kinds::lightsail_key_pair::LightsailKeyPair;
 use seawall::kinds::lightsail_ports::LightsailPorts;
 use seawall::kinds::lightsail_static_ip::LightsailStaticIp;
+use seawall::kinds::pgbackrest_copy::PgbackrestCopy;
 use seawall::kinds::pgbackrest_repo::PgbackrestRepo;
 use seawall::kinds::pgbouncer_pool::PgbouncerPool;
 use seawall::kinds::postgres_access::PostgresAccess;
@@ -66,7 +67,7 @@ fn inventory(secret_file: &str) -> Inventory {
             "packages": ["jq"],
             "updates": {}, "sysctl": {}, "time": {}, "swap": {}, "sshd": {}, "fail2ban": {},
             "postgres": { "roles": roles, "databases": ["shop"], "extensions": ["pgcrypto"] },
-            "backup": { "bucket": "backups", "stanza": stanza, "cipher_pass": { "file": secret_file }, "dumps": {} },
+            "backup": { "bucket": "backups", "stanza": stanza, "cipher_pass": { "file": secret_file }, "dumps": {}, "copies": [{ "bucket": "copies", "cipher_pass": { "file": secret_file } }] },
             "certificate": { "name": "db.example.org", "contact": "ops@example.org" },
             "pgbouncer": {},
             "compose": { "project": "web", "file": "compose.yaml", "secrets": { "TOKEN": { "env": "WEB_TOKEN" } } },
@@ -85,6 +86,7 @@ fn inventory(secret_file: &str) -> Inventory {
         "servers": { "db": server("db", role), "web": server("web", json!({})) },
         "buckets": {
             "backups": { "name": "test-backups" },
+            "copies": { "name": "test-copies", "region": "eu-west-1" },
             "scratch": { "name": "test-scratch", "keep": "disposable", "versioning": false },
         },
         "identities": {
@@ -181,6 +183,7 @@ fn every_kind_declares_and_its_wishes_survive_saving() {
         survives::<PostgresDatabases>(&inventory),
         survives::<PostgresExtensions>(&inventory),
         survives::<PgbackrestRepo>(&inventory),
+        survives::<PgbackrestCopy>(&inventory),
         survives::<PostgresDumps>(&inventory),
         survives::<PostgresAccess>(&inventory),
         survives::<PostgresViews>(&inventory),
@@ -379,7 +382,7 @@ fn no_secret_is_ever_said() {
             assert!(!text.contains(POISON), "{}: {text}", wanted.address);
             // Whoever does not need the password does not say where it is kept either, user data above all.
             let app = kind.name == "postgres.roles" && wanted.address.name() == "db";
-            let needs_it = app || kind.name == "pgbackrest.repo";
+            let needs_it = app || ["pgbackrest.repo", "pgbackrest.copy"].contains(&kind.name);
             assert_eq!(text.contains(&*path), needs_it, "{}: {text}", wanted.address);
         }
     }

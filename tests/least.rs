@@ -80,6 +80,7 @@ impl Place {
 
     async fn aws(&self, key: &(String, String)) -> Aws {
         let connection = Connection {
+            buckets: std::collections::BTreeMap::new(),
             region: "ca-central-1".to_owned(),
             account: ACCOUNT.to_owned(),
             endpoint: Some(self.endpoint.clone()),

@@ -70,6 +70,7 @@ fn one_session_and_one_program_per_host(lab: &Rehearsal) {
     let text = |pointer: &str| status.pointer(pointer).and_then(Value::as_str).expect(pointer).to_owned();
     let secret = std::fs::read_to_string(text("/credentials/secret_access_key_file")).expect("the sandbox's secret");
     let connection = Connection {
+        buckets: std::collections::BTreeMap::new(),
         region: text("/region"),
         account: text("/account"),
         endpoint: Some(text("/endpoint")),

@@ -139,12 +139,17 @@ fn every_kind_has_its_parts() {
     let is_kind = |stem: &str| names.contains(stem.replacen('_', ".", 1).as_str());
     // A kind's longer parts are in a folder of its name; what several kinds are made of is in `parts`.
     let of_a_kind = |folder: &Path| {
-        folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name == "parts" || is_kind(name))
+        folder
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| ["parts", "pgbackrest"].contains(&name) || is_kind(name))
     };
     for file in rust_files(&root().join("src/kinds")) {
         let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let shared =
-            matches!(stem, "mod" | "table" | "cloud" | "host" | "firewall" | "operator" | "postgres" | "programs");
+        let shared = matches!(
+            stem,
+            "mod" | "table" | "cloud" | "host" | "firewall" | "operator" | "pgbackrest" | "postgres" | "programs"
+        );
         let known = shared || is_kind(stem) || file.parent().is_some_and(of_a_kind);
         assert!(known, "{} is no kind of the table", file.display());
     }

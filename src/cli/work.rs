@@ -112,11 +112,11 @@ impl Work {
             let why = "the inventory names no `state` bucket: the lock guards this machine only".to_owned();
             return Ok(Stores { local, shared: None, why_not_shared: Some(why) });
         };
-        if !world.aws.bucket_exists(&name).await? {
+        if !world.aws.near(&name).bucket_exists(&name).await? {
             let why = format!("bucket `{name}` does not exist yet: until it does, the lock guards this machine only");
             return Ok(Stores { local, shared: None, why_not_shared: Some(why) });
         }
-        let shared = Store::S3 { aws: world.aws.clone(), bucket: name, prefix };
+        let shared = Store::S3 { aws: world.aws.near(&name), bucket: name, prefix };
         Ok(Stores { local, shared: Some(shared), why_not_shared: None })
     }
 

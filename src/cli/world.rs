@@ -1,11 +1,13 @@
 //! Connects: to AWS as the operator is set up, or to the local cloud. The account is proven before anything is asked.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::diag::Diagnostic;
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::{Loaded, Session};
+use crate::inventory::sections::{Bucket, Inventory};
 use crate::reach::aws::identity::IdentityError;
 use crate::reach::aws::{Aws, Connection};
 use crate::reach::ssh::secrets::Vault;
@@ -23,6 +25,7 @@ pub async fn connect(session: &mut Session, loaded: &mut Loaded) -> Result<World
     let mut connection = Connection {
         region: loaded.inventory.aws.region.clone(),
         account: loaded.inventory.aws.account.clone(),
+        buckets: elsewhere(&loaded.inventory),
         ..Connection::default()
     };
     let mut identity = std::env::var_os(IDENTITY).map(PathBuf::from);
@@ -41,4 +44,10 @@ pub async fn connect(session: &mut Session, loaded: &mut Loaded) -> Result<World
     let ssh = Arc::new(ssh);
     session.ssh = Some(Arc::clone(&ssh));
     Ok(World { aws, ssh })
+}
+
+/// The buckets that are not in the environment's region, by their names at AWS, with their regions.
+fn elsewhere(inventory: &Inventory) -> BTreeMap<String, String> {
+    let away = |bucket: &Bucket| Some((bucket.name.clone(), bucket.region.clone()?));
+    inventory.buckets.values().filter_map(away).collect()
 }

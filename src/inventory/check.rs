@@ -93,6 +93,9 @@ pub fn secrets(inventory: &Inventory) -> Vec<(String, SecretRef)> {
         }
         if let Some(backup) = &server.backup {
             found.push((format!("{base}.backup.cipher_pass"), backup.cipher_pass.secret()));
+            for (index, copy) in backup.copies.iter().enumerate() {
+                found.push((format!("{base}.backup.copies[{index}].cipher_pass"), copy.cipher_pass.secret()));
+            }
         }
         for (variable, secret) in server.compose.iter().flat_map(|compose| &compose.secrets) {
             found.push((format!("{base}.compose.secrets.{variable}"), secret.clone()));
@@ -306,7 +309,11 @@ servers:
     instance: { bundle: small_3_0, blueprint: debian_12, zone: ca-central-1a }
     login: { keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g ops] }
     postgres: { roles: { app: { password: { env: APP } }, group: {} } }
-    backup: { bucket: backups, stanza: main, cipher_pass: { file: secrets/cipher, escrow: confirmed } }
+    backup:
+      bucket: backups
+      stanza: main
+      cipher_pass: { file: secrets/cipher, escrow: confirmed }
+      copies: [{ bucket: backups, cipher_pass: { env: COPY } }]
     compose: { project: web, file: compose.yaml, secrets: { TOKEN: { command: [pass, token] } } }
     jobs: { ingest: { run: /opt/ingest, schedule: daily 06:00, user: app, secrets: { KEY: { env: INGEST } } } }
 ";
@@ -319,6 +326,7 @@ servers:
             [
                 "servers.db.postgres.roles.app.password = environment variable `APP`",
                 "servers.db.backup.cipher_pass = file `secrets/cipher`",
+                "servers.db.backup.copies[0].cipher_pass = environment variable `COPY`",
                 "servers.db.compose.secrets.TOKEN = command `pass`",
                 "servers.db.jobs.ingest.secrets.KEY = environment variable `INGEST`",
             ]

@@ -101,6 +101,21 @@ impl Schedule {
         TimeSpan::from_seconds(runs.iter().zip(next).map(|(a, b)| b - a).max().unwrap_or(7 * DAY))
     }
 
+    /// The same days at another time, six hours away; an hourly one is half an hour away. Two that read everything there is do
+    /// not meet then.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let days = self.text.rsplit_once(' ').map_or("", |(days, _)| days);
+        let away = |hour: u8| if hour < 18 { hour + 6 } else { hour - 6 };
+        let text = match &self.when {
+            When::Hourly { minute } => format!("hourly :{:02}", (minute + 30) % 60),
+            When::Weekly { hour, minute, .. } | When::Monthly { hour, minute, .. } => {
+                format!("{days} {:02}:{minute:02}", away(*hour))
+            }
+        };
+        text.parse().expect("another time of day makes it no worse")
+    }
+
     /// How often it has a turn, as the words of generations know it.
     pub fn period(&self) -> Period {
         match &self.when {
@@ -207,6 +222,22 @@ fn weekdays(text: &str) -> Option<[bool; 7]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_time_of_the_same_days_never_collides() {
+        for (text, wanted) in [
+            ("Sun 02:00", "Sun 08:00"),
+            ("Mon..Sat 23:10", "Mon..Sat 17:10"),
+            ("daily 18:00", "daily 12:00"),
+            ("monthly 1 03:00", "monthly 1 09:00"),
+            ("hourly :45", "hourly :15"),
+            ("hourly", "hourly :30"),
+        ] {
+            let schedule: Schedule = text.parse().expect("a schedule");
+            assert_eq!(schedule.apart().to_string(), wanted);
+            assert!(!schedule.collides(&schedule.apart()) && schedule.longest_gap() == schedule.apart().longest_gap());
+        }
+    }
 
     #[test]
     fn says_the_same_to_systemd() {

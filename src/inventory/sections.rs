@@ -323,6 +323,9 @@ impl Default for Swap {
 pub struct Bucket {
     /// The bucket's name at AWS, unique in the world. No dots.
     pub name: String,
+    /// The region that it is in, for example `eu-west-1`. Without it: the environment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// `protected` buckets are never deleted; the mark is on the bucket too and outlives this line.
     #[serde(default)]
     pub keep: Keep,
@@ -338,6 +341,13 @@ pub struct Bucket {
     /// What is written cannot be ended by a stolen key for a while. Needs `versioning`.
     #[serde(default)]
     pub object_lock: Option<storage::ObjectLock>,
+}
+
+impl Inventory {
+    /// The region that a bucket of this inventory is in.
+    pub fn region_of(&self, bucket: &Bucket) -> String {
+        bucket.region.clone().unwrap_or_else(|| self.aws.region.clone())
+    }
 }
 
 fn default_noncurrent_days() -> u32 {

@@ -140,7 +140,7 @@ fn copy(inventory: &Inventory, server: &Server) -> Option<Copy> {
     let bucket = inventory.buckets.get(&backup.bucket)?;
     Some(Copy {
         bucket: bucket.name.clone(),
-        region: inventory.aws.region.clone(),
+        region: inventory.region_of(bucket),
         folder: certificate_prefix(backup),
         pass: pass.into(),
     })

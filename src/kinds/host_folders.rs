@@ -54,6 +54,8 @@ const OTHERS: [&str; 28] = [
     "/etc/ufw",
     "/var/lib/systemd/timers",
 ];
+/// Those of a second repository.
+const COPY: [&str; 3] = ["/etc/pgbackrest/copy-restore.conf.d", "/etc/pgbackrest/copy.conf.d", "/var/spool"];
 /// Write access for the group and for everybody else.
 const OTHERS_WRITE: u32 = 0o022;
 
@@ -250,6 +252,9 @@ Does not manage: home directories, where Seawall acts as their user, and what ot
                 let files = files_of(server);
                 let mut more = files.clone();
                 more.extend(server.compose.iter().map(|section| format!("/etc/seawall/compose/{}", section.project)));
+                if server.backup.as_ref().is_some_and(|section| !section.copies.is_empty()) {
+                    more.extend(COPY.map(str::to_owned));
+                }
                 let desired = Desired { address: address.clone(), more, files };
                 host::declared(address, name, &[], "instance", desired)
             })

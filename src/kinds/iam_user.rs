@@ -159,6 +159,10 @@ pub(crate) enum Purpose {
     Backup,
     /// Restores and drills: reads, and cannot write.
     Restore,
+    /// Fills the second repository.
+    Copy,
+    /// Restores and drills from the second repository.
+    CopyRestore,
     /// Keeps the copy of the certificate and its CA, which PostgreSQL may neither read nor write.
     Certificate,
 }
@@ -169,6 +173,8 @@ impl Purpose {
         match self {
             Self::Backup => format!("{server}-backup"),
             Self::Restore => format!("{server}-restore"),
+            Self::Copy => format!("{server}-copy"),
+            Self::CopyRestore => format!("{server}-copy-restore"),
             Self::Certificate => format!("{server}-certificate"),
         }
     }
@@ -177,14 +183,19 @@ impl Purpose {
         let (access, file) = match self {
             Self::Backup => (Access::ReadWrite, "/etc/seawall/backup.credentials"),
             Self::Restore => (Access::ReadOnly, "/etc/seawall/restore.credentials"),
+            Self::Copy => (Access::ReadWrite, "/etc/seawall/copy.credentials"),
+            Self::CopyRestore => (Access::ReadOnly, "/etc/seawall/copy-restore.credentials"),
             Self::Certificate => (Access::ReadWrite, "/etc/seawall/certificate.credentials"),
         };
         let key = KeyPlace::Server { server: server.clone(), file: file.to_owned(), group: "root".to_owned() };
         let prefix = match self {
-            Self::Backup | Self::Restore => section.stanza.to_string(),
+            Self::Backup | Self::Restore | Self::Copy | Self::CopyRestore => section.stanza.to_string(),
             Self::Certificate => certificate_prefix(section),
         };
-        let bucket = section.bucket.clone();
+        let bucket = match self {
+            Self::Backup | Self::Restore | Self::Certificate => section.bucket.clone(),
+            Self::Copy | Self::CopyRestore => section.copies.first()?.bucket.clone(),
+        };
         let name = self.identity(server).parse().ok()?;
         Some((name, Identity { bucket, prefix, access, key }))
     }
@@ -201,7 +212,8 @@ fn identities(inventory: &Inventory) -> Vec<(String, Name, Identity)> {
     let servers = inventory.servers.iter().filter(|(_, server)| server.postgres.is_some());
     let own = servers.filter_map(|(name, server)| Some((name, server.backup.as_ref()?))).flat_map(|(name, section)| {
         let copies = inventory.servers[name].certificate.as_ref().is_some_and(|of| of.copy_pass.is_some());
-        let own = [Purpose::Backup, Purpose::Restore].into_iter().chain(copies.then_some(Purpose::Certificate));
+        let own = [Purpose::Backup, Purpose::Restore, Purpose::Copy, Purpose::CopyRestore].into_iter();
+        let own = own.chain(copies.then_some(Purpose::Certificate));
         own.filter_map(move |purpose| purpose.of(name, section))
             .map(move |(identity, what)| (format!("servers.{name}.backup"), identity, what))
     });

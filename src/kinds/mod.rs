@@ -28,6 +28,8 @@ pub mod lightsail_ports;
 pub mod lightsail_static_ip;
 mod operator;
 mod parts;
+pub mod pgbackrest;
+pub mod pgbackrest_copy;
 pub mod pgbackrest_repo;
 pub mod pgbouncer_pool;
 pub mod postgres;
@@ -86,6 +88,7 @@ pub static KINDS: &[Entry] = &[
     table::entry::<postgres_databases::PostgresDatabases>(),
     table::entry::<postgres_extensions::PostgresExtensions>(),
     table::entry::<pgbackrest_repo::PgbackrestRepo>(),
+    table::entry::<pgbackrest_copy::PgbackrestCopy>(),
     table::entry::<postgres_dumps::PostgresDumps>(),
     table::entry::<postgres_access::PostgresAccess>(),
     table::entry::<postgres_views::PostgresViews>(),

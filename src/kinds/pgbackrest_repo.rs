@@ -25,8 +25,9 @@ use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host;
 use crate::kinds::iam_user::{IamUser, Purpose};
 use crate::kinds::parts::{self, Seen};
+use crate::kinds::pgbackrest::{FIRST, OK, Repository, Secrets, path};
 use crate::kinds::pgbackrest_repo::files::{archive_file, parts_of};
-use crate::kinds::pgbackrest_repo::look::{Archive, Repository};
+use crate::kinds::pgbackrest_repo::look::Archive;
 pub use crate::kinds::pgbackrest_repo::look::{stops, stops_probe};
 use crate::kinds::pgbackrest_repo::restores::Standing;
 use crate::kinds::postgres::{CLUSTER, Cluster};
@@ -65,6 +66,9 @@ pub struct Desired {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drills: Option<Drills>,
     pub cipher_pass: SecretUse,
+    /// There is a second repository, which WAL is kept for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copied: bool,
 }
 
 /// Drills by a schedule, and what they are held to.
@@ -83,17 +87,11 @@ pub struct Drills {
 pub struct Actual {
     pub parts: Seen,
     pub archive_conf: Option<FileState>,
-    /// Mode, owner and group of the files that hold secrets, for example `640 root:postgres`.
-    pub secret_files: BTreeMap<String, String>,
-    /// By file, whether it holds the declared passphrase: `as declared`, `another`, `not compared`.
-    pub passphrases: BTreeMap<String, String>,
-    /// By file, whether it holds the key of its credentials file: `current`, `another`, `none`, `no credentials`.
-    pub keys: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub secrets: Secrets,
     /// Units whose line in the schedule is gone.
     #[serde(default)]
     pub left: Vec<String>,
-    /// Files beside ours that pgBackRest would read for ours.
-    pub foreign: Vec<String>,
     /// Options that pgBackRest does not know; it ignores them with a warning.
     pub warnings: Vec<String>,
     /// Files by which `pgbackrest stop` is in force.
@@ -128,7 +126,7 @@ fn desired(inventory: &Inventory, name: &Name, server: &Server) -> Option<Desire
         cluster: Cluster { version: postgres.version },
         stanza: section.stanza.to_string(),
         bucket: bucket.name.clone(),
-        region: inventory.aws.region.clone(),
+        region: inventory.region_of(bucket),
         retention: section.retention.clone(),
         timers: turns.iter().map(|(kind, when)| ((*kind).to_owned(), when.on_calendar())).collect(),
         longest_gap: schedule.longest_gap().seconds(),
@@ -141,6 +139,7 @@ fn desired(inventory: &Inventory, name: &Name, server: &Server) -> Option<Desire
             checks: section.drills.checks.clone(),
         }),
         cipher_pass: SecretUse { from: section.cipher_pass.secret(), form: SecretForm::Passphrase },
+        copied: !section.copies.is_empty(),
     })
 }
 
@@ -213,11 +212,8 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         let Actual {
             parts: seen,
             archive_conf,
-            secret_files,
-            passphrases,
-            keys,
+            secrets,
             left,
-            foreign,
             warnings,
             stops,
             archive,
@@ -229,17 +225,9 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         } = actual;
         let mut fields = parts::fields(parts_of(desired).differences(Some(seen)));
         fields.extend(archive_file(desired).change(archive_conf.as_ref()));
-        for (path, access) in files::secret_files() {
-            fields.extend(difference(path, secret_files.get(path), access));
-        }
-        for (path, state) in passphrases.iter().filter(|(_, state)| *state != look::NOT_COMPARED) {
-            fields.extend(difference(&format!("passphrase.{path}"), Some(state), look::AS_DECLARED));
-        }
-        for (_, path) in files::KEYS {
-            fields.extend(difference(&format!("key.{path}"), keys.get(path), look::CURRENT));
-        }
+        fields.extend(secrets.differences(&FIRST));
         fields.extend(left.iter().map(|path| FieldChange::new(path, Some("there".into()), None)));
-        let more: Vec<&str> = foreign.iter().chain(warnings).map(String::as_str).collect();
+        let more: Vec<&str> = secrets.foreign.iter().chain(warnings).map(String::as_str).collect();
         if !more.is_empty() {
             fields.push(FieldChange::new("configuration", Some(more.join("; ").into()), Some("ours alone".into())));
         }
@@ -273,7 +261,7 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         let new = |path: &str, value: Value| FieldChange::new(path, None, Some(value));
         let mut fields = vec![
             new("stanza", desired.stanza.clone().into()),
-            new("repository", format!("s3://{}{}", desired.bucket, files::path(desired)).into()),
+            new("repository", format!("s3://{}{}", desired.bucket, path(&desired.stanza)).into()),
             new("archive_command", files::archive_command(desired).into()),
             new("archive_timeout", format!("{} s", desired.archive_timeout).into()),
             new("full backup", "at once".into()),
@@ -290,20 +278,19 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
 
     fn refusals(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -> Vec<Diagnostic> {
         let mut found = Vec::new();
-        if !actual.foreign.is_empty() {
+        if !actual.secrets.foreign.is_empty() {
             let mut problem = Diagnostic::error(
                 "foreign-backup-configuration",
                 format!("`{}` shares its configuration with files of somebody else", desired.address),
             )
             .hint("move what is needed into the inventory, and remove these files");
-            for path in &actual.foreign {
+            for path in &actual.secrets.foreign {
                 problem = problem.note(format!("`{path}` is read, too"));
             }
             found.push(problem);
         }
-        let there = actual.repository.as_ref().is_some_and(|repository| repository.stanza == look::OK);
-        let another = actual.passphrases.iter().find(|(_, state)| *state == look::ANOTHER);
-        if let Some((path, _)) = another.filter(|(path, _)| there && path.as_str() == files::CIPHER) {
+        let there = actual.repository.as_ref().is_some_and(|repository| repository.stanza == OK);
+        if let Some(path) = actual.secrets.other_passphrase(&FIRST).filter(|_| there) {
             found.push(
                 Diagnostic::error(
                     "passphrase-changed",
@@ -336,10 +323,7 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         if let Some(why) = &actual.unreadable {
             remarks.push(format!("the repository could not be read: {why}"));
         }
-        if actual.passphrases.values().any(|state| state == look::NOT_COMPARED) {
-            remarks
-                .push(format!("its passphrase was not compared: {} is not to be had here", desired.cipher_pass.from));
-        }
+        remarks.extend(actual.secrets.remark(&desired.cipher_pass));
         if let Some(archive) = &actual.archive {
             remarks.extend(archive.remarks());
         }
@@ -351,9 +335,4 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         remarks.extend(actual.restores.iter().map(Standing::remark));
         remarks
     }
-}
-
-fn difference(path: &str, before: Option<&String>, after: &str) -> Option<FieldChange> {
-    let differs = before.is_none_or(|before| before != after);
-    differs.then(|| FieldChange::new(path, before.cloned().map(Value::from), Some(after.into())))
 }

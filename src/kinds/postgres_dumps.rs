@@ -88,7 +88,7 @@ fn desired(inventory: &Inventory, name: &Name, server: &Server) -> Option<Desire
         databases: databases.iter().map(SqlName::to_string).collect(),
         bucket: bucket.name.clone(),
         folder: format!("{}/dumps", backup.stanza),
-        region: inventory.aws.region.clone(),
+        region: inventory.region_of(bucket),
         calendar: section.schedule.on_calendar(),
         longest_gap: section.schedule.longest_gap().seconds(),
         keep: section.keep.clone(),

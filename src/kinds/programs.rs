@@ -37,6 +37,9 @@ pub const CERTIFICATE: &str = program!(
 /// Makes, lists, restores and thins out logical dumps.
 pub const DUMP: &str = program!("dump.sh", "../src/base/folders.sh", "shared.sh");
 
+/// Keeps WAL for a second repository, sends it there, and makes its backups.
+pub const COPY: &str = program!("copy.sh", "../src/base/folders.sh", "shared.sh");
+
 /// Restores from the repository, beside the database or in its place, and proves how far it got.
 pub const RESTORE: &str = program!(
     "restore/begin.sh",
@@ -128,7 +131,7 @@ pub(crate) mod tests {
             let root = self.folder.path().display().to_string();
             let owner = std::fs::metadata(self.folder.path()).expect("the folder is there").uid();
             let mut functions = self.functions.clone();
-            for path in ["/etc/seawall", "/var/lib/seawall", "/var/lib/postgresql", "/etc/pgbackrest"] {
+            for path in ["/etc/seawall", "/var/lib/seawall", "/var/lib/postgresql", "/etc/pgbackrest", "/var/spool"] {
                 functions = functions.replace(&format!("={path}"), &format!("={root}{path}"));
             }
             let functions = functions.replace("\nowner=root\n", &format!("\nowner={owner}\n"));
@@ -190,7 +193,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_program_is_one_for_a_shell() {
-        for text in [CERTIFICATE, DUMP, RESTORE] {
+        for text in [CERTIFICATE, COPY, DUMP, RESTORE] {
             let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().expect("a shell");
             shell.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("a shell reads");
             assert!(shell.wait().expect("a shell ends").success());

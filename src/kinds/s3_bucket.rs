@@ -160,7 +160,7 @@ buckets:
                 path: format!("buckets.{key}"),
                 desired: Desired {
                     name: section.name.clone(),
-                    region: inventory.aws.region.clone(),
+                    region: inventory.region_of(section),
                     versioning: section.versioning,
                     policy: policy(&section.name),
                     lifecycle: lifecycle(section.versioning, section.noncurrent_days, &section.lifecycle),

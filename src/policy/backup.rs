@@ -50,7 +50,7 @@ const DISPOSABLE_STATE: Rule = Rule {
     source: "journals and drill history are the proof that the objectives hold",
 };
 
-const NO_CIPHER_ESCROW: Rule = Rule {
+pub(super) const NO_CIPHER_ESCROW: Rule = Rule {
     id: "no-cipher-escrow",
     severity: Severity::Error,
     wants: "the passphrase of the backups is kept in a second place, out of this environment's reach",
@@ -62,7 +62,7 @@ const RPO_BEYOND_ARCHIVE: Rule = Rule {
     wants: "WAL is shipped often enough for `objectives.rpo`",
     source: "PostgreSQL, archive_timeout: what is not archived is lost with the server; differential backups do not shorten it",
 };
-const SCHEDULE_COLLISION: Rule = Rule {
+pub(super) const SCHEDULE_COLLISION: Rule = Rule {
     id: "schedule-collision",
     severity: Severity::Error,
     wants: "no two kinds of backup, dumps included, have a turn at the same minute",
@@ -254,7 +254,10 @@ fn state(inventory: &Inventory, places: &Places, found: &mut Vec<Diagnostic>) {
         }
     }
     for (name, server) in &inventory.servers {
-        let Some(section) = server.backup.as_ref().filter(|section| section.bucket == state.bucket) else { continue };
+        let writes = |section: &&Backup| {
+            section.bucket == state.bucket || section.copies.iter().any(|copy| copy.bucket == state.bucket)
+        };
+        let Some(section) = server.backup.as_ref().filter(writes) else { continue };
         let stanza = section.stanza.as_str();
         if covers(stanza, &state.prefix) || covers(&state.prefix, stanza) {
             let finding = STATE_WITHIN_REACH

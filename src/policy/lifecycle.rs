@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use crate::base::diag::{Diagnostic, Severity};
 use crate::inventory::places::Places;
-use crate::inventory::sections::database::Generations;
+use crate::inventory::sections::database::{Backup, Generations};
 use crate::inventory::sections::storage::{Aging, StorageClass};
 use crate::inventory::sections::{Bucket, Inventory};
 use crate::policy::Rule;
@@ -81,17 +81,13 @@ pub(super) fn check(inventory: &Inventory, places: &Places, found: &mut Vec<Diag
 fn holdings(inventory: &Inventory, bucket: &str) -> Vec<Holding> {
     let mut held = Vec::new();
     for (name, server) in &inventory.servers {
-        let Some(section) = server.backup.as_ref().filter(|section| section.bucket.as_str() == bucket) else {
-            continue;
-        };
+        let Some(first) = &server.backup else { continue };
+        for copy in first.copies.iter().filter(|copy| copy.bucket.as_str() == bucket) {
+            held.push(repository(&first.of_copy(copy), format!("the copy of the backups of `servers.{name}`")));
+        }
+        let Some(section) = Some(first).filter(|section| section.bucket.as_str() == bucket) else { continue };
         let stanza = &section.stanza;
-        held.push(Holding {
-            prefix: format!("{stanza}/pgbackrest"),
-            what: format!("the backups of `servers.{name}`"),
-            vital: true,
-            kept: section.retention.generations.is_none().then(|| i32::try_from(section.retention.days).ok()).flatten(),
-            has_older: false,
-        });
+        held.push(repository(section, format!("the backups of `servers.{name}`")));
         if let Some(dumps) = &section.dumps {
             held.push(Holding {
                 prefix: format!("{stanza}/dumps"),
@@ -121,6 +117,17 @@ fn holdings(inventory: &Inventory, bucket: &str) -> Vec<Holding> {
         });
     }
     held
+}
+
+fn repository(section: &Backup, what: String) -> Holding {
+    let days = section.retention.days;
+    Holding {
+        prefix: format!("{}/pgbackrest", section.stanza),
+        what,
+        vital: true,
+        kept: section.retention.generations.is_none().then(|| i32::try_from(days).ok()).flatten(),
+        has_older: false,
+    }
 }
 
 /// Days until the oldest dump that is kept is deleted, at the longest.

@@ -6,6 +6,7 @@
 mod access;
 mod backup;
 mod clients;
+mod copies;
 mod cost;
 mod lifecycle;
 mod monitoring;
@@ -43,6 +44,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         roles::RULES,
         clients::RULES,
         backup::RULES,
+        copies::RULES,
         lifecycle::RULES,
         monitoring::RULES,
         cost::RULES,
@@ -59,6 +61,7 @@ pub fn check(inventory: &Inventory, places: &Places) -> Vec<Diagnostic> {
     roles::check(inventory, places, &mut found);
     clients::check(inventory, places, &mut found);
     backup::check(inventory, places, &mut found);
+    copies::check(inventory, places, &mut found);
     lifecycle::check(inventory, places, &mut found);
     monitoring::check(inventory, places, &mut found);
     cost::check(inventory, places, &mut found);

@@ -88,7 +88,7 @@ impl Look {
         prefix: &str,
         on_page: &mut (dyn FnMut(usize) + Send),
     ) -> Result<Option<Vec<Listed>>, Unseen> {
-        self.0.aws.list_objects(bucket, prefix, on_page).await
+        self.0.aws.near(bucket).list_objects(bucket, prefix, on_page).await
     }
 
     /// Whether a bucket of this account is there.
@@ -96,7 +96,7 @@ impl Look {
     /// # Errors
     /// Why S3 did not say.
     pub async fn bucket_exists(&self, bucket: &str) -> Result<bool, StoreError> {
-        self.0.aws.bucket_exists(bucket).await
+        self.0.aws.near(bucket).bucket_exists(bucket).await
     }
 
     /// The bytes of an object, where there is one.
@@ -104,7 +104,7 @@ impl Look {
     /// # Errors
     /// Why it could not be read.
     pub async fn object(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.aws.get_object(bucket, key).await?.map(|object| object.bytes))
+        Ok(self.0.aws.near(bucket).get_object(bucket, key).await?.map(|object| object.bytes))
     }
 }
 

@@ -35,7 +35,7 @@ impl World {
     /// # Errors
     /// Why the object or the passphrase was not to be had. Nothing of the passphrase is said.
     pub async fn opens(&self, bucket: &str, key: &str, passphrase: &SecretUse) -> Result<Opened, String> {
-        let Some(object) = self.aws.get_object(bucket, key).await.map_err(|why| why.to_string())? else {
+        let Some(object) = self.aws.near(bucket).get_object(bucket, key).await.map_err(|why| why.to_string())? else {
             return Ok(Opened::Absent);
         };
         let passphrase = self.ssh.vault.open("cipher_pass", passphrase).await.map_err(|why| why.to_string())?;

@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 
 use crate::base::release::Release;
 use crate::sandbox::acme::Acme;
+use crate::sandbox::lightsail::catalog::REGIONS;
 use crate::sandbox::lightsail::machine::{HostKey, Later, Machine, MachineFault, Machines as Behind, Order, PortRule};
 use crate::sandbox::machines::{HostState, Machines, Protocol, Running, Spec};
 use crate::sandbox::machines::{Options, PortRule as Rule};
@@ -52,8 +53,10 @@ impl RealMachines {
         };
         let machines =
             Machines::new(&lab.folder.join("machines"), &lab.cache.join("image"), options).await.map_err(fault)?;
-        let services = ["s3", "lightsail", "iam", "sts", "sns", "monitoring"];
+        let services = ["lightsail", "iam", "sts", "sns", "monitoring"];
         let mut names: Vec<String> = services.iter().map(|s| format!("{s}.{}.amazonaws.com", lab.region)).collect();
+        // A second repository may be in any region.
+        names.extend(REGIONS.iter().map(|(region, _, _)| format!("s3.{region}.amazonaws.com")));
         names.extend(["iam.amazonaws.com".to_owned(), "sts.amazonaws.com".to_owned()]);
         names.extend(tls::ACME_NAMES.map(str::to_owned));
         Ok(Self { machines, operator_key: lab.operator_key, ca_pem: lab.ca_pem, names, creating: Mutex::default() })

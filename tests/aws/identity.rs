@@ -111,6 +111,7 @@ fn assert_passed(output: &Output) {
 
 fn from_the_environment(account: &str, endpoint: Option<&str>) -> Connection {
     Connection {
+        buckets: std::collections::BTreeMap::new(),
         region: REGION.to_owned(),
         account: account.to_owned(),
         endpoint: endpoint.map(str::to_owned),
@@ -214,6 +215,7 @@ async fn a_private_authority_is_trusted_only_when_it_is_named() {
     let file = folder.path().join("ca.pem");
     std::fs::write(&file, pem).expect("the temporary folder is writable");
     let mut connection = Connection {
+        buckets: std::collections::BTreeMap::new(),
         region: REGION.to_owned(),
         account: "123456789012".to_owned(),
         endpoint: Some(endpoint),

@@ -110,6 +110,7 @@ impl Account {
 
 async fn connect(endpoint: &str, account: &str, region: &str, key: &str, secret: &str) -> Aws {
     let connection = Connection {
+        buckets: std::collections::BTreeMap::new(),
         region: region.to_owned(),
         account: account.to_owned(),
         endpoint: Some(endpoint.to_owned()),

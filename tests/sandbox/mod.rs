@@ -11,6 +11,7 @@ mod backups;
 mod bans;
 mod certificate;
 mod containers;
+mod copy;
 mod database;
 mod debian13;
 mod drill;

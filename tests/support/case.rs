@@ -301,6 +301,7 @@ impl FileAnswer {
         };
         let program = self.program.as_deref().map(|name| match name {
             "certificate" => programs::CERTIFICATE,
+            "copy" => programs::COPY,
             "dump" => programs::DUMP,
             "restore" => programs::RESTORE,
             other => panic!("there is no program `{other}`"),

@@ -41,6 +41,9 @@ fn buckets(report: &mut Report<'_>) {
         } else {
             names.insert(&bucket.name, format!("buckets.{name}"));
         }
+        if let Some(region) = &bucket.region {
+            report.text("bad-region", &format!("buckets.{name}.region"), text::region(region));
+        }
         if bucket.noncurrent_days == 0 {
             let path = format!("buckets.{name}.noncurrent_days");
             let message = format!("`{path}` must be at least 1");

@@ -13,6 +13,9 @@ const VERSIONS: [u16; 5] = [13, 14, 15, 16, 17];
 /// Seconds. More often than every 10 s makes more segments than rows; an hour is no RPO that anybody wants.
 const ARCHIVE_TIMEOUT_S: (u64, u64) = (10, 3_600);
 
+/// MiB for WAL that waits for a second repository: eight segments, which a restart of its service may take.
+const SPOOL_MIB: u32 = 128;
+
 /// With another value fail2ban would see no failed login, or believe one that a client made up.
 const BANS: &str = "bans go by what PostgreSQL writes into its log";
 
@@ -84,7 +87,11 @@ pub(super) fn backup(report: &mut Report<'_>, name: &Name, section: &Backup) {
     }
     // Two clusters in one stanza overwrite each other's history.
     let earlier = report.inventory.servers.iter().take_while(|(other, _)| *other != name);
-    let same = |other: &Backup| other.bucket == section.bucket && other.stanza == section.stanza;
+    let buckets = |of: &Backup| -> Vec<Name> {
+        std::iter::once(&of.bucket).chain(of.copies.iter().map(|copy| &copy.bucket)).cloned().collect()
+    };
+    let own = buckets(section);
+    let same = |other: &Backup| other.stanza == section.stanza && buckets(other).iter().any(|name| own.contains(name));
     let taken = earlier.filter(|(_, server)| server.backup.as_ref().is_some_and(same)).map(|(other, _)| other).next();
     if let Some(other) = taken {
         let problem =
@@ -94,7 +101,8 @@ pub(super) fn backup(report: &mut Report<'_>, name: &Name, section: &Backup) {
                 .hint("give each server a stanza of its own: two servers in one overwrite each other's WAL");
         report.found.push(problem);
     }
-    for word in ["backup", "restore", "certificate"] {
+    copies(report, &base, section);
+    for word in ["backup", "restore", "certificate", "copy", "copy-restore"] {
         let identity = format!("{name}-{word}");
         if report.inventory.identities.keys().any(|taken| taken.as_str() == identity) {
             let path = format!("identities.{identity}");
@@ -126,6 +134,37 @@ pub(super) fn backup(report: &mut Report<'_>, name: &Name, section: &Backup) {
     let databases = postgres.map(|postgres| postgres.databases.as_slice()).unwrap_or_default();
     drills::check(report, &format!("{base}.drills"), &section.drills, databases);
     hooks::check(report, name, &section.after_restore);
+}
+
+/// At most one second repository, with room for a segment at least.
+fn copies(report: &mut Report<'_>, base: &str, section: &Backup) {
+    if section.copies.len() > 1 {
+        let path = format!("{base}.copies[1]");
+        report
+            .error("too-many-copies", format!("`{base}.copies` has more than one copy"), &path, "one too many")
+            .hint =
+            Some("keep one: each further one reads the whole database and sends every segment once more".to_owned());
+    }
+    for (index, copy) in section.copies.iter().enumerate() {
+        let path = format!("{base}.copies[{index}]");
+        report.bucket(&format!("{path}.bucket"), &copy.bucket);
+        if copy.retention.as_ref().is_some_and(|kept| kept.days == 0) {
+            let path = format!("{path}.retention.days");
+            report.error("out-of-range", format!("`{path}` must be 1 or more"), &path, "nothing would be kept");
+        }
+        if let Some(Generations { daily, weekly, monthly }) =
+            copy.retention.as_ref().and_then(|kept| kept.generations.as_ref())
+            && [daily, weekly, monthly].contains(&&0)
+        {
+            let path = format!("{path}.retention.generations");
+            report.error("out-of-range", format!("`{path}` must have 1 or more of each"), &path, "0 of one kind");
+        }
+        if copy.spool_mib < SPOOL_MIB {
+            let path = format!("{path}.spool_mib");
+            let message = format!("`{path}` must be {SPOOL_MIB} or more");
+            report.error("out-of-range", message, &path, "a few minutes would fill it");
+        }
+    }
 }
 
 fn dumps(report: &mut Report<'_>, server: &Name, base: &str, section: &Dumps) {

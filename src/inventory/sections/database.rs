@@ -144,6 +144,10 @@ pub struct Backup {
     /// A segment of WAL is shipped at the latest after this time; with the time to ship it, this is the RPO.
     #[serde(default = "five_minutes")]
     pub archive_timeout: TimeSpan,
+    /// A second repository in another bucket, with keys and a passphrase of its own. Whoever holds the server's keys to the first one
+    /// can empty it. At most one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<BackupCopy>,
     /// Logical dumps beside them: a second line that no damaged page and no other version of PostgreSQL can break.
     #[serde(default)]
     pub dumps: Option<Dumps>,
@@ -153,6 +157,63 @@ pub struct Backup {
     /// What is run after a restore has reached its target, one after the other; the first that fails ends them.
     #[serde(default)]
     pub after_restore: Vec<Hook>,
+}
+
+/// A second repository. Every segment of WAL goes to both; one that does not answer holds nothing of the first one up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackupCopy {
+    /// A bucket of this inventory, by its name here: not the first repository's, and best in another region.
+    pub bucket: Name,
+    /// When backups are made to it, in UTC. Without it: full ones only, six hours away from the first repository's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<CopySchedule>,
+    /// How long they are kept. Without it: as long as in the first repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// Where its passphrase is kept. It must be another one than the first repository's.
+    pub cipher_pass: CipherPass,
+    /// MiB of WAL that wait on the server at the most while this repository does not answer. What does not fit leaves a gap in it, and
+    /// the next backup to it is a full one.
+    #[serde(default = "two_gib")]
+    pub spool_mib: u32,
+}
+
+/// When backups are made to a second repository, in UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CopySchedule {
+    /// Full backups.
+    pub full: Schedule,
+    /// Differential backups: what changed since the last full one in this repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differential: Option<Schedule>,
+}
+
+fn two_gib() -> u32 {
+    2048
+}
+
+impl Backup {
+    /// The section as it would be if the copy were the only repository: what is known of repositories holds for both.
+    #[must_use]
+    pub fn of_copy(&self, copy: &BackupCopy) -> Self {
+        let schedule = match &copy.schedule {
+            Some(CopySchedule { full, differential }) => {
+                BackupSchedule { full: full.clone(), differential: differential.clone(), incremental: None }
+            }
+            None => BackupSchedule { full: self.schedule.full.apart(), differential: None, incremental: None },
+        };
+        Self {
+            bucket: copy.bucket.clone(),
+            schedule,
+            retention: copy.retention.clone().unwrap_or_else(|| self.retention.clone()),
+            cipher_pass: copy.cipher_pass.clone(),
+            copies: Vec::new(),
+            dumps: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// Drills that the server runs by itself, and what each drill asks a restored copy beyond what every drill looks at.

@@ -1,25 +1,17 @@
 //! How a repository comes to be, and how one that is there is mended: configuration, stanza, archive, first backup.
 
-use std::collections::BTreeMap;
-
-use crate::base::secret::SecretUse;
 use crate::kinds::host::{self, QUICK_S, run};
 use crate::kinds::parts::unit::Unit;
 use crate::kinds::parts::{self, Close, Difference};
-use crate::kinds::pgbackrest_repo::files::{
-    CIPHER, CONF, FOLDER, KEY_SCRIPT, KEYS, PASS, RESTORE_FOLDER, archive_conf, archive_file, parts_of, pass_files,
-    stop_of,
-};
+use crate::kinds::pgbackrest::{FIRST, FIRST_BACKUP_S, mark_gap};
+use crate::kinds::pgbackrest_repo::files::{archive_conf, archive_file, parts_of, stop_of};
 use crate::kinds::pgbackrest_repo::{Actual, Desired};
 use crate::kinds::postgres::{MAINTENANCE, reload, tell};
 use crate::plan::change::FieldChange;
 use crate::plan::step::{Content, HostStep};
 
-/// Seconds for the commands that talk to S3 and wait for one segment of WAL.
-const STANZA_S: u32 = 120;
+/// Seconds to archive one segment and find it.
 const CHECK_S: u32 = 180;
-/// Seconds for the first full backup: 60 GB at 10 MB/s are 100 minutes.
-const FIRST_BACKUP_S: u32 = 14_400;
 
 /// The table of the heartbeat: one row, in the database that is always there.
 const HEARTBEAT: &str = "create schema if not exists seawall;
@@ -27,34 +19,6 @@ create table if not exists seawall.heartbeat (id integer primary key check (id =
 comment on table seawall.heartbeat is 'One row, written every minute by seawall-heartbeat.timer. After a restore it says how far back the data is.';
 insert into seawall.heartbeat (id, at) values (1, now()) on conflict (id) do update set at = excluded.at;
 ";
-
-/// STANZA PASS: proves that the declared passphrase, as text and not as pgBackRest read it, opens the repository: the stanza's
-/// first file, as it lies in S3, is decrypted by another program. pgBackRest encrypts as `openssl enc -aes-256-cbc -md sha1`.
-const PROVE: &str = r#"export LC_ALL=C
-pgbackrest --stanza="$1" --log-level-console=off repo-get --raw "archive/$1/archive.info" |
-    openssl enc -d -aes-256-cbc -md sha1 -pass "file:$2" 2>/dev/null | head -c 4096 | tr -d '\000' | grep -q '^\[backrest\]' && exit
-echo "the declared passphrase does not open the repository that was made with it" >&2
-exit 1"#;
-
-fn passphrase(path: &str, secret: &SecretUse) -> HostStep {
-    let template = if path == PASS { "{{pass}}\n" } else { "[global]\nrepo1-cipher-pass={{pass}}\n" };
-    HostStep::WriteFile {
-        path: path.to_owned(),
-        owner: "root".to_owned(),
-        group: "postgres".to_owned(),
-        mode: "0640".to_owned(),
-        content: Content::WithSecrets {
-            template: template.to_owned(),
-            secrets: BTreeMap::from([("pass".to_owned(), secret.clone())]),
-        },
-        validate: None,
-    }
-}
-
-fn pgbackrest(desired: &Desired, command: &str, timeout_s: u32, what: &str) -> HostStep {
-    let stanza = format!("--stanza={}", desired.stanza);
-    run(&["runuser", "-u", "postgres", "--", "pgbackrest", &stanza, command], timeout_s, what)
-}
 
 /// Takes a `pgbackrest stop` back. The one for all stanzas is taken back without the name of one.
 fn start(desired: &Desired, path: &str) -> HostStep {
@@ -73,23 +37,15 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
     let mut differences = parts_of(desired).differences(actual.map(|actual| &actual.parts));
     // A warning of pgBackRest's is about a file that is as it should be, or one beside it: written again, it is checked.
     if host::differs(fields, "configuration") {
-        let files = parts_of(desired).files.into_iter().filter(|file| file.path == CONF);
+        let files = parts_of(desired).files.into_iter().filter(|file| file.path == FIRST.conf);
         let field = fields.iter().find(|field| field.path == "configuration");
         differences.extend(field.cloned().map(|field| Difference { field, closes: files.map(Close::Write).collect() }));
     }
     let closing = parts::close(&differences);
-    let mut steps = folders(new);
+    let mut steps = if new { FIRST.directories() } else { Vec::new() };
     steps.extend(gone(actual.map(|actual| actual.left.as_slice()).unwrap_or_default()));
     steps.extend(closing.files);
-    for path in pass_files().into_iter().filter(|path| differs(path) || differs(&format!("passphrase.{path}"))) {
-        steps.push(passphrase(path, &desired.cipher_pass));
-    }
-    for (credentials, target) in KEYS {
-        if differs(&format!("key.{target}")) || differs(target) {
-            let argv = [KEY_SCRIPT, "write", credentials, target];
-            steps.push(run(&argv, QUICK_S, format!("hand the key in {credentials} to pgBackRest")));
-        }
-    }
+    steps.extend(FIRST.secret_steps(&desired.cipher_pass, differs));
     let started = host::differs(fields, "stop");
     for path in actual.into_iter().flat_map(|actual| &actual.stops).filter(|_| started) {
         steps.push(start(desired, path));
@@ -103,18 +59,20 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
         ));
     }
     if differs("stanza") {
-        steps.push(pgbackrest(desired, "stanza-create", STANZA_S, "create the stanza in the repository"));
-        let argv = ["runuser", "-u", "postgres", "--", "sh", "-c", PROVE, "sh", &desired.stanza, PASS];
-        steps.push(run(&argv, STANZA_S, "prove that the declared passphrase opens the repository"));
+        steps.extend(FIRST.stanza(&desired.stanza, &[]));
     }
     let archive = archive_conf(desired);
     let archiving = differs(&archive) || differs("archive_command") || differs("archive_timeout");
     if archiving {
         steps.push(archive_file(desired).step());
         steps.push(reload(desired.cluster));
+        if desired.copied && host::differs(fields, "archive_command") {
+            steps.push(mark_gap("archive_command was another one"));
+        }
     }
-    if archiving || started || differs("stanza") || differs(CIPHER) || differs(CONF) {
-        steps.push(pgbackrest(desired, "check", CHECK_S, "archive one segment of WAL and find it in the repository"));
+    if archiving || started || differs("stanza") || differs(FIRST.pass[0]) || differs(FIRST.conf) {
+        let what = "archive one segment of WAL and find it in the repository";
+        steps.push(FIRST.pgbackrest(&desired.stanza, &["check"], CHECK_S, what));
     }
     steps.extend(closing.start);
     if differs("full backup") {
@@ -127,13 +85,9 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
 /// What a restore needs where there is nothing yet: pgBackRest's configuration, passphrase and keys, and the program. No
 /// archiving, no timers, no stanza.
 pub(super) fn before_restore(desired: &Desired) -> Vec<HostStep> {
-    let mut steps = folders(true);
+    let mut steps = FIRST.directories();
     steps.extend(parts::close(&parts_of(desired).differences(None)).files);
-    steps.extend(pass_files().into_iter().map(|path| passphrase(path, &desired.cipher_pass)));
-    for (credentials, target) in KEYS {
-        let argv = [KEY_SCRIPT, "write", credentials, target];
-        steps.push(run(&argv, QUICK_S, format!("hand the key in {credentials} to pgBackRest")));
-    }
+    steps.extend(FIRST.secret_steps(&desired.cipher_pass, |_| true));
     steps
 }
 
@@ -150,17 +104,6 @@ fn gone(left: &[String]) -> Vec<HostStep> {
     steps
 }
 
-fn folders(new: bool) -> Vec<HostStep> {
-    if !new {
-        return Vec::new();
-    }
-    let mut steps = vec![host::directory("/etc/seawall", "root", "root", "0755")];
-    steps.extend(
-        ["/etc/pgbackrest", FOLDER, RESTORE_FOLDER].map(|path| host::directory(path, "root", "postgres", "0750")),
-    );
-    steps
-}
-
 /// Takes away what runs and what archives. The repository, its passphrase and the keys stay: without them it is noise.
 pub(super) fn remove(desired: &Desired) -> Vec<HostStep> {
     let mut steps = parts::remove(&parts_of(desired).units, &[&archive_conf(desired)]);
@@ -170,7 +113,7 @@ pub(super) fn remove(desired: &Desired) -> Vec<HostStep> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::kinds::pgbackrest::PROVE;
     use std::os::unix::fs::PermissionsExt as _;
     use std::process::Command;
 

@@ -31,22 +31,30 @@ impl Aws {
             CloudStep::ReleaseStaticIp { name } => Box::pin(self.release(what, name)).await,
             CloudStep::PutPorts { instance, rules } => Box::pin(self.put_ports(what, instance, rules)).await,
             CloudStep::CreateBucket { name, region, tags } => {
-                Box::pin(self.create_bucket(what, name, region, tags)).await
+                Box::pin(self.near(name).create_bucket(what, name, region, tags)).await
             }
             CloudStep::PutBucketVersioning { name, enabled } => {
-                Box::pin(self.put_versioning(what, name, *enabled)).await
+                Box::pin(self.near(name).put_versioning(what, name, *enabled)).await
             }
-            CloudStep::PutBucketObjectLock { name, lock } => Box::pin(self.put_object_lock(what, name, lock)).await,
-            CloudStep::PutBucketEncryption { name } => Box::pin(self.put_encryption(what, name)).await,
-            CloudStep::BlockBucketPublicAccess { name } => Box::pin(self.block_public_access(what, name)).await,
-            CloudStep::PutBucketOwnership { name } => Box::pin(self.put_ownership(what, name)).await,
-            CloudStep::PutBucketPolicy { name, policy } => Box::pin(self.put_policy(what, name, policy)).await,
-            CloudStep::DeleteBucketPolicy { name } => Box::pin(self.delete_policy(what, name)).await,
-            CloudStep::PutBucketLifecycle { name, rules } => Box::pin(self.put_lifecycle(what, name, rules)).await,
-            CloudStep::DeleteBucketLifecycle { name } => Box::pin(self.delete_lifecycle(what, name)).await,
-            CloudStep::PutBucketTags { name, tags } => Box::pin(self.put_tags(what, name, tags)).await,
-            CloudStep::EmptyBucket { name } => Box::pin(self.empty(what, name)).await,
-            CloudStep::DeleteBucket { name } => Box::pin(self.delete_bucket(what, name)).await,
+            CloudStep::PutBucketObjectLock { name, lock } => {
+                Box::pin(self.near(name).put_object_lock(what, name, lock)).await
+            }
+            CloudStep::PutBucketEncryption { name } => Box::pin(self.near(name).put_encryption(what, name)).await,
+            CloudStep::BlockBucketPublicAccess { name } => {
+                Box::pin(self.near(name).block_public_access(what, name)).await
+            }
+            CloudStep::PutBucketOwnership { name } => Box::pin(self.near(name).put_ownership(what, name)).await,
+            CloudStep::PutBucketPolicy { name, policy } => {
+                Box::pin(self.near(name).put_policy(what, name, policy)).await
+            }
+            CloudStep::DeleteBucketPolicy { name } => Box::pin(self.near(name).delete_policy(what, name)).await,
+            CloudStep::PutBucketLifecycle { name, rules } => {
+                Box::pin(self.near(name).put_lifecycle(what, name, rules)).await
+            }
+            CloudStep::DeleteBucketLifecycle { name } => Box::pin(self.near(name).delete_lifecycle(what, name)).await,
+            CloudStep::PutBucketTags { name, tags } => Box::pin(self.near(name).put_tags(what, name, tags)).await,
+            CloudStep::EmptyBucket { name } => Box::pin(self.near(name).empty(what, name)).await,
+            CloudStep::DeleteBucket { name } => Box::pin(self.near(name).delete_bucket(what, name)).await,
             CloudStep::CreateUser { name, path, tags } => Box::pin(self.create_user(what, name, path, tags)).await,
             CloudStep::TagUser { name, tags } => Box::pin(self.tag_user(what, name, tags)).await,
             CloudStep::PutUserPolicy { user, policy, document } => {

@@ -1,8 +1,11 @@
 //! Everything in the account and region that our kinds know: ours by tag, and the rest.
 
+use std::collections::BTreeMap;
+
 use futures::StreamExt as _;
 
 use aws_sdk_cloudwatch::types::AlarmType;
+use aws_sdk_s3::operation::list_buckets::ListBucketsOutput;
 
 use crate::plan::cloud::{Census, CensusEntry, Tags};
 use crate::plan::observed::Unseen;
@@ -94,15 +97,19 @@ impl Aws {
 
     /// Buckets of ours. Other buckets of the account are other people's work and are not listed.
     async fn all_buckets(&self, environment: &str) -> Result<Vec<CensusEntry>, Unseen> {
-        let Some(answer) =
-            look("s3:ListAllMyBuckets", self.s3.list_buckets().bucket_region(&self.region).send().await)?
-        else {
-            return Ok(Vec::new());
-        };
-        let names: Vec<String> = answer.buckets().iter().filter_map(|b| b.name().map(str::to_owned)).collect();
+        // A bucket is read in its region, and one of another region than those that are declared is not looked for.
+        let mut names: BTreeMap<String, Self> = BTreeMap::new();
+        for region in self.regions() {
+            let there = self.within(region);
+            let Some(answer) = there.buckets_of(region).await? else { continue };
+            for name in answer.buckets().iter().filter_map(|bucket| bucket.name()) {
+                // An endpoint that is not AWS's may tell all buckets everywhere.
+                names.entry(name.to_owned()).or_insert_with(|| there.near(name));
+            }
+        }
         let tagged: Vec<(String, Result<Tags, Unseen>)> = futures::stream::iter(names)
-            .map(|name| async move {
-                let tags = self.bucket_tags(&name).await;
+            .map(|(name, there)| async move {
+                let tags = there.bucket_tags(&name).await;
                 (name, tags)
             })
             .buffer_unordered(LOOKUPS_AT_ONCE)
@@ -118,6 +125,10 @@ impl Aws {
             }
         }
         Ok(found)
+    }
+
+    async fn buckets_of(&self, region: &str) -> Result<Option<ListBucketsOutput>, Unseen> {
+        look("s3:ListAllMyBuckets", self.s3.list_buckets().bucket_region(region).send().await)
     }
 
     async fn all_users(&self, environment: &str) -> Result<Vec<CensusEntry>, Unseen> {

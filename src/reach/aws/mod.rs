@@ -21,8 +21,10 @@ pub mod permissions;
 pub mod store;
 mod wait;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_config::ecs::EcsCredentialsProvider;
@@ -65,6 +67,8 @@ pub struct Connection {
     pub region: String,
     /// The account that the inventory names; see [`identity`].
     pub account: String,
+    /// Regions of buckets that are not in the environment's, by their names at AWS.
+    pub buckets: BTreeMap<String, String>,
     /// One endpoint for all services instead of AWS's.
     pub endpoint: Option<String>,
     /// Certificates to trust instead of the system's; `AWS_CA_BUNDLE` is used where this is not set.
@@ -86,7 +90,11 @@ pub struct Aws {
     pub(crate) region: String,
     pub(crate) account: String,
     pub(crate) lightsail: aws_sdk_lightsail::Client,
+    /// For the environment's region.
     pub(crate) s3: aws_sdk_s3::Client,
+    /// Regions of buckets that are elsewhere, by name, and a client for each of these regions.
+    buckets: Arc<BTreeMap<String, String>>,
+    elsewhere: Arc<BTreeMap<String, aws_sdk_s3::Client>>,
     pub(crate) iam: aws_sdk_iam::Client,
     pub(crate) sns: aws_sdk_sns::Client,
     pub(crate) cloudwatch: aws_sdk_cloudwatch::Client,
@@ -125,17 +133,40 @@ impl Aws {
     pub async fn connect(connection: &Connection) -> Result<Self, ConnectError> {
         let config = config(connection).await?;
         // Path style works with an endpoint that is an address; AWS itself prefers the bucket in the host name.
-        let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some()).build();
+        let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some());
+        let client = |region: &String| {
+            let there = s3.clone().region(Region::new(region.clone()));
+            (region.clone(), aws_sdk_s3::Client::from_conf(there.build()))
+        };
+        let elsewhere = connection.buckets.values().filter(|region| **region != connection.region).map(client);
         Ok(Self {
             region: connection.region.clone(),
             account: connection.account.clone(),
             lightsail: aws_sdk_lightsail::Client::new(&config),
-            s3: aws_sdk_s3::Client::from_conf(s3),
+            elsewhere: Arc::new(elsewhere.collect()),
+            buckets: Arc::new(connection.buckets.clone()),
+            s3: aws_sdk_s3::Client::from_conf(s3.build()),
             iam: aws_sdk_iam::Client::new(&config),
             sns: aws_sdk_sns::Client::new(&config),
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
             sts: aws_sdk_sts::Client::new(&config),
         })
+    }
+
+    /// The same with the client for a bucket's region: in another one, S3 only says where the bucket is.
+    pub(crate) fn near(&self, bucket: &str) -> Self {
+        self.buckets.get(bucket).map_or_else(|| self.clone(), |region| self.within(region))
+    }
+
+    /// The same with the client for a region that a bucket is in.
+    pub(crate) fn within(&self, region: &str) -> Self {
+        let s3 = self.elsewhere.get(region).unwrap_or(&self.s3).clone();
+        Self { s3, ..self.clone() }
+    }
+
+    /// The regions that buckets of the environment are in.
+    pub(crate) fn regions(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.region).chain(self.elsewhere.keys())
     }
 
     /// Asks one thing; the answer is the state document of the probe. The branches are boxed, here and in `Aws::act`:
@@ -147,7 +178,7 @@ impl Aws {
             CloudProbe::Instance { name } => document(Box::pin(self.instance(name)).await),
             CloudProbe::StaticIp { name } => document(Box::pin(self.static_ip(name)).await),
             CloudProbe::Ports { instance } => document(Box::pin(self.ports(instance)).await),
-            CloudProbe::Bucket { name } => document(Box::pin(self.bucket(name)).await),
+            CloudProbe::Bucket { name } => document(Box::pin(self.near(name).bucket(name)).await),
             CloudProbe::User { name } => document(Box::pin(self.user(name)).await),
             CloudProbe::Topic { name } => document(Box::pin(self.topic(name)).await),
             CloudProbe::MetricAlarm { name } => document(Box::pin(self.alarm(name)).await),

@@ -1,0 +1,138 @@
+//! A second repository on a real server: it takes what the first one takes, holds nothing up, and is what is left when the first
+//! one is emptied.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::rehearsal::{Rehearsal, tampering};
+
+/// The second repository's bucket, in another region.
+const COPY: &str = "project-chronos-copy";
+/// Leads the server's way to that region nowhere, and back.
+const DOWN: &str = "sed -i '1i 127.0.0.1 s3.eu-west-1.amazonaws.com' /etc/hosts";
+const UP: &str = "sed -i '/^127.0.0.1 s3.eu-west-1/d' /etc/hosts";
+const QUEUE: &str = "/var/spool/seawall-copy/queue";
+
+/// Declares a second repository and makes it.
+fn copied(test: &str) -> Option<Rehearsal> {
+    let lab = Rehearsal::database(test)?;
+    lab.write_secret("copy-pass", "another passphrase, which only the copy has\n");
+    let pass = "      cipher_pass: { env: SEAWALL_CIPHER_PASS, escrow: confirmed }\n";
+    let copies = "      copies:\n      - { bucket: elsewhere, cipher_pass: { file: copy-pass, escrow: confirmed }, spool_mib: 128 }\n";
+    lab.edit_inventory(pass, &format!("{pass}{copies}"));
+    lab.edit_inventory(
+        "\nidentities:\n",
+        &format!("\n  elsewhere: {{ name: {COPY}, region: eu-west-1 }}\n\nidentities:\n"),
+    );
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    Some(lab)
+}
+
+/// Waits for something that a command on the server says by ending with 0.
+#[track_caller]
+fn comes(lab: &Rehearsal, command: &str) {
+    let begun = Instant::now();
+    while lab.tried_on_server(&["bash", "-c", command]).code != 0 {
+        let said = "tail -n 3 /var/spool/seawall-copy/said; ls -l /var/spool/seawall-copy /var/spool/seawall-copy/queue; journalctl -n 20 -u 'seawall-copy*'";
+        assert!(
+            begun.elapsed() < Duration::from_mins(1),
+            "{command}: {:?}",
+            lab.tried_on_server(&["bash", "-c", said])
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Ships the segment that is written, and gives its name.
+#[track_caller]
+fn shipped(lab: &Rehearsal) -> String {
+    // Between two segments the name would be that of the one before.
+    lab.sql("postgres", "select pg_logical_emit_message(true, 'test', 'in it'), pg_current_xact_id()");
+    let segment = lab.sql("postgres", "select pg_walfile_name(pg_current_wal_insert_lsn())");
+    lab.archived();
+    segment
+}
+
+/// Keys of a bucket below the repository.
+fn keys(lab: &Rehearsal, bucket: &str) -> Vec<String> {
+    let page = lab.aws("s3", "list_objects_v2", &json!({ "Bucket": bucket, "Prefix": "chronos/" }));
+    let all = page["Contents"].as_array().cloned().unwrap_or_default();
+    all.iter().map(|object| object["Key"].as_str().expect("a key").to_owned()).collect()
+}
+
+/// Full backups in the copy, as pgBackRest says.
+fn fulls(lab: &Rehearsal) -> usize {
+    let info = "runuser -u postgres -- pgbackrest --config=/etc/pgbackrest/copy.conf --config-include-path=/etc/pgbackrest/copy.conf.d info --output=json";
+    let said = lab.on_server(&["bash", "-c", info]).stdout;
+    let info: Value = serde_json::from_str(&said).expect("JSON");
+    let backups = info[0]["backup"].as_array().cloned().unwrap_or_default();
+    backups.iter().filter(|backup| backup["type"] == "full").count()
+}
+
+#[test]
+fn a_second_repository_takes_everything_and_holds_nothing_up() {
+    let Some(lab) = copied("a_second_repository") else { return };
+    let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;
+    assert!(plan.contains("No changes") && !plan.contains("falls behind"), "{plan}");
+    assert_eq!(fulls(&lab), 1);
+    let bucket = lab.aws("s3", "get_bucket_location", &json!({ "Bucket": COPY }));
+    assert_eq!(bucket["LocationConstraint"], "eu-west-1");
+    // Whoever has the keys of the one reaches nothing of the other.
+    let pass = "cmp -s /etc/seawall/backup.pass /etc/seawall/copy.pass || cmp -s /etc/pgbackrest/conf.d/key.conf /etc/pgbackrest/copy.conf.d/key.conf";
+    assert_ne!(lab.tried_on_server(&["bash", "-c", pass]).code, 0, "they share a secret");
+    let segment = shipped(&lab);
+    comes(&lab, &format!("[ -z \"$(ls -A {QUEUE})\" ]"));
+    for bucket in ["project-chronos-backups", COPY] {
+        let all = keys(&lab, bucket);
+        assert!(all.iter().any(|key| key.contains(&segment)), "{segment} is not in {bucket}: {all:?}");
+    }
+
+    away(&lab);
+    a_gap(&lab);
+
+    for command in ["systemctl disable --now seawall-copy-wal.path", "chmod 755 /var/spool/seawall-copy"] {
+        lab.tampered(&[tampering("pgbackrest.copy/db", command)]);
+    }
+    assert_eq!(fulls(&lab), 3, "a spool that others could write to is not believed");
+}
+
+/// A repository that does not answer is said and heals nothing; the first one goes on, and what waited arrives.
+fn away(lab: &Rehearsal) {
+    lab.on_server(&["bash", "-c", DOWN]);
+    let first = shipped(lab);
+    let second = shipped(lab);
+    lab.on_server(&["bash", "-c", &format!("touch -c -d '20 minutes ago' {QUEUE}/{first}")]);
+    let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;
+    for says in ["the second repository could not be read", "falls behind"] {
+        assert!(plan.contains("No changes") && plan.contains(says), "{plan}");
+    }
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.expect(0, &["--sandbox", "backup", "list"]);
+    lab.expect(0, &["--sandbox", "backup", "now", "--type", "diff"]);
+    lab.on_server(&["bash", "-c", UP]);
+    comes(lab, &format!("[ -z \"$(ls -A {QUEUE})\" ]"));
+    let all = keys(lab, COPY);
+    assert!([first, second].iter().all(|segment| all.iter().any(|key| key.contains(segment))), "{all:?}");
+    let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;
+    assert!(!plan.contains("second repository"), "{plan}");
+}
+
+/// More WAL than may wait: PostgreSQL and the first repository go on, and a full backup closes the gap.
+fn a_gap(lab: &Rehearsal) {
+    lab.on_server(&["bash", "-c", DOWN]);
+    let fill = format!("runuser -u postgres -- fallocate -l 120M {QUEUE}/ffff");
+    lab.on_server(&["bash", "-c", &fill]);
+    let lost = shipped(lab);
+    let held = lab.on_server(&["bash", "-c", &format!("ls {QUEUE}; cat /var/spool/seawall-copy/gap")]).stdout;
+    assert!(held.contains(&format!("{lost} was not kept: more WAL waits")), "{held}");
+    let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;
+    assert!(plan.contains("the second repository has a gap"), "{plan}");
+    lab.on_server(&["bash", "-c", &format!("rm {QUEUE}/ffff; {UP}")]);
+    let plan = lab.expect(2, &["--sandbox", "plan"]).stdout;
+    assert!(plan.contains("pgbackrest.copy/db") && plan.contains("closed by a full backup"), "{plan}");
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.expect(0, &["--sandbox", "plan"]);
+    assert_eq!(fulls(lab), 2);
+    assert!(!keys(lab, COPY).iter().any(|key| key.contains(&lost)), "nothing was lost, and this test shows nothing");
+}
