@@ -54,6 +54,9 @@ begin() {
     cluster=postgresql@$version-main.service
     purpose=$(ordered purpose) set=$(ordered set) timeline=$(ordered timeline) type=$(ordered type) target=$(ordered target)
     broken=$(ordered break)
+    # The second repository has a configuration of its own for those who only read.
+    reads=/etc/pgbackrest/restore.conf repository=$(ordered repository)
+    [ "$repository" != copy ] || reads=/etc/pgbackrest/copy-restore.conf
     data=$place/data tablespaces=$place/tablespaces
     [ "$purpose" != in-place ] || data=$main tablespaces=/var/lib/postgresql/$version/tablespaces.$name
 }
@@ -75,7 +78,7 @@ now() { date +%s; }
 reader() {
     # Not every command takes the last two as an argument; in the environment they are for those that do.
     PGBACKREST_SPOOL_PATH=$place/spool PGBACKREST_LOCK_PATH=$place/lock \
-        pgbackrest --config=/etc/pgbackrest/restore.conf --config-include-path=/etc/pgbackrest/restore.conf.d --stanza="$stanza" \
+        pgbackrest --config="$reads" --config-include-path="$reads.d" --stanza="$stanza" \
         --log-level-file=off --log-level-stderr=off "$@"
 }
 # DATABASE: a statement on standard input, asked of the restored cluster.

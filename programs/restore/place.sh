@@ -99,6 +99,13 @@ SQL
         : >"archive_status/$file.ready" || exit
     done' sh "$main" "$current" || fail "the history of the timeline could not be queued"
     as_postgres psql -XAtqd postgres -c checkpoint || fail "no checkpoint could be made"
+    # The first repository may have been lost with everything in it: that is why the second one was read.
+    if [ "$repository" = copy ]; then
+        as_postgres pgbackrest --stanza="$stanza" --lock-path=/run/postgresql/pgbackrest/accept stanza-create ||
+            fail "the first repository could not be made anew: what is left below its prefix must be moved away first. \`restore accept\` can be run again"
+    fi
+    # The second repository may lack the end of the timeline that was left: its next backup is a full one.
+    as_postgres sh -c 'cd /var/spool/seawall-copy 2>/dev/null || exit 0; printf "%s %s\n" "$(date +%s)" "a restore was accepted" >gap'
     as_postgres pgbackrest --stanza="$stanza" check || fail "a segment of WAL did not reach the repository; \`restore accept\` can be run again"
     systemctl start seawall-backup@full.service || fail "the full backup failed: journalctl -u seawall-backup@full.service. \`restore accept\` can be run again"
     rm -f -- "$waiting"

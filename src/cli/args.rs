@@ -1,10 +1,13 @@
 //! The command line. Help texts are the manual: one line each, more where a person at 3 a.m. needs it.
 
+mod document;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::address::Address;
+pub use crate::cli::args::document::Document;
 use crate::inventory::scalar::Name;
 use crate::plan::drills::Broken;
 
@@ -131,18 +134,18 @@ pub enum BackupCommand {
     ///
     /// Exits with 0 when all is well, with 2 when something is not (a gap, a late backup, WAL that does not arrive), and
     /// with 1 when not everything could be looked at.
-    List(ServerArgs),
+    List(RepositoryArgs),
     /// Prove that every file of the repository is there, whole and readable, and that WAL arrives
     ///
     /// Reads the whole repository, which takes as long as a restore. Exits with 3 when anything is wrong. Only a restore
     /// proves more.
-    Verify(ServerArgs),
+    Verify(RepositoryArgs),
     /// Make a backup now and follow it to its end
     ///
     /// It runs as the service that the schedule starts, and goes on when this program or the connection ends.
     Now {
         #[command(flatten)]
-        server: ServerArgs,
+        of: RepositoryArgs,
         /// What is copied: everything, or what changed since the last full backup
         #[arg(long = "type", value_enum, default_value_t = BackupType::Full, value_name = "TYPE")]
         kind: BackupType,
@@ -165,7 +168,7 @@ pub enum BackupCommand {
 #[derive(Args, Debug, Clone)]
 pub struct RebuildArgs {
     #[command(flatten)]
-    pub server: ServerArgs,
+    pub of: RepositoryArgs,
     /// Delete what is left of the old server, which a rebuild has stopped and kept
     #[arg(long)]
     pub accept: bool,
@@ -181,13 +184,13 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "TARGET")]
     pub to: Option<String>,
     /// Restore one database from its logical dump of that time, for example 20261121T033000Z, into a new database
-    #[arg(long, value_name = "STAMP", requires = "database", conflicts_with_all = ["to", "in_place", "set", "timeline", "name", "keep_hours"])]
+    #[arg(long, value_name = "STAMP", requires = "database", conflicts_with_all = ["to", "in_place", "set", "timeline", "name", "keep_hours", "copy"])]
     pub from_dump: Option<String>,
     /// The database whose dump is restored
     #[arg(long, value_name = "DATABASE", requires = "from_dump")]
     pub database: Option<String>,
     #[command(flatten)]
-    pub server: ServerArgs,
+    pub of: RepositoryArgs,
     /// Replace the server's own data instead of making a copy beside it; the old data is kept aside
     #[arg(long)]
     pub in_place: bool,
@@ -274,7 +277,7 @@ pub struct DrillArgs {
     #[arg(long, value_name = "TARGET", default_value = "latest")]
     pub to: String,
     #[command(flatten)]
-    pub server: ServerArgs,
+    pub of: RepositoryArgs,
     /// Only prove, from here and without the server, that the passphrase opens the repository; for CI
     #[arg(long, conflicts_with_all = ["to", "broken"])]
     pub preflight: bool,
@@ -331,6 +334,15 @@ pub struct ServerArgs {
     pub server: Option<String>,
 }
 
+#[derive(Args, Debug, Clone, Default)]
+pub struct RepositoryArgs {
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// The second repository, which the inventory declares under `backup.copies`
+    #[arg(long)]
+    pub copy: bool,
+}
+
 /// Whom a policy is for.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyFor {
@@ -338,43 +350,6 @@ pub enum PolicyFor {
     Drift,
     /// Who applies and destroys
     Operator,
-}
-
-/// Documents with a published schema.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Document {
-    /// What a person writes
-    Inventory,
-    /// A saved plan
-    Plan,
-    /// What `plan` and `show` print with --format json
-    PlanView,
-    /// What `drift` prints with --format json
-    Drift,
-    /// What `apply` and `destroy` print with --format json
-    Applied,
-    /// What `backup list` prints with --format json
-    Backups,
-    /// What `backup verify` prints with --format json
-    BackupsVerified,
-    /// What `backup now` prints with --format json
-    BackupMade,
-    /// What `restore` prints with --format json
-    Restore,
-    /// What `restore list` prints with --format json
-    Restores,
-    /// What `restore --from-dump` prints with --format json
-    RestoredDump,
-    /// What `rebuild` prints with --format json
-    Rebuilt,
-    /// What `backup dump` prints with --format json
-    DumpsMade,
-    /// What `drill` prints with --format json, and what is kept of a drill
-    Drill,
-    /// What `drill list` prints with --format json
-    Drills,
-    /// Problems with --format json
-    Problems,
 }
 
 #[derive(Args, Debug, Clone, Default)]

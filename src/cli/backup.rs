@@ -1,7 +1,7 @@
 //! `seawall backup list`, `verify`, `now` and `dump`: what there is, whether it is whole, and one more.
 
 use crate::base::diag::{Diagnostic, Diagnostics, Severity};
-use crate::cli::args::{BackupCommand, BackupType, DataArgs, OnlyArgs, ServerArgs};
+use crate::cli::args::{BackupCommand, BackupType, DataArgs, OnlyArgs, RepositoryArgs, ServerArgs};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::locked::locked;
 use crate::cli::session::Session;
@@ -17,26 +17,26 @@ use crate::view::working::Working;
 /// `seawall backup …`.
 pub async fn backup(session: &mut Session, command: BackupCommand) -> Result<Exit, Stop> {
     match command {
-        BackupCommand::List(server) => list(session, &server).await,
-        BackupCommand::Verify(server) => verify(session, &server).await,
-        BackupCommand::Now { server, kind, follow } => {
+        BackupCommand::List(of) => list(session, &of).await,
+        BackupCommand::Verify(of) => verify(session, &of).await,
+        BackupCommand::Now { of, kind, follow } => {
             let kind = match kind {
                 BackupType::Full => Type::Full,
                 BackupType::Diff => Type::Differential,
             };
-            now(session, &server, kind, follow).await
+            now(session, &of, kind, follow).await
         }
         BackupCommand::Dump { server, before } => dump(session, &server, &before).await,
     }
 }
 
-async fn list(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> {
-    let targets = declared(session, server)?;
+async fn list(session: &mut Session, of: &RepositoryArgs) -> Result<Exit, Stop> {
+    let targets = meant(session, of)?;
     let (work, look) = Work::to_look(session, &OnlyArgs::default(), &DataArgs::default()).await?;
     let mut all: Vec<Backups> = Vec::new();
     for target in &targets {
         let seen = target.look(&look, &mut |_| ()).await;
-        all.push(crate::recovery::judge::judge(&seen, &target.section));
+        all.push(target.judged(&seen));
     }
     session.show_backups(&work, &all)?;
     Ok(if all.iter().any(|known| !known.unseen.is_empty()) {
@@ -48,8 +48,8 @@ async fn list(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> 
     })
 }
 
-async fn verify(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> {
-    let (work, world, targets) = begin(session, server).await?;
+async fn verify(session: &mut Session, of: &RepositoryArgs) -> Result<Exit, Stop> {
+    let (work, world, targets) = begin(session, of).await?;
     let mut all: Vec<Verified> = Vec::new();
     for target in &targets {
         let working = Working::new(session.progress_mode());
@@ -68,8 +68,8 @@ async fn verify(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop
     })
 }
 
-async fn now(session: &mut Session, server: &ServerArgs, kind: Type, follow: bool) -> Result<Exit, Stop> {
-    let (work, world, targets) = begin(session, server).await?;
+async fn now(session: &mut Session, of: &RepositoryArgs, kind: Type, follow: bool) -> Result<Exit, Stop> {
+    let (work, world, targets) = begin(session, of).await?;
     let target = one(targets)?;
     let backup = if follow {
         followed(session, &world, &target).await?
@@ -96,7 +96,8 @@ async fn followed(session: &mut Session, world: &World, target: &Target) -> Resu
 }
 
 async fn dump(session: &mut Session, server: &ServerArgs, before: &Name) -> Result<Exit, Stop> {
-    let (work, world, targets) = begin(session, server).await?;
+    let of = RepositoryArgs { server: server.clone(), copy: false };
+    let (work, world, targets) = begin(session, &of).await?;
     let target = one(targets)?;
     let id = format!("dump-{}", Nonce::random());
     let interrupted = Diagnostic::error("interrupted", "this run was interrupted")
@@ -142,7 +143,7 @@ async fn made<T>(
 fn left(target: &Target) -> Diagnostic {
     Diagnostic::error("interrupted", "this run was interrupted")
         .note(format!("a backup that was started goes on on `{}`", target.server))
-        .hint("follow it with: seawall backup now --follow")
+        .hint(target.hinted("follow it with: seawall backup now --follow"))
 }
 
 fn stopped(problem: Diagnostic) -> Stop {
@@ -151,8 +152,8 @@ fn stopped(problem: Diagnostic) -> Stop {
 }
 
 /// Connects, and finds the servers with backups.
-async fn begin(session: &mut Session, args: &ServerArgs) -> Result<(Work, World, Vec<Target>), Stop> {
-    let all = declared(session, args)?;
+async fn begin(session: &mut Session, of: &RepositoryArgs) -> Result<(Work, World, Vec<Target>), Stop> {
+    let all = meant(session, of)?;
     let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
     Ok((work, world, all))
 }
@@ -161,6 +162,21 @@ async fn begin(session: &mut Session, args: &ServerArgs) -> Result<(Work, World,
 pub fn declared(session: &mut Session, args: &ServerArgs) -> Result<Vec<Target>, Stop> {
     let (loaded, resolved) = session.resolve()?;
     chosen(targets(&loaded.inventory, &resolved.servers), args)
+}
+
+/// The same, with the repository that is meant.
+pub fn meant(session: &mut Session, of: &RepositoryArgs) -> Result<Vec<Target>, Stop> {
+    let all = declared(session, &of.server)?;
+    if !of.copy {
+        return Ok(all);
+    }
+    let copies: Vec<Target> = all.into_iter().filter_map(Target::of_copy).collect();
+    if copies.is_empty() {
+        let problem = Diagnostic::error("no-copy-declared", "there is no second repository")
+            .hint("`seawall explain pgbackrest.copy` shows how one is declared under `backup.copies`");
+        return Err(Stop::new(Exit::Usage, Diagnostics::from(problem)));
+    }
+    Ok(copies)
 }
 
 fn chosen(mut all: Vec<Target>, args: &ServerArgs) -> Result<Vec<Target>, Stop> {

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::base::diag::{Diagnostic, Diagnostics, Severity};
 use crate::base::secret::{SecretForm, SecretUse};
-use crate::cli::args::{DataArgs, DrillArgs, DrillCommand, OnlyArgs, ServerArgs};
-use crate::cli::backup::{declared, one};
+use crate::cli::args::{DataArgs, DrillArgs, DrillCommand, OnlyArgs, RepositoryArgs, ServerArgs};
+use crate::cli::backup::{meant, one};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::locked::{GIVE_YES, locked};
 use crate::cli::restore::failed;
@@ -17,9 +17,9 @@ use crate::engine::private;
 use crate::inventory::scalar::TimeSpan;
 use crate::inventory::sections::database::DrillCheck;
 use crate::plan::backups::Backups;
-use crate::plan::drills::{Broken, Cleanup, Drill, Past};
+use crate::plan::drills::{Broken, Cleanup, Drill, Past, Scenario};
 use crate::plan::host::Endpoint;
-use crate::plan::restores::{End, Purpose, RestorePlan, Told};
+use crate::plan::restores::{End, Purpose, Repository, RestorePlan, Told};
 use crate::reach::aws::objects::Listed;
 use crate::reach::look::Look;
 use crate::reach::sealed::Opened;
@@ -38,15 +38,15 @@ const REPORTS: &str = "reports";
 /// `seawall drill …`.
 pub async fn drill(session: &mut Session, args: DrillArgs) -> Result<Exit, Stop> {
     match &args.command {
-        None if args.preflight => preflight(session, &args.server).await,
+        None if args.preflight => preflight(session, &args.of).await,
         None => run(session, &args).await,
         Some(DrillCommand::List(server)) => list(session, server).await,
     }
 }
 
 /// Tries the passphrase on the repository's two files of information, as they lie in the bucket.
-async fn preflight(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> {
-    let targets = declared(session, server)?;
+async fn preflight(session: &mut Session, of: &RepositoryArgs) -> Result<Exit, Stop> {
+    let targets = meant(session, of)?;
     let (_, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
     let mut problems = Vec::new();
     for target in &targets {
@@ -113,7 +113,7 @@ async fn run(session: &mut Session, args: &DrillArgs) -> Result<Exit, Stop> {
     if !matches!(args.to.as_str(), "latest" | "random") {
         goal::goal(&args.to).map_err(|why| Stop::new(Exit::Usage, Diagnostic::error("restore-target", why)))?;
     }
-    let target = one(declared(session, &args.server)?)?;
+    let target = one(meant(session, &args.of)?)?;
     let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
     let id = clock.strftime("drill-%Y%m%d-%H%M%S").to_string();
     let broken = args.broken.map(Into::into);
@@ -176,7 +176,8 @@ async fn planned(
     let working = Working::new(session.progress_mode());
     working.say("looking at the repository");
     let (known, objects) = target.known(&Look::of(world)).await;
-    let plan = chosen(&known, objects.unwrap_or_default(), to, broken, id).map(|plan| target.with_hooks(plan));
+    let plan = chosen(&known, objects.unwrap_or_default(), to, broken, id);
+    let plan = plan.map(|plan| target.with_hooks(plan)).map_err(|why| target.pointed(why));
     Chosen { plan, found: damaged(&known).into_iter().collect() }
 }
 
@@ -298,13 +299,19 @@ impl Facts<'_> {
         let offset = before.server_clock - before.clock;
         let inventory = &work.loaded.inventory;
         let server = inventory.servers.iter().find(|(name, _)| name.as_str() == target.server);
-        let last = past.iter().rev().find(|past| past.server == target.server && past.heartbeat.is_some());
+        let scenario = match target.repository {
+            Repository::First => Scenario::Beside,
+            Repository::Copy => Scenario::BesideFromCopy,
+        };
+        let same = |past: &&Past| past.server == target.server && past.scenario == scenario;
+        let last = past.iter().rev().filter(same).find(|past| past.heartbeat.is_some());
         judged(Run {
             id,
             environment: work.resolved.environment.clone(),
             sandbox: work.sandbox,
             server: target.server.clone(),
             bundle: server.map(|(_, server)| server.instance.bundle.clone()).unwrap_or_default(),
+            scenario,
             asked: asked.to_owned(),
             broken,
             inventory: work.loaded.digest.clone(),

@@ -33,7 +33,7 @@ pub async fn from_dump(session: &mut Session, args: &RestoreArgs) -> Result<Exit
     let stamp = args.from_dump.as_deref().unwrap_or_default();
     // Neither is taken without the other.
     let database = args.database.as_deref().unwrap_or_default();
-    let target = one(declared(session, &args.server)?)?;
+    let target = one(declared(session, &args.of.server)?)?;
     let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
     let plan = planned(&world, &target, stamp, database).await?;
     if args.plan {

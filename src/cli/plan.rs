@@ -18,7 +18,6 @@ use crate::kinds::pgbackrest_repo::PgbackrestRepo;
 use crate::plan::Plan;
 use crate::plan::change::Action;
 use crate::reach::look::Look;
-use crate::recovery::judge::judge;
 use crate::recovery::look::targets;
 
 /// `seawall plan`.
@@ -91,7 +90,10 @@ async fn backups(work: &Work, plan: &Plan, look: &Look) -> Vec<Diagnostic> {
         let changes = plan.changes().any(|change| change.address == address && change.action == Action::Update);
         changes || plan.unchanged.contains(&address)
     });
-    let known = there.map(async |target| judge(&target.look(look, &mut |_| ()).await, &target.section));
+    let known = there
+        .flat_map(|target| [target.clone().of_copy(), Some(target)])
+        .flatten()
+        .map(async |target| target.judged(&target.look(look, &mut |_| ()).await));
     let mut found = Vec::new();
     for known in join_all(known).await {
         found.extend(known.findings);

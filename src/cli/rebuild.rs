@@ -13,17 +13,19 @@ use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
 use crate::cli::apply::{Approved, carry_out};
 use crate::cli::args::{DataArgs, OnlyArgs, RebuildArgs};
-use crate::cli::backup::{declared, one};
+use crate::cli::backup::{meant, one};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::locked::{GIVE_YES, locked};
-use crate::cli::rebuild::old::{accept, fenced, identities, later_generation, names, rebuild_unseen};
+use crate::cli::rebuild::old::{accept, fenced, identities, later_generation, names, other_repository, rebuild_unseen};
 use crate::cli::restore::failed;
 use crate::cli::secrets;
 use crate::cli::session::{Session, refuses};
 use crate::cli::work::{Stores, Work, store_failed};
 use crate::engine::nonce::Nonce;
 use crate::inventory::scalar::TimeSpan;
-use crate::kinds::pgbackrest_repo;
+use crate::inventory::sections::database::Backup;
+use crate::kinds::s3_bucket::S3Bucket;
+use crate::kinds::{Kind as _, pgbackrest_copy, pgbackrest_repo};
 use crate::plan::Place;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
@@ -40,7 +42,7 @@ use crate::recovery::look::Target;
 use crate::view::working::Working;
 
 /// Kinds that stand on what is in the database, or archive it, or lead clients to it: after the restore.
-const AFTERWARDS: [&str; 10] = [
+const AFTERWARDS: [&str; 11] = [
     "postgres.roles",
     "postgres.databases",
     "postgres.extensions",
@@ -49,6 +51,7 @@ const AFTERWARDS: [&str; 10] = [
     "postgres.dumps",
     "pgbouncer.pool",
     "pgbackrest.repo",
+    "pgbackrest.copy",
     "host.jobs",
     "host.compose",
 ];
@@ -68,7 +71,7 @@ struct Rebuild<'a> {
 
 /// `seawall rebuild`.
 pub async fn rebuild(session: &mut Session, args: &RebuildArgs) -> Result<Exit, Stop> {
-    let target = one(declared(session, &args.server)?)?;
+    let target = one(meant(session, &args.of)?)?;
     let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
     let interrupted = Diagnostic::error("interrupted", "this rebuild was interrupted")
         .note("what had begun on the new server goes on there")
@@ -101,6 +104,9 @@ async fn whole(
         )
     })?;
     let unfinished = known.filter(|ledger| !ledger.finished);
+    if let Some(other) = unfinished.as_ref().filter(|ledger| ledger.repository != target.repository) {
+        return Err(Stop::new(Exit::Refused, other_repository(&target, other)));
+    }
     let ledger = match unfinished {
         Some(ledger) => {
             let begun = moment_of(ledger.begun);
@@ -159,12 +165,15 @@ async fn new(
     }
     // The bucket alone says whether there is anything to restore; which backup is chosen when pgBackRest can be asked.
     let (known, objects) = target.known(&Look::of(world)).await;
-    objects.map_err(|why| Stop::failed(rebuild_unseen(&why).note("nothing was changed by this run")))?;
+    objects
+        .map_err(|why| Stop::failed(target.pointed(rebuild_unseen(&why)).note("nothing was changed by this run")))?;
     let Some(newest) = known.backups.last() else {
         return refused(
-            Diagnostic::error("backup-none", "nothing can be restored: there is no backup yet")
-                .note(format!("s3://{}/{} has none", target.bucket, prefix(target.stanza())))
-                .hint("`seawall apply` makes a new, empty server"),
+            target.pointed(
+                Diagnostic::error("backup-none", "nothing can be restored: there is no backup yet")
+                    .note(format!("s3://{}/{} has none", target.bucket, prefix(target.stanza())))
+                    .hint("`seawall apply` makes a new, empty server"),
+            ),
         );
     };
     let users = names(&identities(&work.resolved.wanted, &target.server));
@@ -200,6 +209,7 @@ async fn new(
         id: Timestamp::now().strftime("rebuild-%Y%m%d-%H%M%S").to_string(),
         begun: Timestamp::now().as_second(),
         by: crate::cli::work::who(),
+        repository: target.repository,
         ..Ledger::default()
     }))
 }
@@ -241,8 +251,11 @@ impl Rebuild<'_> {
             self.begin(session, "server", "a new instance, hardened, with the packages of the database");
             let keys: Vec<Address> =
                 identities(&self.work.resolved.wanted, &server).into_iter().map(|wanted| wanted.address).collect();
+            // With a bucket that was lost as a whole, its identities could not be made either.
+            let needed: Vec<Address> = [keys, self.buckets()].concat();
             self.apply(session, |address, place| {
-                let here = *place == Place::Host(server.clone()) || address.name() == server || keys.contains(address);
+                let here =
+                    *place == Place::Host(server.clone()) || address.name() == server || needed.contains(address);
                 here && address.kind() != ADDRESS && !AFTERWARDS.contains(&address.kind())
             })
             .await?;
@@ -400,10 +413,25 @@ impl Rebuild<'_> {
         Ok(known)
     }
 
+    /// The buckets of the server's repositories.
+    fn buckets(&self) -> Vec<Address> {
+        let servers = self.work.loaded.inventory.servers.iter();
+        let own = servers.filter(|(name, _)| name.as_str() == self.target.server);
+        let sections = own.filter_map(|(_, server)| server.backup.as_ref());
+        let both = |section: &Backup| {
+            let copies = section.copies.iter().map(|copy| copy.bucket.to_string());
+            copies.chain([section.bucket.to_string()]).collect::<Vec<_>>()
+        };
+        sections.flat_map(both).map(|bucket| Address::new(S3Bucket::NAME, &bucket)).collect()
+    }
+
     /// What is done on the server before and after the restore.
     fn around(&self) -> Result<(Vec<HostStep>, HostStep), Stop> {
-        pgbackrest_repo::around_restore(&self.work.loaded.inventory, &self.target.server)
-            .ok_or_else(|| Stop::failed(rebuild_unseen("the server has no backups")))
+        let (inventory, server) = (&self.work.loaded.inventory, &self.target.server);
+        let (mut before, archive) = pgbackrest_repo::around_restore(inventory, server)
+            .ok_or_else(|| Stop::failed(rebuild_unseen("the server has no backups")))?;
+        before.extend(pgbackrest_copy::before_restore(inventory, server));
+        Ok((before, archive))
     }
 
     async fn plan(&self, name: &str) -> Result<RestorePlan, Stop> {

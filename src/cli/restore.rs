@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::base::diag::{Diagnostic, Severity};
 use crate::cli::args::{DataArgs, OnlyArgs, RestoreArgs, RestoreCommand, ServerArgs};
-use crate::cli::backup::{declared, one};
+use crate::cli::backup::{declared, meant, one};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::locked::{GIVE_YES, locked};
 use crate::cli::session::Session;
@@ -48,7 +48,7 @@ async fn begin(session: &mut Session, args: &RestoreArgs) -> Result<Exit, Stop> 
     let purpose = if args.in_place { Purpose::InPlace } else { Purpose::Beside };
     let name = args.name.clone().unwrap_or_else(|| Timestamp::now().strftime("r%Y%m%d-%H%M%S").to_string());
     named(&name)?;
-    let target = one(declared(session, &args.server)?)?;
+    let target = one(meant(session, &args.of)?)?;
     let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
     let wish = Wish { set: args.set.clone(), timeline: args.timeline };
     let working = Working::new(session.progress_mode());

@@ -21,6 +21,7 @@ use crate::kinds::postgres::{Cluster, PORT};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, Probe, command, glob};
+use crate::plan::restores::Repository as Which;
 use crate::plan::step::{Content, HostStep};
 use crate::render::render;
 
@@ -54,7 +55,7 @@ pub(crate) const FIRST: Layout = Layout {
         ("/etc/seawall/backup.credentials", "/etc/pgbackrest/conf.d/key.conf"),
         ("/etc/seawall/restore.credentials", "/etc/pgbackrest/restore.conf.d/key.conf"),
     ],
-    options: &[],
+    options: Which::First.options(),
 };
 
 pub(crate) const COPY: Layout = Layout {
@@ -71,7 +72,7 @@ pub(crate) const COPY: Layout = Layout {
         ("/etc/seawall/copy.credentials", "/etc/pgbackrest/copy.conf.d/key.conf"),
         ("/etc/seawall/copy-restore.credentials", "/etc/pgbackrest/copy-restore.conf.d/key.conf"),
     ],
-    options: &["--config=/etc/pgbackrest/copy.conf", "--config-include-path=/etc/pgbackrest/copy.conf.d"],
+    options: Which::Copy.options(),
 };
 
 /// What keeps WAL for the second repository and sends it there.

@@ -5,7 +5,7 @@
 //! WAL from both), a second copy, and another account.
 
 mod files;
-pub(crate) mod look;
+pub mod look;
 #[cfg(test)]
 mod tests;
 

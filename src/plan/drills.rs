@@ -21,12 +21,15 @@ pub const HEARTBEAT_S: i64 = 60;
 pub enum Scenario {
     /// A copy beside the database on the server itself. It proves the repository, not the loss of a server.
     Beside,
+    /// The same from the second repository. It says nothing of the first one, and is held against no objective.
+    BesideFromCopy,
 }
 
 impl Scenario {
     pub fn word(self) -> &'static str {
         match self {
             Self::Beside => "beside",
+            Self::BesideFromCopy => "beside, from the copy",
         }
     }
 }
@@ -270,10 +273,10 @@ pub struct Proofs {
 }
 
 impl Proofs {
-    /// The drills of a server that were meant to pass, newest first.
+    /// The drills of a server's first repository that were meant to pass, newest first.
     pub fn of<'a>(&'a self, server: &'a str) -> impl Iterator<Item = &'a Past> {
         let all = self.history.iter().flatten().rev();
-        all.filter(move |past| past.server == server && past.broken.is_none())
+        all.filter(move |past| past.server == server && past.broken.is_none() && past.scenario == Scenario::Beside)
     }
 
     /// The newest that passed.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::diag::Diagnostic;
-use crate::plan::restores::{RestorePlan, Told};
+use crate::plan::restores::{Repository, RestorePlan, Told};
 
 /// A part of the work, with the second in which it began, since 1970-01-01 UTC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +22,9 @@ pub struct Ledger {
     /// When the clock began, in seconds since 1970.
     pub begun: i64,
     pub by: String,
+    /// Which repository is read.
+    #[serde(default)]
+    pub repository: Repository,
     pub fenced: bool,
     /// Instances of the old server that are stopped and kept.
     #[serde(default)]

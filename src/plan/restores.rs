@@ -23,6 +23,40 @@ pub enum Goal {
     Point(String),
 }
 
+/// Which of a server's repositories.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repository {
+    /// The one that every server with backups has.
+    #[default]
+    First,
+    /// The second one, in another bucket.
+    Copy,
+}
+
+impl Repository {
+    /// Options that lead pgBackRest to it, as who may write there.
+    pub const fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::First => &[],
+            Self::Copy => &["--config=/etc/pgbackrest/copy.conf", "--config-include-path=/etc/pgbackrest/copy.conf.d"],
+        }
+    }
+
+    /// What a command of Seawall's has in its words to mean it.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::First => "",
+            Self::Copy => " --copy",
+        }
+    }
+
+    /// Whether it is the first one, which documents do not name.
+    pub fn is_first(&self) -> bool {
+        *self == Self::First
+    }
+}
+
 /// What a restored cluster is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -55,6 +89,8 @@ pub struct RestorePlan {
     pub server: String,
     pub stanza: String,
     pub bucket: String,
+    #[serde(default, skip_serializing_if = "Repository::is_first")]
+    pub repository: Repository,
     pub purpose: Purpose,
     pub goal: Goal,
     /// Label of the backup that is restored, and those that it needs.

@@ -214,6 +214,12 @@ buckets:
         assert_eq!(codes(&proofs(vec![other], 1000)), ["drill-stale"]);
         let broken = Past { broken: Some(Broken::Segment), ..past(NOW - 5, true) };
         assert_eq!(codes(&proofs(vec![broken], 1000)), ["drill-stale"], "what was broken on purpose proves no restore");
+        let copy = Past { scenario: Scenario::BesideFromCopy, ..past(NOW - 5, true) };
+        assert_eq!(
+            codes(&proofs(vec![copy], 1000)),
+            ["drill-stale"],
+            "the second repository proves nothing of the first"
+        );
         let absent = Proofs { bytes: BTreeMap::new(), ..proofs(vec![], 0) };
         assert_eq!(codes(&absent), [""; 0], "there is no database yet");
         let unread = Proofs { history: Err("it is noise".to_owned()), ..proofs(vec![], 1000) };

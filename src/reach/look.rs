@@ -12,6 +12,7 @@ use crate::base::secret::SecretUse;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CloudProbe, HostProbe};
+use crate::plan::restores::Repository;
 use crate::reach::Ask;
 use crate::reach::aws::objects::Listed;
 use crate::reach::aws::store::StoreError;
@@ -28,25 +29,27 @@ pub struct Look(World);
 #[derive(Clone, Copy, Debug)]
 pub enum LongQuestion<'a> {
     /// What pgBackRest knows of a stanza, as JSON.
-    BackupInfo { stanza: &'a str },
+    BackupInfo { repository: Repository, stanza: &'a str },
 }
 
 impl LongQuestion<'_> {
     /// The program, with its limit on the host: a lost connection leaves nothing behind.
     fn argv(self, limit_s: u32) -> Vec<String> {
         match self {
-            Self::BackupInfo { stanza } => {
+            Self::BackupInfo { repository, stanza } => {
                 let words = ["info", "--output=json", "--log-level-stderr=off", "--log-level-console=off"];
-                pgbackrest(stanza, limit_s, &words)
+                pgbackrest(repository, stanza, limit_s, &words)
             }
         }
     }
 }
 
 /// A command of pgBackRest's as the user who may read its secrets, with its limit on the server.
-pub fn pgbackrest(stanza: &str, limit_s: u32, words: &[&str]) -> Vec<String> {
+pub fn pgbackrest(repository: Repository, stanza: &str, limit_s: u32, words: &[&str]) -> Vec<String> {
     let (limit, stanza) = (limit_s.to_string(), format!("--stanza={stanza}"));
-    let mut argv = vec!["runuser", "-u", "postgres", "--", "timeout", "--kill-after=10", &limit, "pgbackrest", &stanza];
+    let mut argv = vec!["runuser", "-u", "postgres", "--", "timeout", "--kill-after=10", &limit, "pgbackrest"];
+    argv.extend(repository.options());
+    argv.push(&stanza);
     argv.extend(words);
     argv.into_iter().map(str::to_owned).collect()
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::base::diag::Diagnostic;
 use crate::plan::backups::{BackupSet, Backups, Window};
-use crate::plan::restores::{Goal, Purpose, RestorePlan};
+use crate::plan::restores::{Goal, Purpose, Repository, RestorePlan};
 use crate::reach::aws::objects::Listed;
 use crate::recovery::judge::prefix;
 use crate::recovery::storage;
@@ -121,6 +121,7 @@ pub fn choose(
         server: known.server.clone(),
         stanza: known.stanza.clone(),
         bucket: known.bucket.clone(),
+        repository: Repository::First,
         purpose,
         set: set.label.clone(),
         chain: set.needs.clone(),

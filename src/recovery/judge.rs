@@ -276,6 +276,7 @@ mod tests {
             dumps: Ok(None),
             archiving: Ok(Some(archiving())),
             stops: Ok(Vec::new()),
+            spool: None,
         }
     }
 

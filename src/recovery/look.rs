@@ -8,13 +8,15 @@ use crate::engine::resolve::ServerRef;
 use crate::inventory::names::SqlName;
 use crate::inventory::sections::Inventory;
 use crate::inventory::sections::database::{Backup as Section, Hook as Declared, HookWhen};
+use crate::kinds::pgbackrest_copy::look as pgbackrest_copy;
+use crate::kinds::pgbackrest_copy::look::Spool;
 use crate::kinds::pgbackrest_repo;
 use crate::kinds::postgres::{Cluster, MAINTENANCE, Query, Told};
 use crate::plan::backups::Archiving;
 use crate::plan::host::Endpoint;
 use crate::plan::info::{self, Stanza};
 use crate::plan::probe::{CloudProbe, HostProbe, Probe};
-use crate::plan::restores::{Hook, Purpose, RestorePlan};
+use crate::plan::restores::{Hook, Purpose, Repository, RestorePlan};
 use crate::reach::Ask;
 use crate::reach::look::{LongQuestion, Look, pgbackrest, with_margin};
 use crate::reach::ssh::command::CommandEnd;
@@ -44,6 +46,10 @@ pub struct Target {
     pub generation: u32,
     /// The databases of which logical dumps are made, where they are declared.
     pub dumped: Vec<String>,
+    /// Which of the server's repositories is meant.
+    pub repository: Repository,
+    /// The second one, where there is one and the first is meant: its section, and its bucket's name in S3.
+    pub copy: Option<(Section, String)>,
     /// What is run after restores, those that are only for promoted ones included.
     pub hooks: Vec<Hook>,
 }
@@ -60,7 +66,10 @@ pub fn targets(inventory: &Inventory, servers: &std::collections::BTreeMap<Strin
             [] => postgres.databases.iter().map(ToString::to_string).collect(),
             some => some.iter().map(ToString::to_string).collect(),
         });
+        let copy = section.copies.first().map(|copy| section.of_copy(copy));
         found.push(Target {
+            repository: Repository::First,
+            copy: copy.and_then(|copy| inventory.buckets.get(&copy.bucket).map(|bucket| (copy, bucket.name.clone()))),
             hooks: section.after_restore.iter().map(|hook| resolved(hook, &postgres.databases)).collect(),
             server: name.to_string(),
             reference: reference.clone(),
@@ -92,9 +101,16 @@ impl Target {
     /// The plan with what is run after such a restore. A copy is never changed by what is meant for the real database.
     pub fn with_hooks(&self, plan: RestorePlan) -> RestorePlan {
         let runs = |hook: &&Hook| plan.purpose == Purpose::InPlace || !hook.promoted;
-        RestorePlan { hooks: self.hooks.iter().filter(runs).cloned().collect(), ..plan }
+        RestorePlan { hooks: self.hooks.iter().filter(runs).cloned().collect(), repository: self.repository, ..plan }
     }
 
+    /// The server's second repository, where there is one.
+    pub fn of_copy(self) -> Option<Self> {
+        let (section, bucket) = self.copy.clone()?;
+        Some(Self { section, bucket, repository: Repository::Copy, copy: None, dumped: Vec::new(), ..self })
+    }
+
+    /// pgBackRest's word for the cluster in its repository.
     pub fn stanza(&self) -> &str {
         self.section.stanza.as_str()
     }
@@ -114,7 +130,7 @@ impl Target {
         words: &[&str],
         on_line: &mut (dyn FnMut(&[u8]) + Send),
     ) -> Result<CommandEnd, String> {
-        let argv = pgbackrest(self.stanza(), limit_s, words);
+        let argv = pgbackrest(self.repository, self.stanza(), limit_s, words);
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let end = world.ssh.command(at, &argv, with_margin(limit_s), on_line).await;
         self.ended(end.map_err(|error| error.to_string())?, limit_s)
@@ -139,7 +155,7 @@ impl Target {
         let asked = async {
             match at.as_ref() {
                 Ok(at) => self.archiving(look, at).await,
-                Err(why) => (Err(why.clone()), Err(why.clone())),
+                Err(why) => (Err(why.clone()), Err(why.clone()), self.spool_unseen(why)),
             }
         };
         let objects = look.objects(&self.bucket, &prefix, on_objects);
@@ -149,7 +165,7 @@ impl Target {
             }
             look.objects(&self.bucket, &dumps::prefix(self.stanza()), &mut |_| {}).await
         };
-        let (info, (archiving, stops), objects, dumps) = futures::join!(info, asked, objects, dumps);
+        let (info, (archiving, stops, spool), objects, dumps) = futures::join!(info, asked, objects, dumps);
         Seen {
             server: self.server.clone(),
             stanza: self.stanza().to_owned(),
@@ -160,13 +176,14 @@ impl Target {
             dumps: dumps.map_err(|why| why.to_string()),
             archiving,
             stops,
+            spool,
         }
     }
 
     /// What pgBackRest says of the stanza.
     pub async fn info(&self, look: &Look, at: &Endpoint) -> Result<Stanza, String> {
         let mut said = Vec::new();
-        let question = LongQuestion::BackupInfo { stanza: self.stanza() };
+        let question = LongQuestion::BackupInfo { repository: self.repository, stanza: self.stanza() };
         let end = look.long(at, question, INFO_LIMIT_S, &mut |line| said.extend_from_slice(line)).await?;
         let end = self.ended(end, INFO_LIMIT_S)?;
         info::read(&said, self.stanza()).map_err(|why| match end.stderr.lines().next() {
@@ -175,22 +192,40 @@ impl Target {
         })
     }
 
-    /// What PostgreSQL says of its archiving, and the files by which pgBackRest is stopped.
-    async fn archiving(
-        &self,
-        look: &Look,
-        at: &Endpoint,
-    ) -> (Result<Option<Archiving>, String>, Result<Vec<String>, String>) {
+    fn spool_unseen(&self, why: &str) -> Option<Result<Spool, String>> {
+        (self.repository == Repository::Copy).then(|| Err(why.to_owned()))
+    }
+
+    /// What PostgreSQL says of its archiving, the files by which pgBackRest is stopped, and what waits for the second repository
+    /// where that is meant.
+    async fn archiving(&self, look: &Look, at: &Endpoint) -> Asked {
         let cluster = Cluster { version: self.version };
         let query = Query::new(MAINTENANCE, ARCHIVING);
-        let probes = [cluster.probe(), query.probe(), pgbackrest_repo::stops_probe()];
+        let mut probes = vec![cluster.probe(), query.probe(), pgbackrest_repo::stops_probe()];
+        let of_copy = self.repository == Repository::Copy;
+        probes.extend(of_copy.then(pgbackrest_copy::spool_probe));
         let probes: Vec<HostProbe> = probes.into_iter().filter_map(host).collect();
         let answers = look.host(at, &probes).await;
         let told = cluster.answer::<Archiving>(&self.server, &answers, &query).map(Told::said);
         let stops = pgbackrest_repo::stops(&answers, self.stanza());
-        (told.map_err(|why| why.to_string()), stops.map_err(|why| why.to_string()))
+        let mut told = told.map_err(|why| why.to_string());
+        let spool = of_copy.then(|| match pgbackrest_copy::spool(&answers) {
+            Ok(spool) => spool.ok_or_else(|| "WAL is not kept for it".to_owned()),
+            Err(why) => Err(why.to_string()),
+        });
+        if let (true, Ok(Some(archiving))) = (of_copy, &mut told) {
+            // What PostgreSQL says of arrivals and failures is about the first repository.
+            archiving.last_archived = None;
+            archiving.last_archived_at = None;
+            archiving.last_failed_at = None;
+            archiving.ready = 0;
+        }
+        (told, stops.map_err(|why| why.to_string()), spool)
     }
 }
+
+/// What PostgreSQL says, what stops pgBackRest, and what waits.
+type Asked = (Result<Option<Archiving>, String>, Result<Vec<String>, String>, Option<Result<Spool, String>>);
 
 fn host(probe: Probe) -> Option<HostProbe> {
     match probe {

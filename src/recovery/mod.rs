@@ -7,6 +7,7 @@
 //! pgBackRest's failures mean. Deliberately absent: trust in an exit code of pgBackRest. `info` and `verify` end with 0 on a
 //! broken repository.
 
+pub mod copied;
 pub mod drill;
 pub mod dump_now;
 pub mod dumps;

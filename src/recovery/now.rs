@@ -13,11 +13,11 @@ use crate::base::diag::Diagnostic;
 use crate::plan::backups::{BackupSet, Made};
 use crate::plan::host::Endpoint;
 use crate::plan::probe::{CommandState, HostProbe};
+use crate::plan::restores::Repository;
 use crate::plan::step::HostStep;
 use crate::reach::look::Look;
 use crate::reach::world::World;
 use crate::reach::{Act as _, Ask as _, Failure, HostEvent, Transaction, TransactionStep};
-use crate::recovery::judge::judge;
 use crate::recovery::look::Target;
 use crate::recovery::meaning::{self, Meaning};
 
@@ -41,10 +41,12 @@ impl Type {
     const ALL: [Self; 2] = [Self::Full, Self::Differential];
 
     /// The service that makes it.
-    pub fn unit(self) -> &'static str {
-        match self {
-            Self::Full => "seawall-backup@full.service",
-            Self::Differential => "seawall-backup@diff.service",
+    pub fn unit(self, repository: Repository) -> &'static str {
+        match (repository, self) {
+            (Repository::First, Self::Full) => "seawall-backup@full.service",
+            (Repository::First, Self::Differential) => "seawall-backup@diff.service",
+            (Repository::Copy, Self::Full) => "seawall-copy@full.service",
+            (Repository::Copy, Self::Differential) => "seawall-copy@diff.service",
         }
     }
 }
@@ -98,7 +100,7 @@ impl Target {
         if let Some(unit) = units.iter().find(|unit| unit.runs()) {
             return Err(self.running(&format!("`{}` runs since {}", unit.name, unit.since)));
         }
-        if !units.iter().any(|unit| unit.name == kind.unit() && unit.loaded) {
+        if !units.iter().any(|unit| unit.name == kind.unit(self.repository) && unit.loaded) {
             let problem =
                 Diagnostic::error("backup-not-set-up", format!("`{}` has no service that makes backups", self.server));
             return Err(problem
@@ -110,11 +112,11 @@ impl Target {
             return Err(self.running("pgBackRest holds the lock; it was not started by a service of Seawall"));
         }
         let before: BTreeSet<String> = before.backup.into_iter().map(|backup| backup.label).collect();
-        let transaction = start(kind, id, &self.server);
+        let transaction = start(kind.unit(self.repository), id, &self.server);
         let quiet = |_: HostEvent| ();
         let done = tokio::select! {
             done = world.act_host(&at, &transaction, &quiet) => done,
-            never = self.tell(world, &at, kind.unit(), on_progress) => match never {},
+            never = self.tell(world, &at, kind.unit(self.repository), on_progress) => match never {},
         };
         if let Err(failure) = done {
             return Err(self.failed(world, &at, kind, &failure).await);
@@ -192,7 +194,10 @@ impl Target {
     }
 
     async fn units(&self, world: &World, at: &Endpoint) -> Result<Vec<Unit>, String> {
-        let shows = Type::ALL.map(|kind| (kind.unit(), words(&["systemctl", "show", "-p", PROPERTIES, kind.unit()])));
+        let shows = Type::ALL.map(|kind| {
+            let unit = kind.unit(self.repository);
+            (unit, words(&["systemctl", "show", "-p", PROPERTIES, unit]))
+        });
         let probes: Vec<HostProbe> = shows.iter().map(|(_, argv)| HostProbe::Command { argv: argv.clone() }).collect();
         let answers = world.host(at, &probes).await;
         let mut units = Vec::new();
@@ -206,7 +211,7 @@ impl Target {
     /// The backup that is there now and was not before.
     async fn made(&self, world: &World, before: &BTreeSet<String>, begun: Instant) -> Result<Made, Diagnostic> {
         let seen = self.look(&Look::of(world), &mut |_| ()).await;
-        let known = judge(&seen, &self.section);
+        let known = self.judged(&seen);
         let new: Option<BackupSet> = known.backups.iter().rev().find(|backup| !before.contains(&backup.label)).cloned();
         let Some(backup) = new else {
             let mut problem =
@@ -222,7 +227,8 @@ impl Target {
     async fn failed(&self, world: &World, at: &Endpoint, kind: Type, failure: &Failure) -> Diagnostic {
         if failure.position.is_some()
             && let Ok(units) = self.units(world, at).await
-            && let Some(unit) = units.into_iter().find(|unit| unit.name == kind.unit() && unit.active == "failed")
+            && let Some(unit) =
+                units.into_iter().find(|unit| unit.name == kind.unit(self.repository) && unit.active == "failed")
         {
             return self.why(world, at, &unit).await;
         }
@@ -257,14 +263,14 @@ impl Target {
 /// What is asked of systemd.
 const PROPERTIES: &str = "LoadState,ActiveState,ExecMainStartTimestamp,InvocationID,ExecMainStatus";
 
-fn start(kind: Type, id: &str, server: &str) -> Transaction {
+fn start(unit: &str, id: &str, server: &str) -> Transaction {
     let step = HostStep::Run {
-        argv: words(&["systemctl", "start", kind.unit()]),
+        argv: words(&["systemctl", "start", unit]),
         env: BTreeMap::new(),
         stdin: None,
         timeout_s: BACKUP_LIMIT_S,
         revert: None,
-        what: format!("run {}", kind.unit()),
+        what: format!("run {unit}"),
     };
     let address = Address::new("pgbackrest.repo", server);
     Transaction { id: id.to_owned(), guard_s: None, steps: vec![TransactionStep { address, index: 0, step }] }
@@ -296,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_service_is_run_and_nothing_else() {
-        let work = start(Type::Differential, "backup-x", "db");
+        let work = start(Type::Differential.unit(Repository::First), "backup-x", "db");
         let [only] = work.steps.as_slice() else { panic!("one step") };
         assert_eq!(only.step.summary(), "run seawall-backup@diff.service");
         assert_eq!(work.guard_s, None);

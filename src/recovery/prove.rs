@@ -10,10 +10,11 @@ use crate::base::diag::Diagnostic;
 use crate::plan::backups::{Checked, RepositoryVerdict, Verified};
 use crate::plan::host::Endpoint;
 use crate::plan::info::Health;
+use crate::plan::restores::Repository;
 use crate::reach::aws::objects::Listed;
 use crate::reach::look::Look;
 use crate::reach::world::World;
-use crate::recovery::judge::{judge, prefix};
+use crate::recovery::judge::prefix;
 use crate::recovery::look::Target;
 use crate::recovery::meaning::{self, Meaning};
 use crate::recovery::storage::{self, Reading};
@@ -23,6 +24,8 @@ use crate::recovery::verify::Reader;
 pub const VERIFY_LIMIT_S: u32 = 12 * 3600;
 /// For `pgbackrest check`: its own limit for the segment is one minute.
 const CHECK_LIMIT_S: u32 = 180;
+/// The same for the second repository, whose limit is ten minutes: the segment goes through a queue.
+const COPY_CHECK_LIMIT_S: u32 = 660;
 /// Keys that a finding names; the rest is counted.
 const KEYS_TOLD: usize = 10;
 
@@ -34,7 +37,7 @@ impl Target {
         let seen = self
             .look(&Look::of(world), &mut |count| on_progress(&format!("listing the repository's objects: {count}")))
             .await;
-        let mut proof = Verified { backups: judge(&seen, &self.section), ..Verified::default() };
+        let mut proof = Verified { backups: self.judged(&seen), ..Verified::default() };
         let objects = seen.objects.as_ref().ok().and_then(Option::as_deref).unwrap_or_default();
         proof.objects = storage::classes(objects);
         let frozen = storage::frozen(objects);
@@ -53,6 +56,9 @@ impl Target {
             }
             // What is wrong is a finding, or unseen, already.
             Ok(_) => {}
+        }
+        for finding in &mut proof.backups.findings {
+            finding.hint = finding.hint.as_deref().map(|hint| self.hinted(hint));
         }
         proof.took_s = begun.elapsed().as_secs();
         proof
@@ -89,13 +95,17 @@ impl Target {
     }
 
     async fn check(&self, world: &World, at: &Endpoint, proof: &mut Verified) {
+        let limit = match self.repository {
+            Repository::First => CHECK_LIMIT_S,
+            Repository::Copy => COPY_CHECK_LIMIT_S,
+        };
         let words = ["check", "--log-level-console=info", "--log-level-stderr=off"];
         let mut said = String::new();
         let mut take = |line: &[u8]| {
             said.push_str(&String::from_utf8_lossy(line));
             said.push('\n');
         };
-        match self.run(world, at, CHECK_LIMIT_S, &words, &mut take).await {
+        match self.run(world, at, limit, &words, &mut take).await {
             Err(why) => proof.backups.unseen.push(format!("whether WAL reaches the repository: {why}")),
             Ok(end) => match archived(&said) {
                 Some(segment) if end.status == 0 => proof.archived_segment = Some(segment.to_owned()),

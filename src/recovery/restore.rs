@@ -15,14 +15,13 @@ use crate::plan::drills::Broken;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
 use crate::plan::probe::HostProbe;
-use crate::plan::restores::{End, Goal, Hook, Purpose, RestorePlan, Standing, Told};
+use crate::plan::restores::{End, Goal, Hook, Purpose, Repository, RestorePlan, Standing, Told};
 use crate::plan::step::{Content, HostStep};
 use crate::reach::aws::objects::Listed;
 use crate::reach::look::Look;
 use crate::reach::world::World;
 use crate::reach::{Act as _, Ask, HostEvent, Transaction, TransactionStep};
 use crate::recovery::goal::{self, Wish, choose};
-use crate::recovery::judge::judge;
 use crate::recovery::look::Target;
 
 /// The program on the server.
@@ -67,6 +66,10 @@ fn order(plan: &RestorePlan, checks: &[Check], broken: Option<Broken>) -> String
         ("target".to_owned(), target),
         ("bytes".to_owned(), plan.bytes.unwrap_or_default().to_string()),
     ];
+    match plan.repository {
+        Repository::First => {}
+        Repository::Copy => lines.push(("repository".to_owned(), "copy".to_owned())),
+    }
     lines.extend(plan.ttl_s.map(|ttl| ("ttl".to_owned(), ttl.to_string())));
     match broken {
         Some(Broken::Segment) => {
@@ -151,7 +154,7 @@ impl Target {
     /// What is in the repository, and its objects, or why they could not be listed.
     pub async fn known(&self, look: &Look) -> (Backups, Result<Vec<Listed>, String>) {
         let seen = self.look(look, &mut |_| ()).await;
-        let known = judge(&seen, &self.section);
+        let known = self.judged(&seen);
         (known, seen.objects.map(Option::unwrap_or_default))
     }
 
@@ -168,7 +171,8 @@ impl Target {
         name: &str,
     ) -> Result<RestorePlan, Diagnostic> {
         let (known, objects) = self.known(look).await;
-        choose(&known, &objects.unwrap_or_default(), goal, purpose, wish, name).map(|plan| self.with_hooks(plan))
+        let plan = choose(&known, &objects.unwrap_or_default(), goal, purpose, wish, name);
+        plan.map(|plan| self.with_hooks(plan)).map_err(|why| self.pointed(why))
     }
 
     /// Orders a restore and follows it to its end, or, for a copy, until it can be used.
@@ -397,7 +401,7 @@ fn words(told: &Told) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::restores::Goal;
+    use crate::plan::restores::{Goal, Repository};
 
     fn plan(purpose: Purpose, goal: Goal) -> RestorePlan {
         RestorePlan {
@@ -405,6 +409,7 @@ mod tests {
             server: "db".to_owned(),
             stanza: "chronos".to_owned(),
             bucket: "b".to_owned(),
+            repository: Repository::First,
             purpose,
             goal,
             set: "20261126-234813F".to_owned(),
@@ -427,6 +432,13 @@ mod tests {
         assert!(text.ends_with(
             "\npurpose=beside\nset=20261126-234813F\ntimeline=3\ntype=time\ntarget=2026-11-26 23:48:30.000000+00\nbytes=1000\nttl=60\n"
         ));
+    }
+
+    #[test]
+    fn an_order_names_the_second_repository() {
+        let of_copy = RestorePlan { repository: Repository::Copy, ..plan(Purpose::Beside, Goal::Latest) };
+        assert!(order(&of_copy, &[], None).contains("\nrepository=copy\n"));
+        assert!(!order(&plan(Purpose::Beside, Goal::Latest), &[], None).contains("repository"));
     }
 
     #[test]

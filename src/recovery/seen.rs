@@ -1,5 +1,6 @@
 //! What was asked about a server's backups, and what came back.
 
+use crate::kinds::pgbackrest_copy::look::Spool;
 use crate::plan::backups::Archiving;
 use crate::plan::info::Stanza;
 use crate::reach::aws::objects::Listed;
@@ -20,6 +21,8 @@ pub struct Seen {
     pub archiving: Result<Option<Archiving>, String>,
     /// The files by which `pgbackrest stop` is in force.
     pub stops: Result<Vec<String>, String>,
+    /// What waits for the second repository, where that is looked at.
+    pub spool: Option<Result<Spool, String>>,
 }
 
 /// The prefix of a stanza's repository in its bucket.

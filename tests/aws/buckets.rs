@@ -7,14 +7,14 @@ use aws_sdk_s3::types::{
     LifecycleRule as SdkRule, LifecycleRuleFilter, Tag, Transition, TransitionStorageClass, VersioningConfiguration,
 };
 use futures::StreamExt as _;
-use seawall::plan::cloud::{Bucket, LifecycleRule, ObjectLock, TAG_ENVIRONMENT, Tags};
+use seawall::plan::cloud::{Bucket, Census, LifecycleRule, ObjectLock, TAG_ENVIRONMENT, Tags};
 use seawall::plan::probe::CloudProbe;
 use seawall::plan::step::CloudStep;
 use seawall::reach::aws::store::StoreError;
 use serde_json::{Value, json};
 
-use crate::aws::{Account, REGION, SECRET, connect, refused, tags};
-use crate::support::front::Front;
+use crate::aws::{Account, REGION, SECRET, connect, connect_with, refused, tags};
+use crate::support::front::{Asked, Front};
 
 /// More versions than fit on one page of a listing, which has a thousand.
 const OBJECTS: usize = 1_030;
@@ -243,6 +243,42 @@ async fn every_call_names_the_account_that_must_own_the_bucket() {
     let nameless: Vec<&str> = nameless.map(|asked| asked.what.as_str()).collect();
     assert!(asked.len() > 25, "{asked:?}");
     assert_eq!(nameless, [format!("PUT /{name}/")], "only the creation cannot name an owner");
+}
+
+#[tokio::test]
+async fn a_bucket_in_another_region_is_asked_there_and_counted_once() {
+    let names = ["seawall-test-here", "seawall-test-elsewhere"];
+    let regions = [REGION, "eu-west-1"];
+    let Some(lab) = Account::new("a_bucket_in_another_region_is_asked_there").await else { return };
+    let empty = ["GetInstances", "GetStaticIps", "GetKeyPairs"];
+    let lightsail = move |asked: &Asked, _| empty.contains(&asked.what.as_str()).then(|| (200, "{}".to_owned()));
+    let front = Front::new(Some(&lab.endpoint), lightsail).await;
+    let buckets = BTreeMap::from([(names[1].to_owned(), regions[1].to_owned())]);
+    let aws = connect_with(&front.endpoint, &lab.number, REGION, &lab.number, SECRET, buckets).await;
+    let lab = Account { number: lab.number, endpoint: front.endpoint.clone(), aws };
+    for (name, region) in names.into_iter().zip(regions) {
+        let tags = tags([(TAG_ENVIRONMENT, "regions")]);
+        lab.act(CloudStep::CreateBucket { name: name.to_owned(), region: region.to_owned(), tags: tags.clone() }).await;
+        lab.act(CloudStep::PutBucketTags { name: name.to_owned(), tags }).await;
+        let seen: Bucket = lab.see(probe(name)).await;
+        assert_eq!(seen.region, region);
+    }
+    let told = front.asked();
+    for (name, region) in names.into_iter().zip(regions) {
+        let about: Vec<_> = told.iter().filter(|asked| asked.what.contains(name)).collect();
+        assert!(about.len() > 5, "{about:?}");
+        assert!(about.iter().all(|asked| asked.region.as_deref() == Some(region)), "{about:?}");
+    }
+    let census: Census = lab.see(CloudProbe::Census { environment: "regions".to_owned() }).await;
+    let mut counted: Vec<&str> =
+        census.entries.iter().filter(|one| one.kind == "s3.bucket").map(|one| one.name.as_str()).collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [names[1], names[0]]);
+    let lists: Vec<_> = front.asked().into_iter().filter(|asked| asked.what.contains("bucket-region=")).collect();
+    for region in regions {
+        let there = lists.iter().filter(|asked| asked.what.contains(&format!("bucket-region={region}")));
+        assert!(there.count() == 1, "{lists:?}");
+    }
 }
 
 #[tokio::test]

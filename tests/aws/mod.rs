@@ -109,8 +109,20 @@ impl Account {
 }
 
 async fn connect(endpoint: &str, account: &str, region: &str, key: &str, secret: &str) -> Aws {
+    connect_with(endpoint, account, region, key, secret, BTreeMap::new()).await
+}
+
+/// The same with buckets that are in other regions.
+async fn connect_with(
+    endpoint: &str,
+    account: &str,
+    region: &str,
+    key: &str,
+    secret: &str,
+    buckets: BTreeMap<String, String>,
+) -> Aws {
     let connection = Connection {
-        buckets: std::collections::BTreeMap::new(),
+        buckets,
         region: region.to_owned(),
         account: account.to_owned(),
         endpoint: Some(endpoint.to_owned()),

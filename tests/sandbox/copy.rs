@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::sandbox::attacks_paths::held_to;
 use crate::support::rehearsal::{Rehearsal, tampering};
 
 /// The second repository's bucket, in another region.
@@ -81,6 +82,11 @@ fn a_second_repository_takes_everything_and_holds_nothing_up() {
     // Whoever has the keys of the one reaches nothing of the other.
     let pass = "cmp -s /etc/seawall/backup.pass /etc/seawall/copy.pass || cmp -s /etc/pgbackrest/conf.d/key.conf /etc/pgbackrest/copy.conf.d/key.conf";
     assert_ne!(lab.tried_on_server(&["bash", "-c", pass]).code, 0, "they share a secret");
+    for (unit, tenths) in
+        [("seawall-copy-wal.service", 40), ("seawall-copy-key.service", 40), ("seawall-copy@full.service", 60)]
+    {
+        held_to(&lab, unit, tenths);
+    }
     let segment = shipped(&lab);
     comes(&lab, &format!("[ -z \"$(ls -A {QUEUE})\" ]"));
     for bucket in ["project-chronos-backups", COPY] {
@@ -135,4 +141,95 @@ fn a_gap(lab: &Rehearsal) {
     lab.expect(0, &["--sandbox", "plan"]);
     assert_eq!(fulls(lab), 2);
     assert!(!keys(lab, COPY).iter().any(|key| key.contains(&lost)), "nothing was lost, and this test shows nothing");
+}
+
+/// Everything in the first bucket is deleted with the key that lies on the server, and then the server is lost.
+#[test]
+fn a_server_whose_bucket_was_emptied_comes_back_from_the_copy() {
+    let Some(lab) = copied("a_server_whose_bucket_was_emptied") else { return };
+    lab.sql("postgres", "create table kept (n integer); insert into kept select generate_series(1, 100)");
+    lab.expect(0, &["--sandbox", "backup", "now", "--copy", "--type", "diff"]);
+    lab.sql("postgres", "insert into kept select generate_series(101, 200)");
+    shipped(&lab);
+    comes(&lab, &format!("[ -z \"$(ls -A {QUEUE})\" ]"));
+    the_copy_answers(&lab);
+
+    let empty = "for part in archive backup; do runuser -u postgres -- pgbackrest --stanza=chronos repo-rm --recurse $part || exit; done";
+    lab.on_server(&["bash", "-c", empty]);
+    assert_eq!(keys(&lab, "project-chronos-backups"), Vec::<String>::new());
+    let copied = keys(&lab, COPY);
+    assert!(!copied.is_empty());
+    for (code, command) in [(2, vec!["backup", "list"]), (3, vec!["restore", "--to", "latest", "--yes"])] {
+        let said = lab.expect(code, &[&["--sandbox"], command.as_slice()].concat());
+        let said = format!("{}{}", said.stdout, said.stderr);
+        assert!(said.contains("with `--copy`"), "{command:?} does not lead to the copy: {said}");
+    }
+
+    // Where the server is well, an apply mends the first repository; it is emptied again.
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.expect(0, &["--sandbox", "backup", "list"]);
+    lab.on_server(&["bash", "-c", empty]);
+
+    lab.aws("lightsail", "delete_instance", &json!({ "instanceName": "chronos-prod-db", "forceDeleteAddOns": true }));
+    let begun = Instant::now();
+    while lab.outsider(None, "lightsail", "get_instance", &json!({ "instanceName": "chronos-prod-db" })).code == 0 {
+        assert!(begun.elapsed() < Duration::from_mins(1), "the instance does not go");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    // The bucket alone tells what there is.
+    let alone = lab.expect(1, &["--sandbox", "backup", "list", "--copy"]).stdout;
+    assert!(alone.contains("full") && alone.contains("diff"), "{alone}");
+    let refused = lab.run(&["--sandbox", "rebuild", "--yes"]);
+    assert!(refused.code == 3 && refused.stderr.contains("with `--copy`"), "{} {}", refused.code, refused.stderr);
+
+    let ended = lab.expect(0, &["--sandbox", "--format", "json", "rebuild", "--copy", "--yes"]);
+    let report: Value = serde_json::from_str(&ended.stdout).expect("JSON on stdout");
+    assert_eq!(report["rebuilt"]["plan"]["repository"], "copy", "{report}");
+    assert_eq!(lab.sql("postgres", "select count(*), max(n) from kept"), "200|200");
+    let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;
+    assert!(!plan.contains("falls behind") && !plan.contains("has a gap"), "{plan}");
+    // Both have a full backup of the new timeline, and take what is written from here on.
+    let segment = shipped(&lab);
+    assert!(segment.starts_with("00000002"), "{segment}");
+    comes(&lab, &format!("[ -z \"$(ls -A {QUEUE})\" ]"));
+    for bucket in ["project-chronos-backups", COPY] {
+        let all = keys(&lab, bucket);
+        assert!(all.iter().any(|key| key.contains(&segment)), "{segment} is not in {bucket}: {all:?}");
+        assert!(all.iter().any(|key| key.contains("00000002.history")), "{bucket}: {all:?}");
+    }
+    assert_eq!(fulls(&lab), 2, "the copy had no full backup of its own after the rebuild");
+    for repository in [&[][..], &["--copy"]] {
+        lab.expect(0, &[&["--sandbox", "backup", "list"], repository].concat());
+        lab.expect(0, &[&["--sandbox", "backup", "verify"], repository].concat());
+    }
+}
+
+/// Everything that looks at a repository, restores and measures knows the second one.
+fn the_copy_answers(lab: &Rehearsal) {
+    let list = lab.expect(0, &["--sandbox", "--format", "json", "backup", "list", "--copy"]).stdout;
+    let list: Value = serde_json::from_str(&list).expect("JSON on stdout");
+    let server = &list["servers"][0];
+    assert_eq!((&server["bucket"], server["backups"].as_array().map(Vec::len)), (&json!(COPY), Some(2)), "{server}");
+    lab.expect(0, &["--sandbox", "backup", "verify", "--copy"]);
+    lab.expect(0, &["--sandbox", "drill", "--preflight", "--copy"]);
+    let restored = lab.expect(0, &["--sandbox", "restore", "--copy", "--to", "latest", "--yes", "--name", "elsewhere"]);
+    assert!(restored.stdout.contains(COPY), "{}", restored.stdout);
+    let rows = [
+        "--sandbox",
+        "restore",
+        "psql",
+        "elsewhere",
+        "--",
+        "-XAtq",
+        "-d",
+        "postgres",
+        "-c",
+        "select count(*) from kept",
+    ];
+    assert_eq!(lab.expect(0, &rows).stdout.trim(), "200");
+    lab.expect(0, &["--sandbox", "restore", "drop", "elsewhere"]);
+    lab.expect(0, &["--sandbox", "drill", "--copy", "--yes"]);
+    // It proves nothing of the first repository.
+    let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;
+    assert!(plan.contains("drill-stale"), "{plan}");
 }

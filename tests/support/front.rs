@@ -25,6 +25,8 @@ pub(crate) struct Asked {
     pub(crate) body: String,
     /// The account that must own the bucket, where the request names one.
     pub(crate) owner: Option<String>,
+    /// The region that the request is signed for.
+    pub(crate) region: Option<String>,
 }
 
 /// A status that no server gives: the request is let through, and its answer is lost on the way back.
@@ -89,7 +91,10 @@ async fn answer(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let request = Request::from_parts(parts, Body::empty());
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let owner = request.headers().get("x-amz-expected-bucket-owner").and_then(|owner| owner.to_str().ok());
-    let asked = Asked { what: name(&request, &text), owner: owner.map(str::to_owned), body: text };
+    let scope = request.headers().get("authorization").and_then(|scope| scope.to_str().ok());
+    let region = scope.and_then(|scope| scope.split("Credential=").nth(1)?.split('/').nth(2));
+    let (owner, region) = (owner.map(str::to_owned), region.map(str::to_owned));
+    let asked = Asked { what: name(&request, &text), owner, region, body: text };
     let before = {
         let mut list = inner.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let before = list.iter().filter(|earlier| earlier.what == asked.what).count();

@@ -10,6 +10,8 @@ use crate::cli::work::Work;
 use crate::kinds::Kind as _;
 use crate::kinds::iam_user::IamUser;
 use crate::kinds::table::Wanted;
+use crate::plan::rebuild::Ledger;
+use crate::plan::restores::Repository;
 use crate::plan::step::CloudStep;
 use crate::reach::Act as _;
 use crate::reach::world::World;
@@ -86,6 +88,20 @@ pub(super) fn later_generation(target: &Target, later: &str) -> Diagnostic {
     .note("somebody has rebuilt the server, and this inventory does not know it yet")
     .note("nothing was changed by this run")
     .hint(format!("take the inventory that says `servers.{}.instance.generation` as it was rebuilt", target.server))
+}
+
+/// A rebuild goes on from the repository that it began with.
+pub(super) fn other_repository(target: &Target, begun: &Ledger) -> Diagnostic {
+    let which = match begun.repository {
+        Repository::First => "first",
+        Repository::Copy => "second",
+    };
+    Diagnostic::error(
+        "rebuild-other-repository",
+        format!("rebuild {} of `{}` reads the {which} repository", begun.id, target.server),
+    )
+    .note("it is not finished; nothing was changed by this run")
+    .hint(format!("go on with it: seawall rebuild{}", begun.repository.option()))
 }
 
 pub(super) fn rebuild_unseen(why: &str) -> Diagnostic {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kinds::host;
 use crate::kinds::pgbackrest::{COPY, COPY_SPOOL, ask, script, words};
 use crate::kinds::pgbackrest_copy::files::parts_of;
 use crate::kinds::pgbackrest_copy::{Actual, Desired};
@@ -21,6 +22,9 @@ count=$(find queue -type f | wc -l)
 [ "$count" = 0 ] || echo "waits $count $(find queue -type f -printf "%T@ %f\n" | sort -n | head -n 1 | sed "s/\.[0-9]* / /")"
 [ "$count" = 0 ] || echo "said $(grep -a . said 2>/dev/null | tail -n 1 | head -c 300)"' sh "$1""#;
 
+/// How that ends where there is no spool.
+const NO_SPOOL: i32 = 66;
+
 /// What waits for a repository, and what it lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spool {
@@ -35,7 +39,7 @@ pub struct Spool {
 }
 
 /// Asks what waits; [`spool`] reads the answer.
-pub(crate) fn spool_probe() -> Probe {
+pub fn spool_probe() -> Probe {
     ask(&script(SPOOL, &[COPY_SPOOL]))
 }
 
@@ -43,8 +47,8 @@ pub(crate) fn spool_probe() -> Probe {
 ///
 /// # Errors
 /// Why that could not be seen.
-pub(crate) fn spool(answers: &Answers) -> Result<Option<Spool>, Unseen> {
-    let said = answers.command(&words(&script(SPOOL, &[COPY_SPOOL])))?;
+pub fn spool(answers: &Answers) -> Result<Option<Spool>, Unseen> {
+    let said = host::command(answers, &words(&script(SPOOL, &[COPY_SPOOL])), &[0, NO_SPOOL])?;
     Ok(said.ok().then(|| read(&said.stdout)))
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::plan::backups::ToBy;
-use crate::plan::restores::Purpose;
+use crate::plan::restores::{Purpose, Repository};
 
 /// Seconds of the disaster.
 const T0: i64 = 1_795_737_600;
@@ -13,6 +13,7 @@ fn plan(goal: Goal) -> RestorePlan {
         server: "db".to_owned(),
         stanza: "chronos".to_owned(),
         bucket: "b".to_owned(),
+        repository: Repository::First,
         purpose: Purpose::Drill,
         goal,
         set: "20261126-234813F".to_owned(),
@@ -53,6 +54,7 @@ fn run(told: String) -> Run {
         sandbox: true,
         server: "db".to_owned(),
         bundle: "small_3_0".to_owned(),
+        scenario: Scenario::Beside,
         asked: "latest".to_owned(),
         broken: None,
         inventory: Digest::of_bytes(b"an inventory"),
