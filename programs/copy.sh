@@ -14,8 +14,7 @@ conf=/etc/seawall/copy.conf
 spool=/var/spool/seawall-copy
 queue=$spool/queue
 
-# kB of a segment of WAL, and what is left free on the disk: PostgreSQL stops when it is full.
-segment=16384
+# kB that are left free on the disk: PostgreSQL stops when it is full.
 room_left=1048576
 # Seconds for one file, between two tries, and after which a repository that does not answer is a failure that alerts.
 push_limit_s=300
@@ -24,6 +23,8 @@ patience_s=900
 # The lock of all backups of this server. A backup waits so long for another one, in seconds.
 lock=/run/postgresql/.seawall-backup.lock
 wait_s=43200
+# A backup takes so long at the most: less than the first repository's waits for it.
+backup_limit_s=36000
 
 now() { date +%s; }
 # WHY: the repository lacks WAL from here on, until a full backup.
@@ -33,11 +34,12 @@ gap() {
 }
 # PATH: why there is no room for it; nothing where there is.
 cramped() {
+    segment=$(du -k -- "$1" | cut -f 1)
     used=$(du -sk -- "$queue" | cut -f 1)
     free=$(df -Pk -- "$queue" | awk 'NR == 2 { print $4 }')
-    if [ $((${used:-0} + segment)) -gt $(($(setting spool_mib) * 1024)) ]; then
+    if [ $((${used:-0} + ${segment:-0})) -gt $(($(setting spool_mib) * 1024)) ]; then
         echo "more WAL waits for it than may"
-    elif [ "${free:-0}" -lt $((segment + room_left)) ]; then
+    elif [ "${free:-0}" -lt $((${segment:-0} + room_left)) ]; then
         echo "the disk is nearly full"
     fi
 }
@@ -46,7 +48,7 @@ cramped() {
 keep() {
     file=${1##*/}
     [ ! -e "$queue/$file" ] && [ "$(cat -- "$spool/kept" 2>/dev/null)" != "$file" ] || return 0
-    why=$(cramped)
+    why=$(cramped "$1")
     if [ -n "$why" ]; then
         gap "$file was not kept: $why"
         return 0
@@ -61,15 +63,16 @@ keep() {
     fi
 }
 
-# WORD...: pgBackRest with the configuration of the second repository.
+# SECONDS WORD...: pgBackRest with the configuration of the second repository.
 second() {
-    pgbackrest --config=/etc/pgbackrest/copy.conf --config-include-path=/etc/pgbackrest/copy.conf.d --stanza="$stanza" "$@"
+    limit=$1
+    shift
+    timeout -k 10 "$limit" pgbackrest --config=/etc/pgbackrest/copy.conf --config-include-path=/etc/pgbackrest/copy.conf.d --stanza="$stanza" "$@"
 }
 
 # PATH: sends one file. Sent twice it is the same file, which is no failure.
 sent() {
-    timeout -k 10 "$push_limit_s" pgbackrest --config=/etc/pgbackrest/copy.conf --config-include-path=/etc/pgbackrest/copy.conf.d \
-        --stanza="$stanza" archive-push "$1" >"$spool/said" 2>&1
+    second "$push_limit_s" archive-push "$1" >"$spool/said" 2>&1
     case $? in
     0) ;;
     # Another file of that name is there. It will never be taken, and must not hold up those behind it.
@@ -110,7 +113,7 @@ backup() {
     [ ! -e "$spool/gap" ] && [ ! -e "$spool/gap.closing" ] || kind=full
     # A gap that comes while the backup is made is not ended by it.
     if [ "$kind" = full ] && [ -e "$spool/gap" ]; then mv -T -- "$spool/gap" "$spool/gap.closing" || exit; fi
-    second --type="$kind" --log-level-console=info backup || exit
+    second "$backup_limit_s" --type="$kind" --log-level-console=info backup || exit
     [ "$kind" != full ] || rm -f -- "$spool/gap.closing"
 }
 

@@ -22,8 +22,8 @@ use crate::cli::secrets;
 use crate::cli::session::{Session, refuses};
 use crate::cli::work::{Stores, Work, store_failed};
 use crate::engine::nonce::Nonce;
-use crate::inventory::scalar::TimeSpan;
-use crate::inventory::sections::database::Backup;
+use crate::inventory::scalar::{Name, TimeSpan};
+use crate::kinds::pgbackrest_copy::PgbackrestCopy;
 use crate::kinds::s3_bucket::S3Bucket;
 use crate::kinds::{Kind as _, pgbackrest_copy, pgbackrest_repo};
 use crate::plan::Place;
@@ -31,7 +31,7 @@ use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{CloudProbe, HostProbe};
 use crate::plan::rebuild::{Ledger, Rebuilt, Step};
-use crate::plan::restores::{End, Goal, Purpose, RestorePlan, Told};
+use crate::plan::restores::{End, Goal, Purpose, Repository, RestorePlan, Told};
 use crate::plan::step::HostStep;
 use crate::reach::Ask as _;
 use crate::reach::look::Look;
@@ -251,8 +251,9 @@ impl Rebuild<'_> {
             self.begin(session, "server", "a new instance, hardened, with the packages of the database");
             let keys: Vec<Address> =
                 identities(&self.work.resolved.wanted, &server).into_iter().map(|wanted| wanted.address).collect();
-            // With a bucket that was lost as a whole, its identities could not be made either.
-            let needed: Vec<Address> = [keys, self.buckets()].concat();
+            // Where the first bucket was lost as a whole, what is restored could not be archived.
+            let lost = (self.target.repository == Repository::Copy).then(|| self.buckets().0).flatten();
+            let needed: Vec<Address> = keys.into_iter().chain(lost).collect();
             self.apply(session, |address, place| {
                 let here =
                     *place == Place::Host(server.clone()) || address.name() == server || needed.contains(address);
@@ -268,13 +269,26 @@ impl Rebuild<'_> {
             self.keep().await?;
         }
         self.begin(session, "rest", "roles, access, pools, jobs, schedules");
-        self.apply(session, |address, _| address.kind() != ADDRESS).await?;
+        // A second repository that does not answer must not keep clients from their database.
+        let of_copy: Vec<Address> =
+            self.buckets().1.into_iter().chain([Address::new(PgbackrestCopy::NAME, &server)]).collect();
+        self.apply(session, |address, _| address.kind() != ADDRESS && !of_copy.contains(address)).await?;
         self.begin(session, "address", "the address moves to the new server");
-        self.apply(session, |_, _| true).await?;
+        self.apply(session, |address, _| !of_copy.contains(address)).await?;
         let ended = Timestamp::now().as_second();
         self.ledger.finished = true;
         self.keep().await?;
-        Ok(self.report(plan, told, ended))
+        let mut report = self.report(plan, told, ended);
+        if self.work.resolved.wanted.iter().any(|wanted| wanted.address.kind() == PgbackrestCopy::NAME) {
+            session.say("The server is back. The second repository gets a full backup.");
+            if let Err(stop) = self.apply(session, |address, _| of_copy.contains(address)).await {
+                let problem = Diagnostic::error("rebuild-copy", "the second repository is not as it must be yet");
+                let why = stop.diagnostics.0.iter().map(|why| why.message.clone());
+                let problem = why.fold(problem, Diagnostic::note).note("the server itself is rebuilt");
+                report.misses.push(problem.hint("`seawall apply` makes it so, when its bucket answers"));
+            }
+        }
+        Ok(report)
     }
 
     /// Waits for what a run that was killed has begun on the new server: it goes on there by itself.
@@ -413,16 +427,14 @@ impl Rebuild<'_> {
         Ok(known)
     }
 
-    /// The buckets of the server's repositories.
-    fn buckets(&self) -> Vec<Address> {
-        let servers = self.work.loaded.inventory.servers.iter();
-        let own = servers.filter(|(name, _)| name.as_str() == self.target.server);
-        let sections = own.filter_map(|(_, server)| server.backup.as_ref());
-        let both = |section: &Backup| {
-            let copies = section.copies.iter().map(|copy| copy.bucket.to_string());
-            copies.chain([section.bucket.to_string()]).collect::<Vec<_>>()
-        };
-        sections.flat_map(both).map(|bucket| Address::new(S3Bucket::NAME, &bucket)).collect()
+    /// The buckets of the server's first and second repository.
+    fn buckets(&self) -> (Option<Address>, Option<Address>) {
+        let mut servers = self.work.loaded.inventory.servers.iter();
+        let own = servers.find(|(name, _)| name.as_str() == self.target.server);
+        let section = own.and_then(|(_, server)| server.backup.as_ref());
+        let address = |bucket: &Name| Address::new(S3Bucket::NAME, bucket.as_str());
+        let copy = section.and_then(|section| section.copies.first());
+        (section.map(|section| address(&section.bucket)), copy.map(|copy| address(&copy.bucket)))
     }
 
     /// What is done on the server before and after the restore.

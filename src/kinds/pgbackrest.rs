@@ -37,6 +37,8 @@ pub(crate) struct Layout {
     pub(crate) pass: [&'static str; 3],
     /// Where an access key comes from, and where pgBackRest reads it.
     pub(crate) keys: [(&'static str, &'static str); 2],
+    /// The unit that watches the access keys.
+    pub(crate) key_path: &'static str,
     /// Options that lead pgBackRest to these files.
     pub(crate) options: &'static [&'static str],
 }
@@ -55,6 +57,7 @@ pub(crate) const FIRST: Layout = Layout {
         ("/etc/seawall/backup.credentials", "/etc/pgbackrest/conf.d/key.conf"),
         ("/etc/seawall/restore.credentials", "/etc/pgbackrest/restore.conf.d/key.conf"),
     ],
+    key_path: "seawall-repository-key.path",
     options: Which::First.options(),
 };
 
@@ -72,6 +75,7 @@ pub(crate) const COPY: Layout = Layout {
         ("/etc/seawall/copy.credentials", "/etc/pgbackrest/copy.conf.d/key.conf"),
         ("/etc/seawall/copy-restore.credentials", "/etc/pgbackrest/copy-restore.conf.d/key.conf"),
     ],
+    key_path: "seawall-copy-key.path",
     options: Which::Copy.options(),
 };
 
@@ -311,14 +315,15 @@ impl Layout {
         steps
     }
 
-    /// Writes passphrases and keys, as far as `differs` says so of a field.
+    /// Writes passphrases and keys, as far as `differs` says so of a field. What watches the keys does not see one that came while it
+    /// was not there, so they are handed over when it is started.
     pub(crate) fn secret_steps(&self, cipher_pass: &SecretUse, differs: impl Fn(&str) -> bool) -> Vec<HostStep> {
         let mut steps = Vec::new();
         for path in self.pass.into_iter().filter(|path| differs(path) || differs(&format!("passphrase.{path}"))) {
             steps.push(self.passphrase(path, cipher_pass));
         }
         for (credentials, target) in self.keys {
-            if differs(&format!("key.{target}")) || differs(target) {
+            if differs(&format!("key.{target}")) || differs(target) || differs(self.key_path) {
                 let argv = [KEY_SCRIPT, "write", credentials, target];
                 steps.push(run(&argv, QUICK_S, format!("hand the key in {credentials} to pgBackRest")));
             }

@@ -268,8 +268,13 @@ services go; the repository and what waits stay.
             steps.push(COPY.pgbackrest(&desired.stanza, &["check"], CHECK_S, what));
         }
         // What was lost with the spool, a full backup makes good, where the repository answers.
-        let lost = !new && differs("spool") && actual.is_some_and(|actual| actual.repository.is_some());
-        if differs("full backup") || differs("gap") || lost {
+        let keys = COPY.keys.iter().any(|(_, target)| differs(&format!("key.{target}")) || differs(target));
+        let readable = actual.is_some_and(|actual| actual.repository.is_some());
+        // It could not be read for want of a key, so its gap was no difference yet.
+        let known_gap =
+            !readable && (keys || differs(COPY.key_path)) && actual.is_some_and(|actual| actual.gap.is_some());
+        let lost = !new && differs("spool") && readable;
+        if differs("full backup") || differs("gap") || lost || known_gap {
             let argv = ["systemctl", "start", "seawall-copy@full.service"];
             steps.push(run(&argv, FIRST_BACKUP_S, "make a full backup in the second repository"));
         }

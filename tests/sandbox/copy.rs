@@ -18,6 +18,12 @@ const QUEUE: &str = "/var/spool/seawall-copy/queue";
 /// Declares a second repository and makes it.
 fn copied(test: &str) -> Option<Rehearsal> {
     let lab = Rehearsal::database(test)?;
+    declare(&lab);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    Some(lab)
+}
+
+fn declare(lab: &Rehearsal) {
     lab.write_secret("copy-pass", "another passphrase, which only the copy has\n");
     let pass = "      cipher_pass: { env: SEAWALL_CIPHER_PASS, escrow: confirmed }\n";
     let copies = "      copies:\n      - { bucket: elsewhere, cipher_pass: { file: copy-pass, escrow: confirmed }, spool_mib: 128 }\n";
@@ -26,8 +32,6 @@ fn copied(test: &str) -> Option<Rehearsal> {
         "\nidentities:\n",
         &format!("\n  elsewhere: {{ name: {COPY}, region: eu-west-1 }}\n\nidentities:\n"),
     );
-    lab.expect(0, &["--sandbox", "apply", "--yes"]);
-    Some(lab)
 }
 
 /// Waits for something that a command on the server says by ending with 0.
@@ -73,7 +77,8 @@ fn fulls(lab: &Rehearsal) -> usize {
 
 #[test]
 fn a_second_repository_takes_everything_and_holds_nothing_up() {
-    let Some(lab) = copied("a_second_repository") else { return };
+    let Some(lab) = Rehearsal::database("a_second_repository") else { return };
+    never_there(&lab);
     let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;
     assert!(plan.contains("No changes") && !plan.contains("falls behind"), "{plan}");
     assert_eq!(fulls(&lab), 1);
@@ -101,6 +106,39 @@ fn a_second_repository_takes_everything_and_holds_nothing_up() {
         lab.tampered(&[tampering("pgbackrest.copy/db", command)]);
     }
     assert_eq!(fulls(&lab), 3, "a spool that others could write to is not believed");
+    left_and_back(&lab);
+}
+
+/// One that cannot be made is a failure of its own, and keeps nothing else from being done.
+fn never_there(lab: &Rehearsal) {
+    // A file in the place of its locks.
+    let file = "install -d -o postgres -g postgres -m 0770 /run/postgresql/pgbackrest && touch /run/postgresql/pgbackrest/copy";
+    lab.on_server(&["sh", "-c", file]);
+    declare(lab);
+    lab.edit_inventory("packages: [htop, jq]", "packages: [htop, jq, tree]");
+    let ended = lab.expect(1, &["--sandbox", "apply", "--yes"]);
+    assert!(ended.stderr.contains("pgbackrest.copy/db  FAILED"), "{}", ended.stderr);
+    lab.on_server(&["tree", "--version"]);
+    shipped(lab);
+    lab.expect(0, &["--sandbox", "backup", "list"]);
+    lab.on_server(&["rm", "/run/postgresql/pgbackrest/copy"]);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+}
+
+/// One that leaves the inventory takes its part of archive_command along. What it missed meanwhile, a full backup makes good.
+fn left_and_back(lab: &Rehearsal) {
+    let whole = lab.inventory();
+    let (before, rest) = whole.split_once("      copies:\n").expect("it is declared");
+    let (_, after) = rest.split_once('\n').expect("one copy in a line");
+    lab.write_inventory(&format!("{before}{after}"));
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.expect(0, &["--sandbox", "plan"]);
+    let missed = shipped(lab);
+    lab.write_inventory(&whole);
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.expect(0, &["--sandbox", "plan"]);
+    assert_eq!(fulls(lab), 4);
+    assert!(!keys(lab, COPY).iter().any(|key| key.contains(&missed)), "{missed} was kept");
 }
 
 /// A repository that does not answer is said and heals nothing; the first one goes on, and what waited arrives.

@@ -14,7 +14,6 @@ pub(super) const SETTINGS: &str = "/etc/seawall/copy.conf";
 pub(super) const WAL_SERVICE: &str = "seawall-copy-wal.service";
 const WAL_PATH: &str = "seawall-copy-wal.path";
 const KEY_SERVICE: &str = "seawall-copy-key.service";
-const KEY_PATH: &str = "seawall-copy-key.path";
 
 /// How WAL comes to the repository: file by file, from the queue. A backup waits until its own has come.
 const ARCHIVING: [&str; 3] =
@@ -36,7 +35,7 @@ fn units(desired: &Desired) -> Vec<(Unit, String)> {
         (WAL_SERVICE.to_owned(), of("copy-wal.service", wal)),
         (WAL_PATH.to_owned(), of("copy-wal.path", json!({ "spool": COPY_SPOOL, "unit": WAL_SERVICE }))),
         (KEY_SERVICE.to_owned(), of("repository-key.service", json!({ "pairs": pairs }))),
-        (KEY_PATH.to_owned(), of("repository-key.path", json!({ "files": watched, "unit": KEY_SERVICE }))),
+        (COPY.key_path.to_owned(), of("repository-key.path", json!({ "files": watched, "unit": KEY_SERVICE }))),
     ];
     for (kind, calendar) in &desired.timers {
         let what = format!("Backup of stanza {stanza} to the second repository ({kind})");

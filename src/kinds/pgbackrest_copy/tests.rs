@@ -52,6 +52,8 @@ fn a_file_is_kept_once_and_sent_in_order() {
 #[test]
 fn whatever_becomes_of_it_archiving_goes_on_and_a_gap_is_marked() {
     let full = bench(1);
+    full.write("pg_wal/000000010000000000000001", &"x".repeat(2 << 20));
+    full.write("pg_wal/000000010000000000000002", &"x".repeat(2 << 20));
     assert!(keep(&full, "000000010000000000000001").contains("000000010000000000000001 was not kept: more WAL waits"));
     // The first reason stays.
     assert!(keep(&full, "000000010000000000000002").contains("000000010000000000000001 was not kept"));

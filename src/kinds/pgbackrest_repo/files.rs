@@ -85,11 +85,7 @@ fn units(desired: &Desired) -> Vec<(Unit, String)> {
             "restore.service",
             json!({ "stanza": stanza, "memory": RESTORE_MEMORY }),
         ),
-        (
-            "seawall-repository-key.path".to_owned(),
-            "repository-key.path",
-            json!({ "files": watched, "unit": KEY_SERVICE }),
-        ),
+        (FIRST.key_path.to_owned(), "repository-key.path", json!({ "files": watched, "unit": KEY_SERVICE })),
         (KEY_SERVICE.to_owned(), "repository-key.service", json!({ "pairs": pairs })),
     ];
     for (kind, calendar) in &desired.timers {
