@@ -65,7 +65,7 @@ start() {
     : >"$conf_folder/pg_ident.conf"
     echo 'local all postgres peer' >"$conf_folder/pg_hba.conf"
     restore_of=$name
-    export restore_of stanza place data broken
+    export restore_of stanza place data broken reads
     LC_ALL=C "$bin/postgres" -D "$data" \
         -c config_file="$conf_folder/postgresql.conf" -c hba_file="$conf_folder/pg_hba.conf" \
         -c ident_file="$conf_folder/pg_ident.conf" -c external_pid_file= -c cluster_name="seawall-restore-$name" \
