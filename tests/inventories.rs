@@ -135,7 +135,7 @@ fn the_worked_example_says_what_it_costs_and_what_is_proven() {
         [
             "rpo | 15m | ≤ 320s (archive_timeout 5m and 20 s to ship) | NOT EVALUATED: no drill was looked for",
             "rto | 1h | NOT EVALUATED: only a drill can tell how long a restore takes | NOT EVALUATED: no drill was looked for",
-            "rebuild | 30m | – | NOT EVALUATED: never rehearsed",
+            "rebuild | 30m | – | NOT EVALUATED: no drill was looked for",
             "drill | every 7d | NOT EVALUATED: drills are not scheduled | NOT EVALUATED: no drill was looked for",
             "monthly budget | 25 USD | 12 USD and storage by use | –",
         ]

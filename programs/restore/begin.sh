@@ -11,6 +11,7 @@
 #   restore in-place NAME       the same over this server's own data, which is kept aside
 #   restore undo NAME           puts back the data that was kept aside
 #   restore accept NAME         keeps what was restored in place: archiving begins again
+#   restore examine NAME        after a rehearsal on a throw-away server: reads all of what was restored; PostgreSQL stays stopped
 # The order and /etc/seawall/restore.conf are root's. No secret is in them, and none is ever an argument of a program.
 LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/var/lib/postgresql
 # Over what somebody may have set for a database or a role: no other role, nobody's libraries. Limits, because a lock that was
@@ -58,7 +59,7 @@ begin() {
     reads=/etc/pgbackrest/restore.conf repository=$(ordered repository)
     [ "$repository" != copy ] || reads=/etc/pgbackrest/copy-restore.conf
     data=$place/data tablespaces=$place/tablespaces
-    [ "$purpose" != in-place ] || data=$main tablespaces=/var/lib/postgresql/$version/tablespaces.$name
+    case $purpose in in-place | rehearsal) data=$main tablespaces=/var/lib/postgresql/$version/tablespaces.$name ;; esac
 }
 # KEY: its value in the order.
 ordered() { values "$order" "$1" | head -n 1; }

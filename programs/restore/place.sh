@@ -31,7 +31,7 @@ start_cluster() {
 
 in_place() {
     begin "$1"
-    [ "$purpose" = in-place ] || fail "the order \`$name\` is not one for a restore in place"
+    case $purpose in in-place | rehearsal) ;; *) fail "the order \`$name\` is not one for a restore in place" ;; esac
     aside=$(kept)
     [ ! -e "$aside" ] || fail "$aside is there already; nothing was changed"
     ! mountpoint -q "$main" || fail "$main is a mount point and cannot be moved aside; nothing was changed"
@@ -50,11 +50,34 @@ in_place() {
         as_postgres tail -n 1 -- "$place/told" >&2
         fail "the restore did not get to its target. PostgreSQL is stopped; the data of before is in $aside"
     }
+    [ "$purpose" != rehearsal ] || silence
     start_database
     # Clients come back when nobody has anything against it.
     hooks /var/run/postgresql || fail "what was restored runs, and $hook_why"
+    # Nobody is asked about a rehearsal: what it restored goes with its server.
+    [ "$purpose" != rehearsal ] || rm -f -- "$waiting"
     start_pool
     tell finished
+}
+
+# A rehearsal's PostgreSQL acts on nothing outside of its server. Its own configuration says so, over which the backup's
+# ALTER SYSTEM would win, and the settings of recovery with it.
+silence() {
+    as_postgres sed -i -E '/^ *(archive_[a-z]+|recovery_[a-z_]+|restore_command|primary_[a-z_]+|max_logical_replication_workers|cron\.launch_active_jobs|timescaledb\.max_background_workers)[ =]/d' \
+        "$main/postgresql.auto.conf" || fail "$main/postgresql.auto.conf could not be written"
+    for said in archive_mode=off max_logical_replication_workers=0; do
+        [ "$(as_postgres "$bin/postgres" -D "$main" -c config_file="/etc/postgresql/$version/main/postgresql.conf" -C "${said%%=*}")" = "${said#*=}" ] ||
+            fail "PostgreSQL of a rehearsal must have $said, and would be started otherwise"
+    done
+}
+
+# Of a rehearsal: every table and index of what runs in its place, the declared questions, and then every page.
+examine() {
+    begin "$1"
+    [ "$purpose" = rehearsal ] || fail "\`$name\` is no rehearsal"
+    as_postgres "$0" verify "$name" || exit
+    stop_cluster
+    as_postgres "$0" checksums "$name"
 }
 
 # Moves what is there out of the way and the data of before back.

@@ -28,7 +28,7 @@ run() {
         tell finished
         exit 0
         ;;
-    in-place)
+    in-place | rehearsal)
         # Hooks come when PostgreSQL runs in its place.
         stop_server
         exit 0
@@ -62,6 +62,19 @@ hide() {
     printf '%s\n' "${hidden:-${end:-}}" >"$place/hidden"
 }
 
+# NAME: parts of `examine`, as postgres, of the cluster that is in its place.
+verified() {
+    begin "$1"
+    socket=/var/run/postgresql
+    verify
+}
+summed() {
+    begin "$1"
+    controldata=$(LC_ALL=C "$bin/pg_controldata" -D "$data") || refuse damaged "pg_controldata cannot read what was restored"
+    checksums
+    tell finished
+}
+
 # NAME: after the service has ended, however it ended.
 swept() {
     begin "$1"
@@ -89,7 +102,7 @@ list() {
 # NAME: as root. What postgres has made is removed as postgres.
 drop() {
     begin "$1"
-    [ "$purpose" != in-place ] || fail "\`$name\` was a restore in place; \`undo\` or \`accept\` ends it"
+    case $purpose in in-place | rehearsal) fail "\`$name\` was a restore in place; \`undo\` or \`accept\` ends it" ;; esac
     systemctl stop "seawall-restore@$name.service" || fail "seawall-restore@$name.service could not be stopped"
     systemctl reset-failed "seawall-restore@$name.service" 2>/dev/null
     runuser -u postgres -- rm -rf -- "$place" || fail "$place could not be removed"
@@ -97,17 +110,17 @@ drop() {
 }
 
 usage() {
-    say "usage: restore run | sweep | told | drop | in-place | undo | accept NAME, list, drill, wal NAME FILE PATH, copy-table NAME DATABASE TABLE NEW" >&2
+    say "usage: restore run | sweep | told | drop | in-place | undo | accept | examine NAME, list, drill, wal NAME FILE PATH, copy-table NAME DATABASE TABLE NEW" >&2
     exit 64
 }
 main() {
     [ $# -ge 1 ] || usage
-    case $1:$# in run:2 | sweep:2 | told:2 | drop:2 | in-place:2 | undo:2 | accept:2 | list:1 | drill:1 | wal:4 | copy-table:5) ;; *) usage ;; esac
+    case $1:$# in run:2 | sweep:2 | told:2 | drop:2 | in-place:2 | undo:2 | accept:2 | examine:2 | verify:2 | checksums:2 | list:1 | drill:1 | wal:4 | copy-table:5) ;; *) usage ;; esac
     # PostgreSQL names a file of WAL from its own folder, and pgBackRest wants to be started there.
     [ "$1" = wal ] || cd / || exit
     case $1 in
     # What postgres owns is done as postgres.
-    run | sweep | told | wal | copy-table) [ "$(id -un)" = postgres ] || exec runuser -u postgres -- "$0" "$@" ;;
+    run | sweep | told | wal | copy-table | verify | checksums) [ "$(id -un)" = postgres ] || exec runuser -u postgres -- "$0" "$@" ;;
     esac
     case $1 in
     run) run "$2" ;;
@@ -131,5 +144,8 @@ main() {
     in-place) in_place "$2" ;;
     undo) undo "$2" ;;
     accept) accept "$2" ;;
+    examine) examine "$2" ;;
+    verify) verified "$2" ;;
+    checksums) summed "$2" ;;
     esac
 }

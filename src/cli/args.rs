@@ -1,15 +1,16 @@
 //! The command line. Help texts are the manual: one line each, more where a person at 3 a.m. needs it.
 
 mod document;
+mod drill;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::drill::{Breakage, DrillArgs, DrillCommand, GcArgs};
 use crate::base::address::Address;
 pub use crate::cli::args::document::Document;
 use crate::inventory::scalar::Name;
-use crate::plan::drills::Broken;
 
 /// Provisions and hardens a production PostgreSQL server on AWS Lightsail from one inventory, and keeps it so
 #[derive(Parser, Debug)]
@@ -172,6 +173,9 @@ pub struct RebuildArgs {
     /// Delete what is left of the old server, which a rebuild has stopped and kept
     #[arg(long)]
     pub accept: bool,
+    /// Rebuild on a fresh instance beside the server, without fence, archiving and address; measure it, remove it (`drill --fresh`)
+    #[arg(long, conflicts_with = "accept")]
+    pub rehearse: bool,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
@@ -268,57 +272,6 @@ pub enum RestoreCommand {
         #[arg(long)]
         yes: bool,
     },
-}
-
-#[derive(Args, Debug, Clone)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct DrillArgs {
-    /// `latest`, `random` (a moment drawn from the windows), or a target as `restore` takes it
-    #[arg(long, value_name = "TARGET", default_value = "latest")]
-    pub to: String,
-    #[command(flatten)]
-    pub of: RepositoryArgs,
-    /// Only prove, from here and without the server, that the passphrase opens the repository; for CI
-    #[arg(long, conflicts_with_all = ["to", "broken"])]
-    pub preflight: bool,
-    /// Break something on purpose, in what the drill sees only: it must notice, and exits with 1
-    #[arg(long = "break", value_enum, value_name = "WHAT")]
-    pub broken: Option<Breakage>,
-    /// Do not ask
-    #[arg(long)]
-    pub yes: bool,
-    #[command(subcommand)]
-    pub command: Option<DrillCommand>,
-}
-
-#[derive(Subcommand, Debug, Clone)]
-pub enum DrillCommand {
-    /// Show the drills that were run; changes nothing
-    List(ServerArgs),
-}
-
-/// What a drill can be made to stumble over.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Breakage {
-    /// A segment of WAL that the target needs is missing
-    Segment,
-    /// The passphrase is another one
-    Passphrase,
-    /// An object of the backup takes hours to be read
-    StorageClass,
-    /// The timeline does not exist
-    Timeline,
-}
-
-impl From<Breakage> for Broken {
-    fn from(what: Breakage) -> Self {
-        match what {
-            Breakage::Segment => Self::Segment,
-            Breakage::Passphrase => Self::Passphrase,
-            Breakage::StorageClass => Self::StorageClass,
-            Breakage::Timeline => Self::Timeline,
-        }
-    }
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::base::diag::{Diagnostic, Diagnostics, Severity};
 use crate::base::secret::{SecretForm, SecretUse};
-use crate::cli::args::{DataArgs, DrillArgs, DrillCommand, OnlyArgs, RepositoryArgs, ServerArgs};
+use crate::cli::args::{DataArgs, DrillArgs, OnlyArgs, RepositoryArgs, ServerArgs};
 use crate::cli::backup::{meant, one};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::locked::{GIVE_YES, locked};
@@ -33,15 +33,11 @@ use crate::recovery::restore::Check;
 use crate::view::working::Working;
 
 /// Where reports go.
-const REPORTS: &str = "reports";
+pub const REPORTS: &str = "reports";
 
-/// `seawall drill …`.
-pub async fn drill(session: &mut Session, args: DrillArgs) -> Result<Exit, Stop> {
-    match &args.command {
-        None if args.preflight => preflight(session, &args.of).await,
-        None => run(session, &args).await,
-        Some(DrillCommand::List(server)) => list(session, server).await,
-    }
+/// `seawall drill`, beside the database.
+pub async fn drill(session: &mut Session, args: &DrillArgs) -> Result<Exit, Stop> {
+    if args.preflight { preflight(session, &args.of).await } else { run(session, args).await }
 }
 
 /// Tries the passphrase on the repository's two files of information, as they lie in the bucket.
@@ -102,17 +98,15 @@ fn not_open(target: &Target, key: &str, said: Result<Opened, String>) -> Option<
 }
 
 /// What was chosen, or why nothing was, and what was found on the way.
-struct Chosen {
-    plan: Result<RestorePlan, Diagnostic>,
-    found: Vec<Diagnostic>,
+pub struct Chosen {
+    pub plan: Result<RestorePlan, Diagnostic>,
+    pub found: Vec<Diagnostic>,
 }
 
 async fn run(session: &mut Session, args: &DrillArgs) -> Result<Exit, Stop> {
     // The disaster. What is looked at from here on is part of the time that it takes.
     let mut clock = Timestamp::now();
-    if !matches!(args.to.as_str(), "latest" | "random") {
-        goal::goal(&args.to).map_err(|why| Stop::new(Exit::Usage, Diagnostic::error("restore-target", why)))?;
-    }
+    can_be_meant(&args.to)?;
     let target = one(meant(session, &args.of)?)?;
     let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
     let id = clock.strftime("drill-%Y%m%d-%H%M%S").to_string();
@@ -160,7 +154,16 @@ fn unseen(why: String) -> Stop {
     )
 }
 
-fn refused(plan: &RestorePlan) -> bool {
+/// Refuses what is no target of a drill.
+pub fn can_be_meant(to: &str) -> Result<(), Stop> {
+    if matches!(to, "latest" | "random") {
+        return Ok(());
+    }
+    goal::goal(to).map(drop).map_err(|why| Stop::new(Exit::Usage, Diagnostic::error("restore-target", why)))
+}
+
+/// Whether a plan must not be carried out.
+pub fn refused(plan: &RestorePlan) -> bool {
     plan.findings.iter().any(|finding| finding.severity == Severity::Error)
 }
 
@@ -173,10 +176,23 @@ async fn planned(
     broken: Option<Broken>,
     id: &str,
 ) -> Chosen {
+    planned_for(Purpose::Drill, session, world, target, to, broken, id).await
+}
+
+/// The same for a copy of any purpose.
+pub async fn planned_for(
+    purpose: Purpose,
+    session: &Session,
+    world: &World,
+    target: &Target,
+    to: &str,
+    broken: Option<Broken>,
+    id: &str,
+) -> Chosen {
     let working = Working::new(session.progress_mode());
     working.say("looking at the repository");
     let (known, objects) = target.known(&Look::of(world)).await;
-    let plan = chosen(&known, objects.unwrap_or_default(), to, broken, id);
+    let plan = chosen(&known, objects.unwrap_or_default(), to, broken, (purpose, id));
     let plan = plan.map(|plan| target.with_hooks(plan)).map_err(|why| target.pointed(why));
     Chosen { plan, found: damaged(&known).into_iter().collect() }
 }
@@ -186,7 +202,7 @@ fn chosen(
     mut objects: Vec<Listed>,
     to: &str,
     broken: Option<Broken>,
-    id: &str,
+    (purpose, id): (Purpose, &str),
 ) -> Result<RestorePlan, Diagnostic> {
     let goal = if to == "random" {
         let drawn = draw(&known.windows, |below| fastrand::i64(0..below)).ok_or_else(|| {
@@ -202,7 +218,7 @@ fn chosen(
         goal::goal(to)
     };
     let goal = goal.map_err(|why| Diagnostic::error("restore-target", why))?;
-    let choose = |objects: &[Listed]| choose(known, objects, goal.clone(), Purpose::Drill, &Wish::default(), id);
+    let choose = |objects: &[Listed]| choose(known, objects, goal.clone(), purpose, &Wish::default(), id);
     let plan = choose(&objects)?;
     if broken != Some(Broken::StorageClass) {
         return Ok(plan);
@@ -261,7 +277,8 @@ impl Carried<'_> {
     }
 }
 
-fn checks(target: &Target) -> Vec<Check> {
+/// The declared questions.
+pub fn checks(target: &Target) -> Vec<Check> {
     let check = |check: &DrillCheck| Check {
         database: check.database.to_string(),
         sql: check.sql.clone(),
@@ -271,7 +288,7 @@ fn checks(target: &Target) -> Vec<Check> {
 }
 
 /// Why a restore was none.
-fn ended(plan: &RestorePlan, told: &Told) -> Option<Diagnostic> {
+pub fn ended(plan: &RestorePlan, told: &Told) -> Option<Diagnostic> {
     match &told.end {
         Some(End::Finished) => None,
         Some(End::Failed { code, why }) => Some(failed(plan, code, why)),
@@ -328,13 +345,14 @@ impl Facts<'_> {
             checks: checks(target),
             bytes_now: before.bytes,
             cleanup: done.cleanup,
+            fresh: None,
             before: last.cloned(),
         })
     }
 }
 
 /// Writes the report here and to what operators share.
-async fn keep(session: &Session, stores: &Stores, drill: &Drill) -> Result<(), Diagnostic> {
+pub async fn keep(session: &Session, stores: &Stores, drill: &Drill) -> Result<(), Diagnostic> {
     let failed = |why: String| {
         let problem = Diagnostic::error("drill-not-kept", format!("the report of `{}` was not kept", drill.id));
         problem.note(why).note("the drill itself was carried out, as is shown above")
@@ -349,7 +367,8 @@ async fn keep(session: &Session, stores: &Stores, drill: &Drill) -> Result<(), D
     history::keep(stores.widest(), drill, document.as_bytes()).await.map_err(|why| failed(why.to_string()))
 }
 
-async fn list(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> {
+/// `seawall drill list`.
+pub async fn list(session: &mut Session, server: &ServerArgs) -> Result<Exit, Stop> {
     let (work, look) = Work::to_look(session, &OnlyArgs::default(), &DataArgs::default()).await?;
     let mut past = work.drills(&look).await.map_err(|why| {
         Stop::failed(Diagnostic::error("drill-history-unseen", "the history of drills could not be read").note(why))

@@ -8,7 +8,7 @@ use crate::kinds::{KINDS, kind};
 use crate::view::explain;
 
 /// Commands that have more to say than their help.
-const TOPICS: [(&str, &str, &str); 2] = [
+const TOPICS: [(&str, &str, &str); 3] = [
     (
         "restore",
         "to a moment, beside the database or in its place",
@@ -38,6 +38,27 @@ jobs; the address last. Killed anywhere, it goes on when it is run again. Where 
 
 The time is counted from the command to the end, against `objectives.rebuild`; the age of the newest commit that came back against
 `objectives.rpo`.
+
+`seawall rebuild --rehearse` does it on a fresh instance beside the server, without fence, archiving and address, and deletes that again
+(`seawall explain drill`).
+",
+    ),
+    (
+        "drill",
+        "a restore that is measured, verified and removed",
+        "\
+Beside the database (the default) it proves the repository, its passphrase, the WAL and the data. With `--fresh` it makes an instance of its own,
+ENVIRONMENT-SERVER-drill-TIME, by the same steps as a rebuild, and proves the loss of the server, too: it needs the inventory, the secrets and
+the bucket. It costs what the instance costs for the hours that began, which is said before it asks.
+
+The fresh instance reads the repository with an identity of its own and can write nowhere, archives nothing, and is open to the networks of
+SSH alone. It is deleted however the drill ends; one that was killed is named by `plan` and `status` and deleted by `drill gc`, which takes
+only what name, address and tags together say is throw-away.
+
+    seawall drill --to random
+    seawall drill --fresh
+    seawall drill list
+    seawall drill gc
 ",
     ),
 ];

@@ -20,15 +20,32 @@ pub async fn locked<T>(
     interrupted: Diagnostic,
     run: impl AsyncFnOnce(&mut Session, &Stores) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
+    held(session, work, world, what, async |session, stores| {
+        tokio::select! {
+            result = run(session, stores) => result,
+            _ = tokio::signal::ctrl_c() => Err(Stop::new(Exit::Interrupted, interrupted)),
+        }
+    })
+    .await
+}
+
+/// The same for work that sees to interruptions itself: it must come to its end.
+///
+/// # Errors
+/// What the work says, or that the lock is another's.
+pub async fn held<T>(
+    session: &mut Session,
+    work: &Work,
+    world: &World,
+    what: &str,
+    run: impl AsyncFnOnce(&mut Session, &Stores) -> Result<T, Stop>,
+) -> Result<T, Stop> {
     let stores = work.stores(world).await.map_err(|failure| store_failed(&failure))?;
     let lock = lock::take(&stores.all(), &holder(what)).await.map_err(Stop::failed)?;
     for note in lock.took_over.iter().chain(&stores.why_not_shared) {
         session.say(format!("note: {note}"));
     }
-    let result = tokio::select! {
-        result = run(session, &stores) => result,
-        _ = tokio::signal::ctrl_c() => Err(Stop::new(Exit::Interrupted, interrupted)),
-    };
+    let result = run(session, &stores).await;
     if let Err(failure) = lock::release(&stores.all(), lock).await {
         session.say(format!("warning: the lock could not be given back: {failure}"));
     }

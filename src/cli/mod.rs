@@ -14,6 +14,7 @@ pub mod output;
 pub mod plan;
 pub mod policy;
 pub mod rebuild;
+pub mod rehearsal;
 pub mod restore;
 pub mod sandbox;
 pub mod secrets;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::base::redact::Redactor;
-use crate::cli::args::{Cli, Command};
+use crate::cli::args::{Cli, Command, DrillCommand};
 use crate::cli::clean::{Clean, Kind};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::Session;
@@ -88,8 +89,14 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Exit, Stop>
         Command::Backup { command } => backup::backup(session, command).await,
         Command::Restore(args) if args.from_dump.is_some() => from_dump::from_dump(session, &args).await,
         Command::Restore(args) => restore::restore(session, *args).await,
+        Command::Rebuild(args) if args.rehearse => rehearsal::rehearse(session, &args.server, "latest", args.yes).await,
         Command::Rebuild(args) => rebuild::rebuild(session, &args).await,
-        Command::Drill(args) => drill::drill(session, args).await,
+        Command::Drill(args) => match &args.command {
+            Some(DrillCommand::List(server)) => drill::list(session, server).await,
+            Some(DrillCommand::Gc(args)) => rehearsal::gc(session, args).await,
+            None if args.fresh => rehearsal::rehearse(session, &args.server, &args.to, args.yes).await,
+            None => drill::drill(session, &args).await,
+        },
         Command::Show { plan: path } => plan::show(session, &path),
         Command::Explain { what } => explain::explain(session, what.as_deref()),
         Command::Schema { document } => housekeeping::schema(session, document),

@@ -4,33 +4,31 @@
 //! kept where operators meet, so a run that was killed is run again and goes on. The address moves last.
 
 mod old;
+pub mod walk;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::base::address::Address;
-use crate::base::diag::{Diagnostic, Diagnostics};
-use crate::cli::apply::{Approved, carry_out};
+use crate::base::diag::Diagnostic;
 use crate::cli::args::{DataArgs, OnlyArgs, RebuildArgs};
 use crate::cli::backup::{meant, one};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::locked::{GIVE_YES, locked};
 use crate::cli::rebuild::old::{accept, fenced, identities, later_generation, names, other_repository, rebuild_unseen};
+use crate::cli::rebuild::walk::{Walk, begin};
 use crate::cli::restore::failed;
-use crate::cli::secrets;
-use crate::cli::session::{Session, refuses};
+use crate::cli::session::Session;
 use crate::cli::work::{Stores, Work, store_failed};
-use crate::engine::nonce::Nonce;
 use crate::inventory::scalar::{Name, TimeSpan};
 use crate::kinds::pgbackrest_copy::PgbackrestCopy;
 use crate::kinds::s3_bucket::S3Bucket;
 use crate::kinds::{Kind as _, pgbackrest_copy, pgbackrest_repo};
-use crate::plan::Place;
 use crate::plan::host::Endpoint;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{CloudProbe, HostProbe};
-use crate::plan::rebuild::{Ledger, Rebuilt, Step};
+use crate::plan::rebuild::{Ledger, Rebuilt};
 use crate::plan::restores::{End, Goal, Purpose, Repository, RestorePlan, Told};
 use crate::plan::step::HostStep;
 use crate::reach::Ask as _;
@@ -41,25 +39,11 @@ use crate::recovery::judge::prefix;
 use crate::recovery::look::Target;
 use crate::view::working::Working;
 
-/// Kinds that stand on what is in the database, or archive it, or lead clients to it: after the restore.
-const AFTERWARDS: [&str; 11] = [
-    "postgres.roles",
-    "postgres.databases",
-    "postgres.extensions",
-    "postgres.views",
-    "postgres.access",
-    "postgres.dumps",
-    "pgbouncer.pool",
-    "pgbackrest.repo",
-    "pgbackrest.copy",
-    "host.jobs",
-    "host.compose",
-];
-/// What moves clients: last.
-const ADDRESS: &str = "lightsail.static_ip";
 /// Looks at what an earlier run began on the new server: twelve hours of them, as long as a restore may take.
 const IDLE_LOOKS: u32 = 12 * 3600;
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
+
+const AGAIN: &str = "run `seawall rebuild` again: it goes on where it was";
 
 struct Rebuild<'a> {
     work: &'a Work,
@@ -226,14 +210,12 @@ impl Rebuild<'_> {
         Ok(())
     }
 
-    /// Begins a part of the work on the one clock, and says so.
     fn begin(&mut self, session: &mut Session, name: &str, words: &str) {
-        let at = Timestamp::now().as_second();
-        self.ledger.steps.push(Step { name: name.to_owned(), began: at });
-        let since = at - self.ledger.begun;
-        let wanted = self.work.loaded.inventory.objectives.rebuild;
-        let of = wanted.map_or_else(String::new, |span| format!(" of {span}"));
-        session.say(format!("[{}:{:02}{of}] {words}", since / 60, since % 60));
+        begin(session, self.work, self.ledger.begun, &mut self.ledger.steps, name, words);
+    }
+
+    fn walk(&self) -> Walk<'_> {
+        Walk { work: self.work, world: self.world, stores: self.stores, again: AGAIN }
     }
 
     async fn run(&mut self, session: &mut Session) -> Result<Rebuilt, Stop> {
@@ -254,12 +236,7 @@ impl Rebuild<'_> {
             // Where the first bucket was lost as a whole, what is restored could not be archived.
             let lost = (self.target.repository == Repository::Copy).then(|| self.buckets().0).flatten();
             let needed: Vec<Address> = keys.into_iter().chain(lost).collect();
-            self.apply(session, |address, place| {
-                let here =
-                    *place == Place::Host(server.clone()) || address.name() == server || needed.contains(address);
-                here && address.kind() != ADDRESS && !AFTERWARDS.contains(&address.kind())
-            })
-            .await?;
+            self.walk().server(session, &server, &needed).await?;
         }
         let (plan, told) = self.restored(session).await?;
         if !self.ledger.accepted {
@@ -272,9 +249,9 @@ impl Rebuild<'_> {
         // A second repository that does not answer must not keep clients from their database.
         let of_copy: Vec<Address> =
             self.buckets().1.into_iter().chain([Address::new(PgbackrestCopy::NAME, &server)]).collect();
-        self.apply(session, |address, _| address.kind() != ADDRESS && !of_copy.contains(address)).await?;
+        self.walk().rest(session, &of_copy).await?;
         self.begin(session, "address", "the address moves to the new server");
-        self.apply(session, |address, _| !of_copy.contains(address)).await?;
+        self.walk().apply(session, |address, _| !of_copy.contains(address)).await?;
         let ended = Timestamp::now().as_second();
         self.ledger.finished = true;
         self.keep().await?;
@@ -326,61 +303,6 @@ impl Rebuild<'_> {
                 ))
             }
         }
-    }
-
-    /// Makes a part of the inventory so.
-    async fn apply(&self, session: &mut Session, part: impl Fn(&Address, &Place) -> bool) -> Result<(), Stop> {
-        let mut work = Work {
-            loaded: self.work.loaded.clone(),
-            resolved: self.work.resolved.clone(),
-            intent: self.work.intent.clone(),
-            only: Vec::new(),
-            sandbox: self.work.sandbox,
-        };
-        work.resolved.wanted.retain(|wanted| part(&wanted.address, &wanted.place));
-        work.only = work.resolved.wanted.iter().map(|wanted| wanted.address.clone()).collect();
-        // Nothing is removed on this night.
-        work.intent.only = true;
-        let snapshot = work.look(&Look::of(self.world)).await;
-        let planned = work.plan(&snapshot)?;
-        if refuses(&planned.plan.findings) {
-            return Err(Stop::new(Exit::Refused, Diagnostics(planned.plan.findings.clone())));
-        }
-        if !planned.plan.is_complete() {
-            let unseen: Vec<String> =
-                planned.plan.unknown.iter().map(|unseen| format!("{}: {}", unseen.address, unseen.why)).collect();
-            let problem =
-                Diagnostic::error("rebuild-unseen", "not everything could be looked at, so nothing more was changed");
-            let problem = unseen.into_iter().fold(problem, Diagnostic::note);
-            return Err(Stop::failed(problem.hint("run `seawall rebuild` again: it goes on where it was")));
-        }
-        if planned.plan.is_empty() {
-            return Ok(());
-        }
-        secrets::ready(&work, self.world, &planned.plan).await?;
-        let approved = Approved {
-            plan: planned.plan.clone(),
-            already: std::collections::BTreeSet::new(),
-            unchanged: planned.plan.unchanged.clone(),
-            snapshot,
-            nonce: Nonce::random(),
-        };
-        let store = self.stores.widest();
-        let (ended, folder) = carry_out(session, &work, self.world, store, &approved).await?;
-        if ended.failed.is_empty() && ended.put_back.is_empty() && ended.not_started.is_empty() {
-            return Ok(());
-        }
-        let problem = Diagnostic::error("rebuild-failed", "a part of the new server could not be made");
-        let problem = ended
-            .failed
-            .iter()
-            .chain(&ended.put_back)
-            .fold(problem, |problem, (address, failure)| problem.note(format!("{address}: {failure}")));
-        Err(Stop::failed(
-            problem
-                .note(format!("journal: {}", folder.join("journal.jsonl").display()))
-                .hint("run `seawall rebuild` again: it goes on where it was"),
-        ))
     }
 
     /// The restore onto the new server: the one that an earlier run made, or a new one.

@@ -66,7 +66,9 @@ async fn begin(session: &mut Session, args: &RestoreArgs) -> Result<Exit, Stop> 
         session.say(session.restore_text(&plan));
         let question = match purpose {
             Purpose::InPlace => "This stops the database. Restore in place? Only `yes` goes on: ",
-            Purpose::Beside | Purpose::Drill => "Restore beside the database? Only `yes` goes on: ",
+            Purpose::Beside | Purpose::Drill | Purpose::Rehearsal => {
+                "Restore beside the database? Only `yes` goes on: "
+            }
         };
         if !session.confirmed(question, GIVE_YES)? {
             return Ok(Exit::Failed);
@@ -106,6 +108,7 @@ fn ended(plan: &RestorePlan, told: &Told) -> Result<Exit, Stop> {
         Purpose::InPlace => problem
             .note("PostgreSQL is stopped, and the data of before is kept aside")
             .hint(format!("go back: seawall restore undo {}; or try another target: seawall restore --in-place --to …", plan.name)),
+        Purpose::Rehearsal => problem.note("it goes with the fresh instance"),
         Purpose::Beside | Purpose::Drill => problem.note("the database beside it was not touched").note(format!(
             "what was restored and PostgreSQL's log stay in /var/lib/postgresql/seawall-restores/{} until: seawall restore drop {}",
             plan.name, plan.name

@@ -8,6 +8,7 @@ use crate::base::address::Address;
 use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::Snapshot;
 use crate::kinds::table::Wanted;
+use crate::kinds::throw_away::{self, Part};
 use crate::kinds::{self, Owned, kind, physical_name, protected_by_tags};
 use crate::plan::change::{FieldChange, RECORD};
 use crate::plan::cloud::{CensusEntry, TAG_ADDRESS, TAG_ENVIRONMENT};
@@ -130,6 +131,11 @@ fn is_ours(resolved: &Resolved, entry: &CensusEntry) -> bool {
 }
 
 fn sort_entry(resolved: &Resolved, entry: &CensusEntry, our_instances: &BTreeSet<&str>, found: &mut Ownership) {
+    // A rehearsal that runs elsewhere must keep what it made, so no plan takes that away.
+    if let Some(part) = throw_away::part(&resolved.environment, entry, |name| resolved.servers.contains_key(name)) {
+        found.unmanaged.push(unmanaged(entry, left_over(&part)));
+        return;
+    }
     let address = if entry.kind == "lightsail.static_ip" {
         static_ip_address(resolved, entry, our_instances)
     } else if is_ours(resolved, entry) {
@@ -173,6 +179,14 @@ fn sort_entry(resolved: &Resolved, entry: &CensusEntry, our_instances: &BTreeSet
         None => "has no tags of Seawall".to_owned(),
     };
     found.unmanaged.push(unmanaged(entry, note));
+}
+
+/// What is said of a rehearsal's things where no rehearsal is at work.
+fn left_over(part: &Part) -> String {
+    let until = part.expires.map_or_else(|| "at a time that its tag does not say".to_owned(), |at| format!("at {at}"));
+    format!(
+        "throw-away, of a drill on a fresh instance; it expires {until}. Unless that drill runs now: seawall drill gc --all"
+    )
 }
 
 fn unmanaged(entry: &CensusEntry, note: String) -> Unmanaged {

@@ -168,11 +168,14 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
+    /// What the name of an identity ends in that only reads a repository.
+    pub(crate) const RESTORE: &'static str = "restore";
+
     /// The identity's name in this environment.
     pub(crate) fn identity(self, server: &Name) -> String {
         match self {
             Self::Backup => format!("{server}-backup"),
-            Self::Restore => format!("{server}-restore"),
+            Self::Restore => format!("{server}-{}", Self::RESTORE),
             Self::Copy => format!("{server}-copy"),
             Self::CopyRestore => format!("{server}-copy-restore"),
             Self::Certificate => format!("{server}-certificate"),

@@ -44,6 +44,7 @@ pub mod programs;
 pub mod s3_bucket;
 pub mod sns_topic;
 pub mod table;
+pub mod throw_away;
 
 use std::fmt;
 

@@ -151,6 +151,13 @@ pub fn around_restore(inventory: &Inventory, server: &str) -> Option<(Vec<HostSt
     Some((steps::before_restore(&desired), archive_file(&desired).step()))
 }
 
+/// What a restore on a throw-away server needs, which must never write into the repository. `None` where the server has no
+/// backups.
+pub fn before_rehearsal(inventory: &Inventory, server: &str) -> Option<Vec<HostStep>> {
+    let (name, section) = inventory.servers.iter().find(|(name, _)| name.as_str() == server)?;
+    Some(steps::before_rehearsal(&desired(inventory, name, section)?))
+}
+
 impl Kind for PgbackrestRepo {
     const NAME: &'static str = "pgbackrest.repo";
     const SUMMARY: &'static str =

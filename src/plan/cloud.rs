@@ -18,6 +18,12 @@ pub const TAG_KEEP: &str = "seawall:keep";
 pub const PROTECTED: &str = "protected";
 /// Tag with the digest of what a resource was made from, where AWS cannot be asked for it (an imported key).
 pub const TAG_SOURCE: &str = "seawall:source";
+/// Tag that says what a resource beside the inventory is for. Its value is [`THROW_AWAY`].
+pub const TAG_PURPOSE: &str = "seawall:purpose";
+/// Value of [`TAG_PURPOSE`]: made for a rehearsal, and removed after it.
+pub const THROW_AWAY: &str = "throw-away";
+/// Tag with the time from which a throw-away resource is certainly nobody's any more, in RFC 3339.
+pub const TAG_EXPIRES: &str = "seawall:expires";
 
 pub type Tags = BTreeMap<String, String>;
 

@@ -23,6 +23,8 @@ pub enum Scenario {
     Beside,
     /// The same from the second repository. It says nothing of the first one, and is held against no objective.
     BesideFromCopy,
+    /// A server of its own, from nothing, as after a loss: without the fence, archiving, and the move of the address.
+    Fresh,
 }
 
 impl Scenario {
@@ -30,6 +32,7 @@ impl Scenario {
         match self {
             Self::Beside => "beside",
             Self::BesideFromCopy => "beside, from the copy",
+            Self::Fresh => "fresh",
         }
     }
 }
@@ -113,6 +116,9 @@ pub struct Drill {
     pub remarks: Vec<String>,
     pub evidence: Evidence,
     pub cleanup: Cleanup,
+    /// List price of the fresh instance for the hours that it was there, begun ones whole, in thousandths of a US cent; `None`
+    /// where there was none or its bundle has no known price.
+    pub cost_millicents: Option<u64>,
     /// Everything that was not as it must be.
     pub misses: Vec<Diagnostic>,
     pub passed: bool,
@@ -165,7 +171,7 @@ pub struct Rpo {
 pub struct Rto {
     /// As the inventory states it.
     pub objective_s: Option<u64>,
-    /// Until the copy was open and had committed a transaction.
+    /// Until the copy was open and had committed a transaction; on a fresh instance, until roles and access were set up, too.
     pub serve_s: Option<i64>,
     /// Until it was verified, too.
     pub trust_s: Option<i64>,
@@ -215,6 +221,9 @@ pub struct Past {
     pub server: String,
     pub bundle: String,
     pub scenario: Scenario,
+    /// The server ran it by its schedule, and keeps what came of it; the state bucket knows nothing of it.
+    #[serde(default)]
+    pub by_itself: bool,
     pub asked: String,
     pub broken: Option<Broken>,
     pub began: i64,
@@ -241,6 +250,7 @@ impl Past {
             server: drill.server.clone(),
             bundle: drill.bundle.clone(),
             scenario: drill.scenario,
+            by_itself: false,
             asked: drill.asked.clone(),
             broken: drill.broken,
             began: drill.began,

@@ -67,6 +67,8 @@ pub enum Purpose {
     Drill,
     /// Instead of the server's own data, which is kept aside.
     InPlace,
+    /// In the place of the empty data of a throw-away server, which acts on nothing outside of it.
+    Rehearsal,
 }
 
 impl Purpose {
@@ -76,6 +78,7 @@ impl Purpose {
             Self::Beside => "beside",
             Self::Drill => "drill",
             Self::InPlace => "in-place",
+            Self::Rehearsal => "rehearsal",
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn table(inventory: &Inventory, proofs: Option<&Proofs>) -> Vec<Objec
     vec![
         row("rpo", set(wanted.rpo), rpo, proven.rpo),
         row("rto", set(wanted.rto), proven.projected.unwrap_or(no_backup), proven.rto),
-        row("rebuild", set(wanted.rebuild), NOTHING.to_owned(), never("never rehearsed")),
+        row("rebuild", set(wanted.rebuild), NOTHING.to_owned(), proven.rebuild),
         row(
             "drill",
             wanted.drill_every.map_or(NOT_SET.to_owned(), |span| format!("every {span}")),

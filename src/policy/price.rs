@@ -13,6 +13,13 @@ pub struct Bundle {
     pub evidence: Evidence,
 }
 
+impl Bundle {
+    /// List price of an hour, in thousandths of a US cent, rounded up. AWS counts 744 hours for a month, the longest that there is.
+    pub fn hourly_millicents(&self) -> u64 {
+        (self.monthly_cents * 1_000).div_ceil(744)
+    }
+}
+
 /// How a price is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evidence {

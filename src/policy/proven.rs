@@ -2,7 +2,7 @@
 
 use crate::base::diag::Diagnostic;
 use crate::inventory::sections::Inventory;
-use crate::plan::drills::{HEARTBEAT_S, Past, Proofs};
+use crate::plan::drills::{HEARTBEAT_S, Past, Proofs, Scenario};
 
 /// A projection over this share of the objective is worth a word: the database grows on.
 const RTO_PERCENT: u64 = 70;
@@ -12,6 +12,7 @@ pub(super) struct Proven {
     pub(super) rpo: String,
     pub(super) rto: String,
     pub(super) drill: String,
+    pub(super) rebuild: String,
     /// The time to serve at the size of now, where it is known.
     pub(super) projected: Option<String>,
 }
@@ -21,7 +22,8 @@ impl Proven {
         let never = |what: String| format!("NOT EVALUATED: {what}");
         let unknown = |what: String| {
             let what = never(what);
-            Self { rpo: what.clone(), rto: what.clone(), drill: what, projected: None }
+            let rebuild = proofs.map_or_else(|| what.clone(), |proofs| rehearsed(inventory, proofs));
+            Self { rpo: what.clone(), rto: what.clone(), drill: what, rebuild, projected: None }
         };
         let Some(proofs) = proofs else { return unknown("no drill was looked for".to_owned()) };
         if let Err(why) = &proofs.history {
@@ -29,7 +31,7 @@ impl Proven {
         }
         let servers: Vec<&str> = drilled(inventory).collect();
         let Some(never_passed) = servers.iter().find(|server| proofs.passed(server).is_none()) else {
-            return Self::of_all(&servers, proofs);
+            return Self::of_all(&servers, rehearsed(inventory, proofs), proofs);
         };
         let Some(failed) = proofs.of(never_passed).next() else {
             return unknown(if servers.len() == 1 {
@@ -40,11 +42,11 @@ impl Proven {
         };
         let drill = never(format!("none has passed; {}", failure(failed, proofs.now)));
         let other = never(format!("no drill has passed on `{never_passed}`"));
-        Self { rpo: other.clone(), rto: other, drill, projected: None }
+        Self { rpo: other.clone(), rto: other, drill, rebuild: rehearsed(inventory, proofs), projected: None }
     }
 
     /// Every server has passed one; the worst of them speaks for all.
-    fn of_all(servers: &[&str], proofs: &Proofs) -> Self {
+    fn of_all(servers: &[&str], rebuild: String, proofs: &Proofs) -> Self {
         let newest = |wanted: fn(&Past) -> Option<i64>| {
             let mut each = Vec::new();
             for server in servers {
@@ -67,9 +69,34 @@ impl Proven {
             rpo: rpo.unwrap_or_else(missing),
             rto: rto.unwrap_or_else(missing),
             drill: failed.map_or(passed.clone(), |failed| format!("{}; {passed}", failure(failed, proofs.now))),
+            rebuild,
             projected: projected.map(|seconds| format!("projected {seconds} s to serve at the size of now")),
         }
     }
+}
+
+/// The last rehearsal of each server; the slowest speaks for all, and one that failed or never was for all others.
+fn rehearsed(inventory: &Inventory, proofs: &Proofs) -> String {
+    if let Err(why) = &proofs.history {
+        return format!("NOT EVALUATED: {why}");
+    }
+    let mut slowest: Option<(i64, &Past)> = None;
+    for server in drilled(inventory) {
+        let Some(last) = proofs.of(server).find(|past| past.scenario == Scenario::Fresh) else {
+            return format!("NOT EVALUATED: `{server}` was never rehearsed (seawall rebuild --rehearse)");
+        };
+        match last.serve_s.filter(|_| last.passed) {
+            Some(seconds) if slowest.is_none_or(|(most, _)| seconds > most) => slowest = Some((seconds, last)),
+            Some(_) => {}
+            None => return format!("rehearsal {}", failure(last, proofs.now)),
+        }
+    }
+    slowest.map_or_else(
+        || "NOT EVALUATED: never rehearsed".to_owned(),
+        |(seconds, last)| {
+            format!("{seconds} s on a fresh instance, without fence and address, {} ago", age(proofs.now - last.began))
+        },
+    )
 }
 
 fn failure(past: &Past, now: i64) -> String {
@@ -152,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::inventory::load::parse;
-    use crate::plan::drills::{Broken, Scenario};
+    use crate::plan::drills::Broken;
 
     const NOW: i64 = 1_000_000;
 
@@ -181,6 +208,7 @@ buckets:
             server: "db".to_owned(),
             bundle: "small_3_0".to_owned(),
             scenario: Scenario::Beside,
+            by_itself: false,
             asked: "latest".to_owned(),
             broken: None,
             began,
@@ -236,7 +264,7 @@ buckets:
     #[test]
     fn the_table_says_what_was_proven_and_when() {
         let table = |proofs: &Proofs| {
-            let Proven { rpo, rto, drill, projected } = Proven::of(&inventory(), Some(proofs));
+            let Proven { rpo, rto, drill, rebuild: _, projected } = Proven::of(&inventory(), Some(proofs));
             [rpo, rto, drill, projected.unwrap_or_default()]
         };
         assert_eq!(
@@ -256,5 +284,23 @@ buckets:
         assert!(table(&proofs(vec![], 1))[..3].iter().all(|row| row == "NOT EVALUATED: no drill has run"));
         let unread = Proofs { history: Err("it is noise".to_owned()), ..proofs(vec![], 1000) };
         assert!(table(&unread)[..3].iter().all(|row| row == "NOT EVALUATED: it is noise"));
+    }
+
+    #[test]
+    fn the_line_of_a_rebuild_has_its_last_rehearsal() {
+        let line = |history: Vec<Past>| Proven::of(&inventory(), Some(&proofs(history, 1000))).rebuild;
+        let never = "NOT EVALUATED: `db` was never rehearsed (seawall rebuild --rehearse)";
+        assert_eq!(line(vec![]), never);
+        assert_eq!(line(vec![past(NOW - 7_300, true)]), never, "a copy beside the database is none");
+        let fresh =
+            |began: i64, passed: bool| Past { scenario: Scenario::Fresh, serve_s: Some(412), ..past(began, passed) };
+        let passed = "412 s on a fresh instance, without fence and address, 2 h ago";
+        assert_eq!(line(vec![fresh(NOW - 7_300, true), past(NOW - 60, false)]), passed);
+        assert_eq!(
+            line(vec![fresh(NOW - 7_300, true), fresh(NOW - 60, false)]),
+            "rehearsal FAILED 60 s ago (drill-rpo)"
+        );
+        let unread = Proofs { history: Err("it is noise".to_owned()), ..proofs(vec![], 1000) };
+        assert_eq!(Proven::of(&inventory(), Some(&unread)).rebuild, "NOT EVALUATED: it is noise");
     }
 }

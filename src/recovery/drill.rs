@@ -4,6 +4,8 @@
 //! by then is lost, as it would be. Deliberately absent: belief in a drill that cannot fail. One that is broken on purpose
 //! never passes, and one that does not notice is a finding.
 
+pub mod fresh;
+
 use jiff::Timestamp;
 
 use crate::base::diag::{Diagnostic, Severity};
@@ -19,6 +21,7 @@ use crate::plan::probe::{HostProbe, Probe};
 use crate::plan::restores::{End, Fact, Goal, RestorePlan, Told};
 use crate::reach::Ask;
 use crate::reach::aws::objects::Listed;
+use crate::recovery::drill::fresh::Fresh;
 use crate::recovery::goal::{moment, moment_of, segments};
 use crate::recovery::judge::prefix;
 use crate::recovery::look::Target;
@@ -167,6 +170,8 @@ pub struct Run {
     pub checks: Vec<Check>,
     pub bytes_now: Option<u64>,
     pub cleanup: Cleanup,
+    /// Where it ran on a fresh instance.
+    pub fresh: Option<Fresh>,
     /// The last drill of this server that restored the newest moment.
     pub before: Option<Past>,
 }
@@ -183,9 +188,11 @@ pub fn judged(run: Run) -> Drill {
     let rto = times(&run, &told);
     if finished {
         misses.extend(lost(&run, &rpo));
-        misses.extend(slow(&rto));
+        misses.extend(slow(&rto).filter(|_| run.failure.is_none() || rto.serve_s.is_some()));
+        misses.extend(run.fresh.as_ref().and_then(|fresh| fresh.too_slow(rto.serve_s)));
     }
     let mut remarks = told.remarks.clone();
+    remarks.extend(run.fresh.iter().flat_map(|fresh| fresh.remarks.clone()));
     let late =
         rto.objective_s.zip(rto.trust_s).filter(|(wanted, trust)| i64::try_from(*wanted).is_ok_and(|w| *trust > w));
     if let Some((wanted, trust)) = late.filter(|_| finished) {
@@ -198,7 +205,7 @@ pub fn judged(run: Run) -> Drill {
     }
     misses.extend(clean);
     Drill {
-        passed: misses.is_empty() && finished && run.broken.is_none(),
+        passed: misses.is_empty() && finished && rto.trust_s.is_some() && run.broken.is_none(),
         phases: phases(&run, &told),
         throughput: throughput(&run, &told),
         verification: verification(&run, &told),
@@ -213,6 +220,7 @@ pub fn judged(run: Run) -> Drill {
         server: run.server,
         bundle: run.bundle,
         scenario: run.scenario,
+        cost_millicents: run.fresh.as_ref().and_then(|fresh| fresh.cost_millicents(run.ended - run.began)),
         asked: run.asked,
         broken: run.broken,
         inventory: run.inventory,
@@ -268,8 +276,14 @@ fn loss(run: &Run, told: &Told) -> Rpo {
 }
 
 fn times(run: &Run, told: &Told) -> Rto {
-    let serves = told.phases.iter().find(|phase| phase.name == "look").map(|phase| phase.began - run.began);
-    let trusted = (told.end == Some(End::Finished)).then(|| told.ended.map(|at| at - run.began)).flatten();
+    let serves = match &run.fresh {
+        Some(fresh) => fresh.served,
+        None => told.phases.iter().find(|phase| phase.name == "look").map(|phase| phase.began),
+    };
+    let serves = serves.map(|at| at - run.began);
+    // On a fresh instance, the restore itself ends before it is verified.
+    let is_whole = told.end == Some(End::Finished) && (run.fresh.is_none() || told.fact("amcheck").is_some());
+    let trusted = is_whole.then(|| told.ended.map(|at| at - run.began)).flatten();
     Rto { objective_s: run.rto_s, serve_s: serves, trust_s: trusted, projection: projection(run, told, serves) }
 }
 
@@ -309,6 +323,9 @@ fn throughput(run: &Run, told: &Told) -> Throughput {
 
 /// Those of the server, with what came before and after them.
 fn phases(run: &Run, told: &Told) -> Vec<Lasted> {
+    if let Some(fresh) = &run.fresh {
+        return fresh.phases(run.began, run.ended, told);
+    }
     let lasted = |name: &str, seconds: i64| Lasted { name: name.to_owned(), seconds };
     let mut all = Vec::new();
     let first = told.phases.first().map_or(run.ended, |phase| phase.began);
@@ -401,10 +418,14 @@ fn unremoved(run: &Run) -> Option<Diagnostic> {
     if run.cleanup.proven {
         return None;
     }
-    let problem = Diagnostic::error("drill-not-removed", format!("the copy of `{}` may still be there", run.id));
+    let what = if run.fresh.is_some() { "fresh instance" } else { "copy" };
+    let problem = Diagnostic::error("drill-not-removed", format!("the {what} of `{}` may still be there", run.id));
     let problem = run.cleanup.left.iter().fold(problem, |problem, left| problem.note(format!("there is {left}")));
     let problem = run.cleanup.unknown.iter().fold(problem, |problem, why| problem.note(why.clone()));
-    Some(problem.hint(format!("seawall restore drop {}", run.id)))
+    Some(problem.hint(match run.fresh {
+        Some(_) => "what it is costs money until it is gone: seawall drill gc --all".to_owned(),
+        None => format!("seawall restore drop {}", run.id),
+    }))
 }
 
 #[cfg(test)]

@@ -112,7 +112,9 @@ fn steps(plan: &RestorePlan, checks: &[Check], broken: Option<Broken>) -> Vec<Ho
         Purpose::Beside | Purpose::Drill => {
             run(&["systemctl", "start", &unit(&plan.name)], QUICK_S, format!("start {}", unit(&plan.name)))
         }
-        Purpose::InPlace => run(&[PROGRAM, "in-place", &plan.name], IN_PLACE_S, "restore in place".to_owned()),
+        Purpose::InPlace | Purpose::Rehearsal => {
+            run(&[PROGRAM, "in-place", &plan.name], IN_PLACE_S, "restore in place".to_owned())
+        }
     };
     vec![
         folder(ORDERS, "root", "postgres", "0750"),
@@ -202,7 +204,7 @@ impl Target {
         let transaction = self.transaction(&plan.name, steps(plan, checks, broken));
         let quiet = |_: HostEvent| ();
         let begun = world.act_host(&at, &transaction, &quiet);
-        if plan.purpose == Purpose::InPlace {
+        if matches!(plan.purpose, Purpose::InPlace | Purpose::Rehearsal) {
             // It goes on in the transaction; what it tells is watched beside it.
             let watch = async {
                 loop {
@@ -354,6 +356,7 @@ impl Target {
                 problem.note(why).hint(format!("`seawall restore undo {}` puts the data of before back", plan.name))
             }
             Purpose::Beside | Purpose::Drill => problem.note(why).note("the database beside it was not touched"),
+            Purpose::Rehearsal => problem.note(why),
         }
     }
 

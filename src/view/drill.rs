@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::plan::drills::{Drill, Past, Rto};
+use crate::plan::drills::{Drill, Past, Rto, Scenario};
 use crate::view::backup::{moment, size, span};
 use crate::view::restore;
 use crate::view::style::{Role, Style};
@@ -59,7 +59,11 @@ fn rows(drill: &Drill) -> Vec<(&'static str, String)> {
     let Rto { objective_s, serve_s, trust_s, projection } = &drill.rto;
     let wanted = objective_s.map_or_else(|| "no objective".to_owned(), |wanted| format!("at most {wanted} s"));
     let measured = |seconds: &Option<i64>| seconds.map_or_else(|| "not measured".to_owned(), |s| format!("{s} s"));
-    rows.push(("time to serve", format!("{} until a transaction was committed (RTO: {wanted})", measured(serve_s))));
+    let until = match drill.scenario {
+        Scenario::Beside => "a transaction was committed",
+        Scenario::Fresh => "clients could have been let in, from nothing",
+    };
+    rows.push(("time to serve", format!("{} until {until} (RTO: {wanted})", measured(serve_s))));
     rows.push(("time to trust", format!("{} until it was verified, too", measured(trust_s))));
     if let Some(projection) = projection {
         let (now, restored) = (size(projection.bytes_now), size(projection.bytes_restored));
@@ -76,8 +80,23 @@ fn rows(drill: &Drill) -> Vec<(&'static str, String)> {
     rows.extend(drill.verification.iter().map(|fact| ("verified", format!("{} → {}", fact.name, fact.value))));
     rows.push(("removed", removed(drill)));
     rows.push(("evidence", drill.evidence.told_digest.to_string()));
-    rows.push(("cost", "none: the copy was on the server itself".to_owned()));
+    rows.push(("cost", cost(drill)));
     rows
+}
+
+fn cost(drill: &Drill) -> String {
+    match (drill.scenario, drill.cost_millicents) {
+        (Scenario::Beside, _) => "none: the copy was on the server itself".to_owned(),
+        (Scenario::Fresh, None) => format!("not known: bundle {} has no known price", drill.bundle),
+        (Scenario::Fresh, Some(price)) => {
+            let tenths = price.div_ceil(100);
+            format!(
+                "{}.{:03} USD by list price, for the hours of the instance that began",
+                tenths / 1_000,
+                tenths % 1_000
+            )
+        }
+    }
 }
 
 fn loss(drill: &Drill) -> String {
@@ -102,7 +121,10 @@ fn removed(drill: &Drill) -> String {
     let cleanup = &drill.cleanup;
     match &cleanup.unknown {
         Some(why) => format!("not known: {why}"),
-        None if cleanup.proven => "yes; the server was asked again, and nothing of it is there".to_owned(),
+        None if cleanup.proven => {
+            let asked = if drill.scenario == Scenario::Fresh { "AWS" } else { "the server" };
+            format!("yes; {asked} was asked again, and nothing of it is there")
+        }
         None => format!("NO: {}", cleanup.left.join(", ")),
     }
 }
@@ -146,7 +168,7 @@ pub fn history(drills: &[Past], now: i64, style: Style, width: Option<usize>) ->
     if drills.is_empty() {
         return "No drill has run\n".to_owned();
     }
-    let head = ["drill", "server", "target", "age", "result", "loss", "serve", "trust"];
+    let head = ["drill", "server", "where", "target", "age", "result", "loss", "serve", "trust"];
     let seconds = |value: Option<i64>| value.map_or_else(|| "–".to_owned(), |seconds| format!("{seconds} s"));
     let row = |past: &Past| {
         let result = match (past.passed, past.broken) {
@@ -157,6 +179,7 @@ pub fn history(drills: &[Past], now: i64, style: Style, width: Option<usize>) ->
         [
             clean_line(&past.id),
             clean_line(&past.server),
+            if past.by_itself { "by itself" } else { past.scenario.word() }.to_owned(),
             clean_line(&past.asked),
             span(now - past.began),
             clean_line(&result),

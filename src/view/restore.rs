@@ -18,6 +18,9 @@ pub fn plan(plan: &RestorePlan, segments: u64, style: Style) -> String {
         Purpose::Beside => format!("Restore {name}: a copy beside the database of {server}"),
         Purpose::Drill => format!("Drill {name}: a copy beside the database of {server}, verified and removed"),
         Purpose::InPlace => format!("Restore {name}: IN PLACE of the database of {server}"),
+        Purpose::Rehearsal => {
+            format!("Drill {name}: the database of {server} on a fresh instance, verified and removed")
+        }
     };
     let mut text = format!("{}\n\n", style.paint(Role::Title, clean_line(&title)));
     let mut row = |what: &str, value: &str| {
@@ -45,6 +48,9 @@ pub fn plan(plan: &RestorePlan, segments: u64, style: Style) -> String {
             "the data that is there now is moved aside and never deleted; `seawall restore undo` brings it back",
             "nothing is archived until `seawall restore accept`, which begins with a full backup",
         ],
+        Purpose::Rehearsal => {
+            &["the live server is not touched; the fresh one archives nothing and is deleted at the end"]
+        }
     };
     for line in does {
         row("effect", line);

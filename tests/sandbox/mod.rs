@@ -23,6 +23,7 @@ mod judges;
 mod least;
 mod lockout;
 mod rebuild;
+mod rehearsal;
 mod restore;
 mod restore_hooks;
 mod roles;

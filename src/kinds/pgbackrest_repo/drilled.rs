@@ -44,6 +44,7 @@ fn past(server: &str, text: &str) -> Option<Past> {
         server: server.to_owned(),
         bundle: String::new(),
         scenario: Scenario::Beside,
+        by_itself: true,
         asked: BY_SCHEDULE.to_owned(),
         broken: word("broken").and_then(Broken::of),
         began: number("began")?,

@@ -85,9 +85,19 @@ pub(super) fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldC
 /// What a restore needs where there is nothing yet: pgBackRest's configuration, passphrase and keys, and the program. No
 /// archiving, no timers, no stanza.
 pub(super) fn before_restore(desired: &Desired) -> Vec<HostStep> {
-    let mut steps = FIRST.directories();
+    before(desired, &FIRST)
+}
+
+/// The same where nothing may ever be written: pgBackRest gets no other key than the one that reads.
+pub(super) fn before_rehearsal(desired: &Desired) -> Vec<HostStep> {
+    let [(_, writes), (reading, reads)] = FIRST.keys;
+    before(desired, &Layout { keys: [(reading, writes), (reading, reads)], ..FIRST })
+}
+
+fn before(desired: &Desired, layout: &Layout) -> Vec<HostStep> {
+    let mut steps = layout.directories();
     steps.extend(parts::close(&parts_of(desired).differences(None)).files);
-    steps.extend(FIRST.secret_steps(&desired.cipher_pass, |_| true));
+    steps.extend(layout.secret_steps(&desired.cipher_pass, |_| true));
     steps
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::plan::backups::ToBy;
+use crate::plan::rebuild::Step;
 use crate::plan::restores::{Purpose, Repository};
 
 /// Seconds of the disaster.
@@ -71,6 +72,7 @@ fn run(told: String) -> Run {
         checks: vec![Check { database: "app".to_owned(), sql: "select 42".to_owned(), expect: None }],
         bytes_now: Some(3000),
         cleanup: Cleanup { proven: true, left: Vec::new(), unknown: None },
+        fresh: None,
         before: None,
     }
 }
@@ -219,4 +221,45 @@ fn an_object_of_the_chosen_backup_is_frozen_and_no_other() {
     let mut objects = [object("backup/chronos/20261125-234813F/a"), object("backup/chronos/20261126-234813F/a")];
     freeze(&mut objects, &plan(Goal::Latest));
     assert_eq!(objects.map(|object| object.class), ["STANDARD", "DEEP_ARCHIVE"]);
+}
+
+/// What a fresh server told: the restore ends, and is verified when everything else is set up.
+fn told_fresh() -> String {
+    told(120).replace("phase verify", &format!("finished\n{} phase verify", T0 + 44))
+}
+
+fn fresh() -> Fresh {
+    let step = |name: &str, began: i64| Step { name: name.to_owned(), began };
+    Fresh {
+        steps: vec![step("server", T0), step("rest", T0 + 41), step("remove", T0 + 51)],
+        served: Some(T0 + 44),
+        rebuild_s: Some(44),
+        hourly_millicents: Some(1_644),
+        remarks: vec!["without the fence".to_owned()],
+    }
+}
+
+#[test]
+fn a_fresh_server_is_timed_to_the_first_client_and_held_to_both_objectives() {
+    let drill = judged(Run { fresh: Some(fresh()), ..run(told_fresh()) });
+    assert!(drill.passed && drill.scenario == Scenario::Fresh, "{:?}", drill.misses);
+    assert_eq!((drill.rto.serve_s, drill.cost_millicents), (Some(44), Some(1_644)));
+    assert!(
+        drill.rto.trust_s.is_some_and(|trust| trust > 44) && drill.remarks.contains(&"without the fence".to_owned())
+    );
+    assert_eq!(drill.phases.iter().map(|phase| phase.seconds).sum::<i64>(), drill.ended - drill.began);
+
+    let slow = Fresh { rebuild_s: Some(43), ..fresh() };
+    assert_eq!(codes(&judged(Run { fresh: Some(slow), ..run(told_fresh()) })), ["rebuild-too-slow"]);
+    // Restored, and then roles could not be set up: nothing of it passes, and nothing else is said of it.
+    let problem = Diagnostic::error("rebuild-failed", "a part of the new server could not be made");
+    let half = Fresh { served: None, ..fresh() };
+    let restored = told_fresh().split_inclusive("finished\n").next().unwrap_or_default().to_owned();
+    let drill = judged(Run { fresh: Some(half.clone()), failure: Some(problem), ..run(restored.clone()) });
+    assert!(!drill.passed && codes(&drill) == ["rebuild-failed"], "{:?}", drill.misses);
+    assert_eq!(drill.rto.trust_s, None, "it was not verified");
+    assert!(!judged(Run { fresh: Some(half), ..run(restored) }).passed, "nor does it pass where nobody says why");
+    let left = Cleanup { proven: false, left: vec!["lightsail.instance prod-x".to_owned()], unknown: None };
+    let drill = judged(Run { fresh: Some(fresh()), cleanup: left, ..run(told_fresh()) });
+    assert!(drill.misses[0].hint.as_deref().is_some_and(|hint| hint.contains("drill gc")), "{:?}", drill.misses);
 }
