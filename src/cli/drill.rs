@@ -16,10 +16,12 @@ use crate::cli::work::{Stores, Work, machine, who};
 use crate::engine::private;
 use crate::inventory::scalar::TimeSpan;
 use crate::inventory::sections::database::DrillCheck;
+use crate::kinds::pgbackrest_repo::drilled;
 use crate::plan::backups::Backups;
 use crate::plan::drills::{Broken, Cleanup, Drill, Past, Scenario};
 use crate::plan::host::Endpoint;
 use crate::plan::restores::{End, Purpose, Repository, RestorePlan, Told};
+use crate::reach::Ask as _;
 use crate::reach::aws::objects::Listed;
 use crate::reach::look::Look;
 use crate::reach::sealed::Opened;
@@ -28,7 +30,7 @@ use crate::recovery::drill::{Before, Run, damaged, draw, freeze, judged};
 use crate::recovery::goal::{self, Wish, choose};
 use crate::recovery::history;
 use crate::recovery::judge::prefix;
-use crate::recovery::look::Target;
+use crate::recovery::look::{Target, targets};
 use crate::recovery::restore::Check;
 use crate::view::working::Working;
 
@@ -373,9 +375,33 @@ pub async fn list(session: &mut Session, server: &ServerArgs) -> Result<Exit, St
     let mut past = work.drills(&look).await.map_err(|why| {
         Stop::failed(Diagnostic::error("drill-history-unseen", "the history of drills could not be read").note(why))
     })?;
+    // What servers ran by themselves is on them.
+    let mut unseen = Vec::new();
+    for target in targets(&work.loaded.inventory, &work.resolved.servers) {
+        if target.section.drills.schedule.is_none() {
+            continue;
+        }
+        let own = match target.endpoint(&look).await {
+            Ok(at) => {
+                drilled::look(&target.server, &look.host(&at, &drilled::probes()).await).map_err(|why| why.to_string())
+            }
+            Err(why) => Err(why),
+        };
+        match own {
+            Ok(own) => past.extend(own),
+            Err(why) => unseen.push(
+                Diagnostic::error(
+                    "drill-history-unseen",
+                    format!("what `{}` has drilled by itself is on it, and could not be read", target.server),
+                )
+                .note(why),
+            ),
+        }
+    }
+    past.sort_by_key(|past| past.began);
     if let Some(server) = &server.server {
         past.retain(|past| past.server == *server);
     }
     session.show_drills(&work, &past)?;
-    Ok(Exit::Done)
+    if unseen.is_empty() { Ok(Exit::Done) } else { Err(Stop::new(Exit::Failed, Diagnostics(unseen))) }
 }

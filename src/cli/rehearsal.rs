@@ -265,7 +265,7 @@ impl<'a> Rehearsal<'a> {
         }
 
         self.begin(session, "rest", "roles, databases, access");
-        self.walk().rest(session).await?;
+        self.walk().rest(session, &[]).await?;
         self.served = Some(Timestamp::now().as_second());
         session.say("every table and index is read, the declared questions are asked, every page is checked");
         let examined = self.target.command_restore(world, &at, "examine", &self.id).await;
@@ -314,6 +314,7 @@ impl<'a> Rehearsal<'a> {
             sandbox: self.real.sandbox,
             server: self.live.server.clone(),
             bundle: server.map(|(_, server)| server.instance.bundle.clone()).unwrap_or_default(),
+            scenario: Scenario::Fresh,
             asked: self.to.to_owned(),
             broken: None,
             inventory: self.real.loaded.digest.clone(),

@@ -224,6 +224,11 @@ fn a_server_drills_by_itself_and_its_failures_are_heard() {
     };
     assert_eq!(number(&last, "lost"), number(&last, "began") - number(&last, "heartbeat"));
     assert!(number(&last, "serve") > 0 && number(&last, "serve") <= number(&last, "trust"), "{last}");
+    let id = last.lines().find_map(|line| line.strip_prefix("id=")).expect("it has a name");
+    let history = lab.expect(0, &["--sandbox", "drill", "list"]).stdout;
+    let row = history.lines().find(|line| line.contains(id)).unwrap_or_else(|| panic!("{id} is not in {history}"));
+    assert!(row.contains("by itself") && row.contains("passed"), "{history}");
+    assert!(history.contains("broke segment: wal-missing"), "{history}");
     // Once a quarter one that must fail, which alerts nobody.
     let broken = result("last-broken");
     assert!(broken.contains("\nbroken=segment\n") && broken.contains("\ncode=wal-missing\n"), "{broken}");

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::kinds::host;
 use crate::kinds::pgbackrest_repo::Drills;
 use crate::plan::drills::{Broken, Past, Scenario};
-use crate::plan::probe::Answers;
+use crate::plan::observed::Unseen;
+use crate::plan::probe::{Answers, HostProbe};
 
 /// What the last drill came to, and the last one that was broken on purpose. Root's.
 pub(super) const RESULTS: [&str; 2] = ["/var/lib/seawall/drills/last", "/var/lib/seawall/drills/last-broken"];
@@ -25,12 +26,25 @@ pub(super) fn settings(drills: &Drills) -> Vec<(String, String)> {
     lines
 }
 
+/// What to ask for them.
+pub(crate) fn probes() -> Vec<HostProbe> {
+    RESULTS.iter().map(|path| HostProbe::File { path: (*path).to_owned() }).collect()
+}
+
 /// The results that are there.
-pub(crate) fn read(server: &str, answers: &Answers) -> Vec<Past> {
-    let results = RESULTS.iter().filter_map(|path| host::file(answers, path).ok().flatten());
+///
+/// # Errors
+/// Why that is not known.
+pub(crate) fn look(server: &str, answers: &Answers) -> Result<Vec<Past>, Unseen> {
+    let results = RESULTS.iter().map(|path| host::file(answers, path)).collect::<Result<Vec<_>, _>>()?;
     // Whoever else could write them could claim anything.
-    let ours = results.filter(|file| file.owner == "root" && file.mode == "600");
-    ours.filter_map(|file| past(server, &file.text?)).collect()
+    let ours = results.into_iter().flatten().filter(|file| file.owner == "root" && file.mode == "600");
+    Ok(ours.filter_map(|file| past(server, &file.text?)).collect())
+}
+
+/// The results that are known; that a host was not seen is told of its resources.
+pub(crate) fn read(server: &str, answers: &Answers) -> Vec<Past> {
+    look(server, answers).unwrap_or_default()
 }
 
 /// Lines `key=value` as the program writes them. What it has not measured is empty.

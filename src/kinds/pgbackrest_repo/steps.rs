@@ -3,7 +3,7 @@
 use crate::kinds::host::{self, QUICK_S, run};
 use crate::kinds::parts::unit::Unit;
 use crate::kinds::parts::{self, Close, Difference};
-use crate::kinds::pgbackrest::{FIRST, FIRST_BACKUP_S, mark_gap};
+use crate::kinds::pgbackrest::{FIRST, FIRST_BACKUP_S, Layout, mark_gap};
 use crate::kinds::pgbackrest_repo::files::{archive_conf, archive_file, parts_of, stop_of};
 use crate::kinds::pgbackrest_repo::{Actual, Desired};
 use crate::kinds::postgres::{MAINTENANCE, reload, tell};
