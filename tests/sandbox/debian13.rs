@@ -104,6 +104,7 @@ fn debian_13_becomes_a_database_server_with_timescaledb() {
     let ground = Ground { folder: "/etc/pgbouncer", file: "pgbouncer.ini", user: "postgres" };
     nobody_leads_root_elsewhere_in(&lab, &ground);
     a_package_that_is_gone_comes_back(&lab);
+    a_rebuild_is_rehearsed(&lab);
 }
 
 /// fail2ban sees failures of a sshd that logs from another program than the one that listens. This sshd turns away by itself
@@ -177,4 +178,17 @@ fn a_package_that_is_gone_comes_back(lab: &Rehearsal) {
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     nothing_to_do(lab);
     assert_eq!(lab.sql("chronos_db", &DAYS.replace("measured", "measured_again")), "60|1440", "no row was lost");
+}
+
+/// The loss of the server, rehearsed on a fresh instance of this system with TimescaleDB, pool and dumps declared.
+fn a_rebuild_is_rehearsed(lab: &Rehearsal) {
+    lab.on_server(&["systemctl", "start", "seawall-heartbeat.service"]);
+    lab.archived();
+    // The table that the drills before were asked about went with its extension.
+    lab.edit_inventory(
+        r#"sql: "select count(*) from public.measured", expect: "960""#,
+        r#"sql: "select count(*) from public.measured_again", expect: "1440""#,
+    );
+    let rehearsed = lab.expect(0, &["--sandbox", "drill", "--fresh", "--yes"]);
+    assert!(rehearsed.stdout.contains("PASSED") && rehearsed.stdout.contains("not rehearsed"), "{}", rehearsed.stdout);
 }
