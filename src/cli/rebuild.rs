@@ -258,7 +258,7 @@ impl Rebuild<'_> {
         let mut report = self.report(plan, told, ended);
         if self.work.resolved.wanted.iter().any(|wanted| wanted.address.kind() == PgbackrestCopy::NAME) {
             session.say("The server is back. The second repository gets a full backup.");
-            if let Err(stop) = self.apply(session, |address, _| of_copy.contains(address)).await {
+            if let Err(stop) = self.walk().apply(session, |address, _| of_copy.contains(address)).await {
                 let problem = Diagnostic::error("rebuild-copy", "the second repository is not as it must be yet");
                 let why = stop.diagnostics.0.iter().map(|why| why.message.clone());
                 let problem = why.fold(problem, Diagnostic::note).note("the server itself is rebuilt");

@@ -22,7 +22,7 @@ use crate::engine::store::{last_applied, remember};
 use crate::inventory::scalar::TimeSpan;
 use crate::kinds::iam_user::IamUser;
 use crate::kinds::{Kind as _, pgbackrest_repo};
-use crate::plan::drills::{Cleanup, Past};
+use crate::plan::drills::{Cleanup, Past, Scenario};
 use crate::plan::rebuild::Step;
 use crate::plan::restores::{Purpose, RestorePlan};
 use crate::policy::price::bundle_of;

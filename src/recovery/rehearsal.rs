@@ -85,6 +85,7 @@ pub fn throw_away(inventory: &Inventory, server: &str, now: Timestamp) -> Result
     section.instance.generation = 1;
     if let Some(backup) = &mut section.backup {
         backup.drills.schedule = None;
+        backup.copies = Vec::new();
     }
     if let Some(postgres) = &mut section.postgres {
         let mut set = |name: &str, value: SettingValue| drop(postgres.settings.insert(name.to_owned(), value));
@@ -161,13 +162,14 @@ mod tests {
     use crate::plan::cloud::{TAG_EXPIRES, TAG_PURPOSE, THROW_AWAY};
 
     /// What a rehearsal leaves out, with the reason.
-    const LEFT_OUT: [(&str, &str); 10] = [
+    const LEFT_OUT: [(&str, &str); 11] = [
         ("lightsail.static_ip", "clients stay where they are"),
         ("s3.bucket", "it is the live one's"),
         ("sns.topic", "it alarms nobody"),
         ("cloudwatch.alarm", "it alarms nobody"),
         ("host.certificate", "no authority is asked for another one"),
         ("pgbackrest.repo", "it must not write"),
+        ("pgbackrest.copy", "it must not write"),
         ("postgres.dumps", "it must not write"),
         ("pgbouncer.pool", "it needs the certificate"),
         ("host.jobs", "jobs act on the world"),

@@ -60,7 +60,7 @@ fn rows(drill: &Drill) -> Vec<(&'static str, String)> {
     let wanted = objective_s.map_or_else(|| "no objective".to_owned(), |wanted| format!("at most {wanted} s"));
     let measured = |seconds: &Option<i64>| seconds.map_or_else(|| "not measured".to_owned(), |s| format!("{s} s"));
     let until = match drill.scenario {
-        Scenario::Beside => "a transaction was committed",
+        Scenario::Beside | Scenario::BesideFromCopy => "a transaction was committed",
         Scenario::Fresh => "clients could have been let in, from nothing",
     };
     rows.push(("time to serve", format!("{} until {until} (RTO: {wanted})", measured(serve_s))));
@@ -86,7 +86,7 @@ fn rows(drill: &Drill) -> Vec<(&'static str, String)> {
 
 fn cost(drill: &Drill) -> String {
     match (drill.scenario, drill.cost_millicents) {
-        (Scenario::Beside, _) => "none: the copy was on the server itself".to_owned(),
+        (Scenario::Beside | Scenario::BesideFromCopy, _) => "none: the copy was on the server itself".to_owned(),
         (Scenario::Fresh, None) => format!("not known: bundle {} has no known price", drill.bundle),
         (Scenario::Fresh, Some(price)) => {
             let tenths = price.div_ceil(100);

@@ -241,7 +241,7 @@ fn fresh() -> Fresh {
 
 #[test]
 fn a_fresh_server_is_timed_to_the_first_client_and_held_to_both_objectives() {
-    let drill = judged(Run { fresh: Some(fresh()), ..run(told_fresh()) });
+    let drill = judged(Run { scenario: Scenario::Fresh, fresh: Some(fresh()), ..run(told_fresh()) });
     assert!(drill.passed && drill.scenario == Scenario::Fresh, "{:?}", drill.misses);
     assert_eq!((drill.rto.serve_s, drill.cost_millicents), (Some(44), Some(1_644)));
     assert!(
