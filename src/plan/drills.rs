@@ -286,7 +286,9 @@ impl Proofs {
     /// The drills of a server's first repository that were meant to pass, newest first.
     pub fn of<'a>(&'a self, server: &'a str) -> impl Iterator<Item = &'a Past> {
         let all = self.history.iter().flatten().rev();
-        all.filter(move |past| past.server == server && past.broken.is_none() && past.scenario == Scenario::Beside)
+        all.filter(move |past| {
+            past.server == server && past.broken.is_none() && past.scenario != Scenario::BesideFromCopy
+        })
     }
 
     /// The newest that passed.
