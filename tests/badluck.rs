@@ -104,6 +104,7 @@ fn aws_in_a_bad_mood() {
         lab.fault(service, operation, "throttle", 3);
     }
     lab.expect(0, &APPLY);
+    lab.somebody_reads_alerts();
     lab.expect(0, &PLAN);
 }
 
@@ -119,6 +120,7 @@ fn an_answer_that_is_lost_and_a_server_that_never_runs() {
     let instances = lab.aws("lightsail", "get_instances", &json!({}));
     assert_eq!(instances["instances"].as_array().map(Vec::len), Some(1), "{instances}");
     lab.expect(0, &APPLY);
+    lab.somebody_reads_alerts();
     lab.expect(0, &PLAN);
 
     // The next one stays pending for ever; whoever waits may leave, and leaves no lock.

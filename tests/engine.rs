@@ -18,6 +18,7 @@ use seawall::plan::check::check;
 use seawall::plan::cloud::{Census, CensusEntry, Topic};
 use seawall::plan::observed::{Observed, Unseen};
 use seawall::plan::probe::{Answers, CloudProbe, Probe};
+use seawall::plan::remark::Remark;
 use seawall::plan::{Place, Plan};
 
 /// The worked example with some of its text replaced.
@@ -182,6 +183,6 @@ fn words_about_a_resource_are_kept_when_it_also_changes() {
     let proposal = planned(&inventory, &snapshot);
     let topic = address("sns.topic/alerts");
     assert!(proposal.plan.changes().any(|change| change.address == topic));
-    let words: Vec<&String> = proposal.remarks.iter().filter(|(of, _)| *of == topic).map(|(_, words)| words).collect();
-    assert!(words.iter().any(|words| words.contains("to confirm")), "{words:?}");
+    let words: Vec<&Remark> = proposal.remarks.iter().filter(|(of, _)| *of == topic).map(|(_, words)| words).collect();
+    assert!(words.iter().any(|words| words.text.contains("to confirm")), "{words:?}");
 }

@@ -39,15 +39,21 @@ fn plan_apply_tamper_drift_heal_destroy() {
     assert!(plan.stdout.contains("/etc/sysctl.d/60-seawall.conf"), "files are shown in full: {}", plan.stdout);
 
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
-    let second = lab.expect(0, &["--sandbox", "plan"]);
-    assert!(second.stdout.contains("No changes"), "{}", second.stdout);
-    assert!(second.stdout.contains("confirm"), "an unconfirmed subscription is shown: {}", second.stdout);
-    lab.expect(0, &["--sandbox", "apply", "--yes"]);
-    lab.expect(0, &["--sandbox", "drift"]);
+    // Alarms that nobody hears are not well: said first, beside each verdict, and with the exit code of those who look.
+    let second = lab.expect(2, &["--sandbox", "plan"]);
+    assert!(second.stdout.contains("No changes, but 1 thing is not well: "), "{}", second.stdout);
+    assert!(second.stdout.contains("nobody hears of any alarm"), "{}", second.stdout);
+    let applied = lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    assert!(applied.stdout.contains("No changes, but 1 thing is not well: "), "{}", applied.stdout);
+    let drift = lab.expect(2, &["--sandbox", "drift"]);
+    assert!(drift.stdout.contains("No drift, but 1 thing is not well: "), "{}", drift.stdout);
+    let status = lab.expect(2, &["--sandbox", "status"]);
+    assert!(status.stdout.contains("All is as wanted, but not all is well: "), "{}", status.stdout);
 
     one_session_and_one_program_per_host(&lab);
 
-    lab.expect(0, &["sandbox", "confirm", "ops@automatonicai.com"]);
+    lab.somebody_reads_alerts();
+    lab.expect(0, &["--sandbox", "drift"]);
     let confirmed = lab.expect(0, &["--sandbox", "plan"]);
     assert!(!confirmed.stdout.contains("confirm"), "{}", confirmed.stdout);
 
@@ -253,6 +259,7 @@ fn a_killed_apply_converges_and_its_lock_tells_who() {
     assert!(next.stderr.contains("for `seawall destroy`"), "{}", next.stderr);
     eventually("the server runs", || lab.run(&["--sandbox", "plan"]).code != 1);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.somebody_reads_alerts();
     lab.expect(0, &["--sandbox", "plan"]);
 }
 

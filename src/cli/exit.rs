@@ -10,7 +10,7 @@ pub enum Exit {
     /// Done, or nothing to do.
     Done = 0,
     Failed = 1,
-    /// `plan` and `drift` found differences.
+    /// `plan` and `drift` found differences; `status` and they found something broken.
     Differences = 2,
     /// Refused by a rule or a protection.
     Refused = 3,

@@ -154,7 +154,7 @@ impl Session {
     /// The state of an environment, and what is not well with its backups.
     pub fn show_status(&mut self, work: &Work, planned: &Planned, backups: &[Diagnostic]) -> Result<(), Stop> {
         let context = self.context(work, planned);
-        let text = status::render(&planned.plan, &context) + &self.findings(backups);
+        let text = status::render(&planned.plan, &self.findings(backups), &context);
         self.product(&text, || {
             let mut plan = Plan::clone(&planned.plan);
             plan.findings.extend_from_slice(backups);

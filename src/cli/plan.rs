@@ -17,6 +17,7 @@ use crate::kinds::Kind as _;
 use crate::kinds::pgbackrest_repo::PgbackrestRepo;
 use crate::plan::Plan;
 use crate::plan::change::Action;
+use crate::plan::remark::broken;
 use crate::reach::look::Look;
 use crate::recovery::look::targets;
 
@@ -34,7 +35,7 @@ pub fn finish(session: &mut Session, work: &Work, planned: &Planned, out: Option
     } else {
         session.show_plan_and_next(work, planned)?;
     }
-    let exit = exit_of(&planned.plan);
+    let exit = exit_of(planned);
     if let Some(path) = out {
         if matches!(exit, Exit::Done | Exit::Differences) {
             PlanFile::new(work.header(), Plan::clone(&planned.plan)).save(path).map_err(Stop::failed)?;
@@ -62,6 +63,8 @@ pub async fn drift(session: &mut Session, only: &OnlyArgs) -> Result<Exit, Stop>
     } else if refuses(&planned.plan.findings) {
         // What is ours and lost its tags is neither a difference nor as wanted.
         Exit::Refused
+    } else if broken(&planned.remarks) > 0 {
+        Exit::Differences
     } else {
         Exit::Done
     })
@@ -75,7 +78,7 @@ pub async fn status(session: &mut Session) -> Result<Exit, Stop> {
     session.show_status(&work, &planned, &backups)?;
     Ok(if !planned.plan.is_complete() || backups.iter().any(|finding| finding.code == "backup-unseen") {
         Exit::Failed
-    } else if !backups.is_empty() {
+    } else if !backups.is_empty() || broken(&planned.remarks) > 0 {
         Exit::Differences
     } else {
         Exit::Done

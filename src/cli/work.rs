@@ -25,9 +25,9 @@ use crate::engine::{self, Declared, Planned};
 use crate::kinds::pgbackrest_repo::drilled;
 use crate::kinds::pgbackrest_repo::look::size;
 use crate::kinds::postgres::Cluster;
-use crate::plan::Plan;
 use crate::plan::check::{self, Breach};
 use crate::plan::drills::{Past, Proofs};
+use crate::plan::remark::broken;
 use crate::reach::aws::store::StoreError;
 use crate::reach::look::Look;
 use crate::reach::world::World;
@@ -200,12 +200,13 @@ pub fn unsound(breaches: Vec<Breach>) -> Stop {
 }
 
 /// The exit code of a plan that was only shown.
-pub fn exit_of(plan: &Plan) -> Exit {
+pub fn exit_of(planned: &Planned) -> Exit {
+    let plan = &planned.plan;
     if refuses(&plan.findings) {
         Exit::Refused
     } else if !plan.is_complete() {
         Exit::Failed
-    } else if plan.is_empty() {
+    } else if plan.is_empty() && broken(&planned.remarks) == 0 {
         Exit::Done
     } else {
         Exit::Differences
@@ -243,4 +244,26 @@ fn unusable(failure: &StoreFailure, changed: &str) -> Stop {
             .note(failure.to_string())
             .note(changed),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+    use crate::plan::check::check;
+    use crate::plan::remark::Remark;
+
+    #[test]
+    fn what_is_broken_is_no_success_and_hides_no_worse_end() {
+        let broken = (Address::new("pgbackrest.repo", "db"), Remark::broken("nothing is archived"));
+        let known = (Address::new("host.updates", "db"), Remark::from("a reboot is due"));
+        let exit = |plan: Plan, remarks: Vec<(Address, Remark)>| {
+            exit_of(&Planned { plan: check(plan).expect("a sound plan"), remarks })
+        };
+        assert_eq!(exit(Plan::default(), vec![]), Exit::Done);
+        assert_eq!(exit(Plan::default(), vec![known.clone()]), Exit::Done);
+        assert_eq!(exit(Plan::default(), vec![known, broken.clone()]), Exit::Differences);
+        let refused = Plan { findings: vec![Diagnostic::error("not-ours", "x")], ..Plan::default() };
+        assert_eq!(exit(refused, vec![broken]), Exit::Refused);
+    }
 }

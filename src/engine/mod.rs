@@ -33,7 +33,9 @@ use crate::engine::snapshot::Snapshot;
 use crate::inventory::places::Places;
 use crate::inventory::sections::Inventory;
 use crate::plan::check::{Breach, CheckedPlan, check};
+use crate::plan::remark::Remark;
 use crate::policy;
+use crate::reach::ssh::guard;
 
 /// What the user wrote, and where each line of it stands.
 #[derive(Clone, Copy)]
@@ -46,7 +48,24 @@ pub struct Declared<'a> {
 #[derive(Clone, Debug)]
 pub struct Planned {
     pub plan: CheckedPlan,
-    pub remarks: Vec<(Address, String)>,
+    pub remarks: Vec<(Address, Remark)>,
+}
+
+/// Kind of the address that stands for a change which a host may still put back.
+const GUARD: &str = "host.guard";
+
+/// Changes that a host will put back unless somebody proves them: what is as wanted now may not be in a minute.
+fn undecided(snapshot: &Snapshot) -> Vec<(Address, Remark)> {
+    let mut found = Vec::new();
+    for (server, view) in &snapshot.hosts {
+        for change in guard::armed(&view.answers) {
+            let said = format!(
+                "change {change} is not decided: the host puts back what it found before it, unless the run that made it proves a login"
+            );
+            found.push((Address::new(GUARD, server), Remark::broken(said)));
+        }
+    }
+    found
 }
 
 /// Plans against what was seen: the changes, and with them everything that the inventory alone says about them (broken
@@ -62,7 +81,10 @@ pub fn plan(
 ) -> Result<Planned, Vec<Breach>> {
     let Declared { inventory, places } = declared;
     let locate: Locate<'_> = &|path| Some(places.span(path));
-    let Proposal { mut plan, remarks } = propose(resolved, snapshot, intent, locate);
+    let Proposal { mut plan, mut remarks } = propose(resolved, snapshot, intent, locate);
+    remarks.extend(undecided(snapshot));
+    // What is broken stands first.
+    remarks.sort_by_key(|(_, remark)| remark.severity);
     // What goes has neither rules nor a price.
     if !intent.destroy {
         plan.findings.extend(policy::check(inventory, places));

@@ -14,6 +14,7 @@ use crate::kinds::table::{Data, Judged, Wanted};
 use crate::kinds::{self, Opening, Owned, Owner, kind};
 use crate::plan::change::{Action, Change, FieldChange, Limit, Reason, Risk};
 use crate::plan::observed::{Observed, Unseen};
+use crate::plan::remark::Remark;
 use crate::plan::step::{HostStep, Steps};
 use crate::plan::{Cost, Deferred, NotSeen, Place, Plan};
 
@@ -34,7 +35,7 @@ pub struct Intent {
 #[derive(Clone, Debug)]
 pub struct Proposal {
     pub plan: Plan,
-    pub remarks: Vec<(Address, String)>,
+    pub remarks: Vec<(Address, Remark)>,
 }
 
 /// Finds the line of the inventory that a path stands for.
@@ -52,7 +53,7 @@ struct Draft<'a> {
     unknown: Vec<NotSeen>,
     limits: Vec<Limit>,
     findings: Vec<Diagnostic>,
-    remarks: Vec<(Address, String)>,
+    remarks: Vec<(Address, Remark)>,
 }
 
 /// Plans. Objectives, cost and rule findings are the caller's to add: they depend on the inventory alone.
@@ -133,12 +134,12 @@ pub enum Outcome {
     Foreign(String),
     Unchanged {
         limits: Vec<FieldChange>,
-        remarks: Vec<String>,
+        remarks: Vec<Remark>,
     },
     Change {
         change: Box<Change>,
         limits: Vec<FieldChange>,
-        remarks: Vec<String>,
+        remarks: Vec<Remark>,
         refusals: Vec<Diagnostic>,
         opening: Option<Opening>,
     },
@@ -187,7 +188,7 @@ fn present(wanted: &Wanted, judged: Judged) -> Outcome {
 }
 
 /// Writes the record of a resource that is as wanted, and nothing else.
-fn record_again(wanted: &Wanted, guard: Digest, field: FieldChange, remarks: Vec<String>) -> Outcome {
+fn record_again(wanted: &Wanted, guard: Digest, field: FieldChange, remarks: Vec<Remark>) -> Outcome {
     let change = Change {
         address: wanted.address.clone(),
         action: Action::Update,
@@ -362,7 +363,7 @@ impl Draft<'_> {
         self.limits.extend(limits.into_iter().map(|field| Limit { address: address.clone(), field }));
     }
 
-    fn remarked(&mut self, address: &Address, remarks: Vec<String>) {
+    fn remarked(&mut self, address: &Address, remarks: Vec<Remark>) {
         self.remarks.extend(remarks.into_iter().map(|remark| (address.clone(), remark)));
     }
 

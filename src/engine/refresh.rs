@@ -16,6 +16,7 @@ use crate::plan::host::Endpoint;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CloudProbe, HostProbe, Probe, SqlAnswer};
 use crate::reach::Ask;
+use crate::reach::ssh::guard;
 use crate::reach::ssh::manifest::manifest_probes;
 
 /// How many AWS resources are read at the same time. AWS throttles reads per account; sixteen in flight stays below its
@@ -99,7 +100,8 @@ pub async fn refresh(resolved: &Resolved, wanted: &[Wanted], scope: Scope, ask: 
 
 /// All questions to one host, each once.
 fn host_probes(name: &str, wanted: &[Wanted], more: impl Iterator<Item = Vec<String>>) -> Vec<HostProbe> {
-    let mut probes: BTreeSet<HostProbe> = manifest_probes().into_iter().chain(reachability::probes()).collect();
+    let mut probes: BTreeSet<HostProbe> =
+        manifest_probes().into_iter().chain(reachability::probes()).chain([guard::armed_probe()]).collect();
     for wanted in at(wanted, &Place::Host(name.to_owned())) {
         probes.extend((wanted.kind.probes)(&wanted.desired).into_iter().filter_map(|probe| match probe {
             Probe::Host(probe) => Some(probe),

@@ -15,6 +15,7 @@ use crate::plan::change::FieldChange;
 use crate::plan::cloud::{AlarmSpec, MetricAlarm, Tags};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::CloudStep;
 
 pub struct CloudwatchAlarm;
@@ -159,9 +160,9 @@ alarms:
         owner_by_tags(declared, environment, &actual.tags)
     }
 
-    fn remarks(_: &Desired, actual: &MetricAlarm) -> Vec<String> {
+    fn remarks(_: &Desired, actual: &MetricAlarm) -> Vec<Remark> {
         if actual.state == "INSUFFICIENT_DATA" {
-            vec!["it has no data: nothing sends this metric".to_owned()]
+            vec!["it has no data: nothing sends this metric".into()]
         } else {
             Vec::new()
         }

@@ -29,6 +29,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe, command};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 
 /// Seconds for one run of the program: its wait for another run, two orders, a reload, and the copy.
@@ -352,38 +353,39 @@ the section goes, the timer and the program go; certificates and keys stay, beca
         parts_of(desired).diffs(actual.map(|actual| &actual.parts))
     }
 
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let mut remarks = Vec::new();
         let left = actual.days.map(|days| format!("; {days} days are left")).unwrap_or_default();
         if let Some(failed) = &actual.failed {
-            remarks.push(format!("the last order failed, {failed}{left}"));
+            remarks.push(Remark::broken(format!("the last order failed, {failed}{left}")));
         } else if actual.parts.units.get(SERVICE).is_some_and(|state| state.failed.is_some()) {
-            remarks.push(format!("the last run of {SERVICE} failed: see `journalctl -u {SERVICE}`{left}"));
+            let failed = format!("the last run of {SERVICE} failed: see `journalctl -u {SERVICE}`{left}");
+            remarks.push(Remark::broken(failed));
         }
         let answered = actual.failed.is_none() && actual.issuer.as_deref() == Some(word(desired.issuer));
         if desired.challenge == Challenge::Dns01 && desired.issuer.is_public() && !answered {
             let records = actual.cnames.iter();
             remarks.extend(
-                records.map(|(name, to)| format!("set this record at your DNS provider, once: {name} CNAME {to}")),
+                records
+                    .map(|(name, to)| format!("set this record at your DNS provider, once: {name} CNAME {to}").into()),
             );
         }
         match (desired.copy.is_some(), actual.copy.as_deref(), &actual.uncopied) {
-            (true, _, Some(why)) => remarks.push(format!("no copy in the bucket: {why}")),
+            (true, _, Some(why)) => remarks.push(Remark::broken(format!("no copy in the bucket: {why}"))),
             (true, Some("waits"), None) => {
-                remarks.push("no copy in the bucket yet: its credentials are not here".to_owned());
+                remarks.push("no copy in the bucket yet: its credentials are not here".into());
             }
             _ => {}
         }
         if desired.copy.is_none() && desired.issuer == Issuer::Private {
-            remarks.push(
-                "the private CA is on this server alone: `copy_pass` keeps a sealed copy in the bucket".to_owned(),
-            );
+            remarks
+                .push("the private CA is on this server alone: `copy_pass` keeps a sealed copy in the bucket".into());
         }
         if let Some(days) = actual.authority_days
             && days < AUTHORITY_DAYS
             && desired.issuer == Issuer::Private
         {
-            remarks.push(format!("the private CA ends in {days} days: every client will need a new ca.crt"));
+            remarks.push(format!("the private CA ends in {days} days: every client will need a new ca.crt").into());
         }
         remarks
     }

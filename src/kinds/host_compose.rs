@@ -24,6 +24,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
+use crate::plan::remark::Remark;
 use crate::plan::step::{Content, HostStep};
 
 /// Debian's own: security updates come with the others, and no archive of somebody else's is needed. Without `apparmor`
@@ -431,7 +432,7 @@ volumes stay and have to be removed by hand, Docker and its settings stay.
         conflict.map(refusal).into_iter().collect()
     }
 
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let holes = actual
             .holes
             .iter()
@@ -445,7 +446,7 @@ volumes stay and have to be removed by hand, Docker and its settings stay.
                 desired.project
             )
         });
-        holes.chain(nameless).chain(left).collect()
+        holes.chain(nameless).chain(left).map(Remark::from).collect()
     }
 }
 

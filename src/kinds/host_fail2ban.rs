@@ -27,6 +27,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file, glob};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 
 /// The packages that `host.packages` installs for this section. Two of them are only recommended by the first.
@@ -367,14 +368,14 @@ section goes, the files go and fail2ban is stopped: on Debian 12 it does not sta
         if overruled && only_effect(fields) { actual.overrides.iter().map(refusal).collect() } else { Vec::new() }
     }
 
-    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let banned = actual.banned.iter().filter(|(_, count)| **count > 0);
         let banned = banned.map(|(jail, count)| match count {
             1 => format!("jail `{jail}` bans 1 address at the moment"),
             many => format!("jail `{jail}` bans {many} addresses at the moment"),
         });
         let others = actual.others.iter().map(|jail| format!("jail `{jail}` runs here and is not ours"));
-        banned.chain(others).chain(actual.over.remarks()).collect()
+        banned.chain(others).map(Remark::from).chain(actual.over.remarks()).collect()
     }
 }
 

@@ -29,6 +29,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command};
+use crate::plan::remark::Remark;
 use crate::plan::step::{Content, HostStep};
 
 const DAEMON_RELOAD: [&str; 2] = ["systemctl", "daemon-reload"];
@@ -346,27 +347,28 @@ declare, and what was put over a declared one, are removed. The record of failur
         actual.overrides().into_iter().map(refusal).collect()
     }
 
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let mut remarks = Vec::new();
         for (name, job) in &desired.jobs {
             let run = actual.runs.jobs.get(name).cloned().unwrap_or_default();
-            remarks.extend(missing(name, job, &run));
+            remarks.extend(missing(name, job, &run).into_iter().map(Remark::broken));
             let now = actual.runs.now;
             // A later run, by the timer or by hand, has not failed: its failure would be the newest one.
             let ended_well = actual.units.get(&service(name)).filter(|unit| unit.succeeded).and_then(|unit| unit.ended);
             let since = run.stamp.max(ended_well).unwrap_or(0);
             if let Some(failure) = run.failed.as_ref().filter(|failure| failure.at == 0 || failure.at >= since) {
-                remarks.push(failed(name, failure, now));
+                remarks.push(Remark::broken(failed(name, failure, now)));
             }
             let missed = run.stamp.filter(|last| now.saturating_sub(*last) > job.longest_gap + job.timeout + LATE_S);
             remarks.extend(missed.map(|last| {
                 let (ago, gap) = (words_of(now - last), words_of(job.longest_gap));
-                format!("job `{name}` has not run for {ago}, and should run every {gap} at least")
+                Remark::broken(format!("job `{name}` has not run for {ago}, and should run every {gap} at least"))
             }));
         }
         let overrides = actual.overrides();
-        remarks
-            .extend(overrides.iter().map(|path| format!("`{path}` changes the units of jobs, too, and is not ours")));
+        remarks.extend(
+            overrides.iter().map(|path| format!("`{path}` changes the units of jobs, too, and is not ours").into()),
+        );
         remarks
     }
 }

@@ -22,6 +22,7 @@ use crate::kinds::{Declared, Kind, Opening, Owned, parts};
 use crate::plan::change::{FieldChange, FileDiff, Proof, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 use crate::render::render;
 
@@ -415,11 +416,11 @@ login (/etc/ssh/lightsail_instance_ca.pub) and no other; `none` trusts none. Whe
         proofs
     }
 
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let mut remarks = actual.over.remarks();
         let remark = "`login.rescue` is lightsail-connect, and the image has no certificate authority of Lightsail's: its browser \
                       login will not work";
-        remarks.extend((desired.rescue && actual.authority.is_none()).then(|| remark.to_owned()));
+        remarks.extend((desired.rescue && actual.authority.is_none()).then(|| remark.into()));
         remarks
     }
 }

@@ -14,6 +14,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 use crate::render::render;
 
@@ -238,9 +239,9 @@ In a container the daemon cannot run: shown as limited and not acted on.
         vec![Wanted::public(PATH, text(desired)).diff(before)]
     }
 
-    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let silent = actual.daemon == Daemon::Active && !actual.synchronised;
         let remark = "the clock is not synchronised (yet): right after a start this takes up to a minute".to_owned();
-        silent.then_some(remark).into_iter().collect()
+        silent.then(|| remark.into()).into_iter().collect()
     }
 }

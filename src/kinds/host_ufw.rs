@@ -27,6 +27,7 @@ use crate::kinds::{Declared, Kind, Opening, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
+use crate::plan::remark::Remark;
 use crate::plan::step::{Content, HostStep};
 use crate::render::render;
 use frame::{ASK_ADDED, ASK_TABLES, Added, Tables};
@@ -454,8 +455,8 @@ off would open the host.
         ours.chain(cleaned).collect()
     }
 
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
-        let mut remarks = Vec::new();
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<Remark> {
+        let mut remarks: Vec<String> = Vec::new();
         for (path, lines) in &actual.added.others {
             remarks.extend(lines.iter().map(|line| format!("`{line}` in {path} is not the package's and stays")));
         }
@@ -472,6 +473,6 @@ off would open the host.
             remarks
                 .extend(others.map(|rule| format!("`{rule}` in INPUT ({}) is not ours and stays", side.family.name())));
         }
-        remarks
+        remarks.into_iter().map(Remark::from).collect()
     }
 }

@@ -16,6 +16,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 use crate::render::render;
 
@@ -256,16 +257,17 @@ due is remarked on, and so are archives that are not covered, and a run that has
         vec![Wanted::public(PATH, text(desired)).diff(before)]
     }
 
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let mut remarks = Vec::new();
         if actual.reboot_due {
-            remarks.push("a reboot is due: an update that is installed does not work yet".to_owned());
+            remarks.push("a reboot is due: an update that is installed does not work yet".into());
         }
         if actual.overdue && desired.install {
-            remarks.push("no security update has run for three days: see `journalctl -u apt-daily-upgrade`".to_owned());
+            let late = "no security update has run for three days: see `journalctl -u apt-daily-upgrade`";
+            remarks.push(Remark::broken(late));
         }
         let archives = actual.not_covered.iter();
-        remarks.extend(archives.map(|archive| format!("updates of {archive} are not installed automatically")));
+        remarks.extend(archives.map(|archive| format!("updates of {archive} are not installed automatically").into()));
         remarks
     }
 }

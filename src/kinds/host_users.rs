@@ -15,6 +15,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 use crate::render::render;
 
@@ -393,10 +394,10 @@ Does not manage: passwords, and other users than these two. The login cannot lea
         files
     }
 
-    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let named = actual.doors.iter().take(DOORS_SHOWN).map(|door| format!("not declared: {door}"));
         let more = actual.doors.len().saturating_sub(DOORS_SHOWN);
-        named.chain((more > 0).then(|| format!("not declared: {more} more"))).collect()
+        named.chain((more > 0).then(|| format!("not declared: {more} more"))).map(Remark::from).collect()
     }
 }
 

@@ -18,6 +18,7 @@ use crate::plan::change::FieldChange;
 use crate::plan::cloud::{AccessKey, Console, Tags, User};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, CloudProbe, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::{CloudStep, KeyDelivery};
 
 /// Name of the one inline policy.
@@ -397,9 +398,9 @@ identities:
         owner_by_tags(declared, environment, &actual.user.tags)
     }
 
-    fn remarks(_: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(_: &Desired, actual: &Actual) -> Vec<Remark> {
         let actual = &actual.user;
-        let mut remarks = Vec::new();
+        let mut remarks: Vec<String> = Vec::new();
         let active: Vec<&str> = actual.keys.iter().filter(|key| key.active).map(|key| key.id.as_str()).collect();
         if active.len() > 1 {
             remarks.push(format!("it has {} active keys, {}, and needs one", active.len(), active.join(" and ")));
@@ -418,6 +419,6 @@ identities:
         if !actual.groups.is_empty() {
             remarks.push(format!("it is in {}, whose rights it has, too", actual.groups.join(", ")));
         }
-        remarks
+        remarks.into_iter().map(Remark::from).collect()
     }
 }

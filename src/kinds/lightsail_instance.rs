@@ -16,6 +16,7 @@ use crate::plan::change::FieldChange;
 use crate::plan::cloud::{Instance, Tags};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::{CloudStep, NewInstance};
 use crate::render::render;
 
@@ -199,12 +200,13 @@ servers:
         owner_by_tags(declared, environment, &actual.tags)
     }
 
-    fn remarks(_: &Desired, actual: &Instance) -> Vec<String> {
+    fn remarks(_: &Desired, actual: &Instance) -> Vec<Remark> {
         let mut remarks = Vec::new();
         if actual.state != "running" {
-            remarks.push(format!("it is {}", actual.state));
+            remarks.push(Remark::broken(format!("it is {}", actual.state)));
         } else if actual.host_keys.is_empty() {
-            remarks.push("Lightsail has not witnessed a host key of it yet, so it cannot be logged in to".to_owned());
+            let nobody = "Lightsail has not witnessed a host key of it yet, so it cannot be logged in to";
+            remarks.push(Remark::broken(nobody));
         }
         remarks
     }

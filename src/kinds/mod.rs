@@ -61,6 +61,7 @@ use crate::plan::change::{FieldChange, FileDiff, Proof, Risk};
 use crate::plan::cloud::{PROTECTED, TAG_ADDRESS, TAG_ENVIRONMENT, TAG_KEEP, Tags};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::{CloudStep, Step, Steps};
 
 /// Every kind there is, in the order in which a reader meets them. Cloud kinds first, then host kinds.
@@ -231,8 +232,9 @@ pub trait Kind {
         Vec::new()
     }
 
-    /// Words to show with a resource that is as wanted and yet not well, for example an unconfirmed subscription.
-    fn remarks(_desired: &Self::Desired, _actual: &Self::Actual) -> Vec<String> {
+    /// Words to show with a resource, whether it is as wanted or not. [`Remark::broken`] is for what makes commands that look end
+    /// with 2; see decision 83.
+    fn remarks(_desired: &Self::Desired, _actual: &Self::Actual) -> Vec<Remark> {
         Vec::new()
     }
 }

@@ -21,6 +21,7 @@ use crate::kinds::postgres::{Cluster, PORT};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, Probe, command, glob};
+use crate::plan::remark::Remark;
 use crate::plan::restores::Repository as Which;
 use crate::plan::step::{Content, HostStep};
 use crate::render::render;
@@ -240,9 +241,10 @@ impl Secrets {
         another.map(|(path, _)| path).filter(|path| *path == layout.pass[0])
     }
 
-    pub(crate) fn remark(&self, cipher_pass: &SecretUse) -> Option<String> {
+    pub(crate) fn remark(&self, cipher_pass: &SecretUse) -> Option<Remark> {
         let uncompared = self.passphrases.values().any(|state| state == NOT_COMPARED);
-        uncompared.then(|| format!("its passphrase was not compared: {} is not to be had here", cipher_pass.from))
+        uncompared
+            .then(|| format!("its passphrase was not compared: {} is not to be had here", cipher_pass.from).into())
     }
 }
 

@@ -35,6 +35,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 
 /// pgBackRest's words for the kinds of backups that it may have.
@@ -337,23 +338,24 @@ services go; the repository and what waits stay.
         found
     }
 
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let mut remarks = Vec::new();
         if let Some(why) = &actual.unreadable {
-            remarks.push(format!("the second repository could not be read: {why}"));
-            remarks.extend(actual.gap.as_ref().map(|why| format!("the second repository has a gap: {why}")));
+            remarks.push(Remark::broken(format!("the second repository could not be read: {why}")));
+            let gap = actual.gap.as_ref().map(|why| format!("the second repository has a gap: {why}"));
+            remarks.extend(gap.map(Remark::broken));
         }
         remarks.extend(actual.secrets.remark(&desired.cipher_pass));
         let Spool { now, gap: _, waits, said } = &actual.waiting;
         if let Some((count, since, file)) = waits.as_ref().filter(|(_, since, _)| now - since > BEHIND_S) {
             let why = said.as_ref().map_or_else(String::new, |said| format!(" ({said})"));
-            remarks.push(format!(
+            remarks.push(Remark::broken(format!(
                 "the second repository falls behind: {count} files of WAL wait, {file} for {} min{why}",
                 (now - since) / 60
-            ));
+            )));
         }
         if let Some(how) = actual.parts.units.get(WAL_SERVICE).and_then(|state| state.failed.as_ref()) {
-            remarks.push(format!("{WAL_SERVICE} failed ({how}): see `journalctl -u {WAL_SERVICE}`"));
+            remarks.push(Remark::broken(format!("{WAL_SERVICE} failed ({how}): see `journalctl -u {WAL_SERVICE}`")));
         }
         if let Some(repository) = &actual.repository {
             remarks.extend(repository.remarks(*now, desired.longest_gap));

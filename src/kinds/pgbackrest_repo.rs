@@ -36,6 +36,7 @@ use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::drills::Past;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, FileState, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 
 /// pgBackRest's words for kinds of backups; each has a timer of its own.
@@ -325,16 +326,19 @@ pgBackRest's own retention deletes there. When the section goes, timers and arch
         found
     }
 
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let mut remarks = Vec::new();
         if let Some(why) = &actual.unreadable {
-            remarks.push(format!("the repository could not be read: {why}"));
+            remarks.push(Remark::broken(format!("the repository could not be read: {why}")));
         }
         remarks.extend(actual.secrets.remark(&desired.cipher_pass));
         if let Some(archive) = &actual.archive {
             remarks.extend(archive.remarks());
         }
         if let (Some(repository), Some(archive)) = (&actual.repository, &actual.archive) {
+            if repository.system.as_ref() == Some(&archive.system) {
+                remarks.extend(repository.foreign_timeline(archive.timeline));
+            }
             remarks.extend(repository.remarks(archive.now, desired.longest_gap));
         }
         let now = actual.archive.as_ref().map(|archive| archive.now);

@@ -25,6 +25,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, FileState, Probe, command, file};
+use crate::plan::remark::Remark;
 use crate::plan::step::{Content, HostStep};
 use crate::render::render;
 
@@ -407,7 +408,7 @@ write `from: [127.0.0.1/32]` for them. When the section goes, PgBouncer is stopp
         vec![ini, hba]
     }
 
-    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let unsaid: Vec<&str> = actual.userlist.unsaid.iter().map(String::as_str).collect();
         let remark = || {
             format!(
@@ -415,7 +416,7 @@ write `from: [127.0.0.1/32]` for them. When the section goes, PgBouncer is stopp
                 unsaid.join(", ")
             )
         };
-        (!unsaid.is_empty()).then(remark).into_iter().collect()
+        (!unsaid.is_empty()).then(|| remark().into()).into_iter().collect()
     }
 }
 

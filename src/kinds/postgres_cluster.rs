@@ -30,6 +30,7 @@ use crate::kinds::{Declared, Kind, Owned, parts};
 use crate::plan::change::{FieldChange, FileDiff, Risk};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, FileState, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 use crate::render::render;
 
@@ -379,18 +380,18 @@ and settings that it does not name. A cluster is never removed: when the section
         found
     }
 
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
-        let mut remarks = actual.over.remarks();
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<Remark> {
+        let mut remarks: Vec<Remark> = actual.over.remarks();
         let Some(said) = &actual.said else { return remarks };
         let ours = desired.watched();
         let foreign = said.auto.iter().filter(|(name, _)| !ours.contains(name));
-        remarks.extend(
-            foreign
-                .map(|(name, value)| format!("ALTER SYSTEM sets {name} = {value}, which the inventory does not name")),
-        );
+        remarks.extend(foreign.map(|(name, value)| {
+            format!("ALTER SYSTEM sets {name} = {value}, which the inventory does not name").into()
+        }));
         let waiting: Vec<&str> = said.pending.iter().map(String::as_str).collect();
         if !waiting.is_empty() {
-            remarks.push(format!("the next restart changes {}, which the inventory does not name", waiting.join(", ")));
+            let restart = format!("the next restart changes {}, which the inventory does not name", waiting.join(", "));
+            remarks.push(restart.into());
         }
         remarks
     }

@@ -20,6 +20,7 @@ use crate::kinds::{Declared, Kind, Owned, host};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::{Content, HostStep};
 
 /// What every text is stored in.
@@ -304,8 +305,8 @@ No database is ever dropped. When one leaves the inventory, nothing in it is cha
         desired.databases.iter().flat_map(|(name, database)| promised(name, database)).collect()
     }
 
-    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<String> {
-        actual.remarks.clone()
+    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<Remark> {
+        actual.remarks.iter().cloned().map(Remark::from).collect()
     }
 }
 

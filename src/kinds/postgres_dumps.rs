@@ -33,6 +33,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 
 /// The packages that `host.packages` installs for this section.
@@ -194,23 +195,25 @@ program and timer go; the dumps stay.
         parts_of(desired).diffs(actual.map(|actual| &actual.parts))
     }
 
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let mut remarks = Vec::new();
         if let Some(how) = actual.parts.units.get(SERVICE).and_then(|state| state.failed.as_ref()) {
-            remarks.push(format!("the last run of {SERVICE} failed ({how}): see `journalctl -u {SERVICE}`"));
+            let failed = format!("the last run of {SERVICE} failed ({how}): see `journalctl -u {SERVICE}`");
+            remarks.push(Remark::broken(failed));
         }
         match actual.dumped {
-            None => remarks.push(format!("nothing was dumped yet; `systemctl start {SERVICE}` does it now")),
+            None => remarks.push(format!("nothing was dumped yet; `systemctl start {SERVICE}` does it now").into()),
             Some(at) => {
                 let age = actual.now.saturating_sub(at);
                 if age > desired.longest_gap + desired.longest_gap * SLACK.0 / SLACK.1 {
-                    remarks.push(format!("the last run that dumped everything was {} hours ago", age / 3_600));
+                    let late = format!("the last run that dumped everything was {} hours ago", age / 3_600);
+                    remarks.push(Remark::broken(late));
                 }
             }
         }
         let mut shared: Vec<&String> = actual.parts.units.values().flat_map(|state| &state.shared).collect();
         shared.dedup();
-        remarks.extend(shared.into_iter().map(|path| format!("{path} is in effect for these units, too")));
+        remarks.extend(shared.into_iter().map(|path| format!("{path} is in effect for these units, too").into()));
         remarks
     }
 }

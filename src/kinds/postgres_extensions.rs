@@ -16,6 +16,7 @@ use crate::kinds::{Declared, Kind, Owned, host};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::{Content, HostStep};
 
 pub use crate::inventory::extensions::{packages, preload};
@@ -200,7 +201,7 @@ dropping it drops every column that uses it; like any that is not declared it is
         each.collect()
     }
 
-    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<String> {
-        actual.remarks.clone()
+    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<Remark> {
+        actual.remarks.iter().cloned().map(Remark::from).collect()
     }
 }

@@ -20,6 +20,7 @@ use crate::kinds::{Declared, Kind, Owned, host};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 
 /// Stands in the comment of every role that is ours: it goes where the data goes, also into a restored cluster.
@@ -249,7 +250,7 @@ reported. What a role may do in a database is `postgres.databases`' matter.
         desired.roles.iter().flat_map(|(name, role)| promised(name, role)).collect()
     }
 
-    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<String> {
-        actual.remarks.clone()
+    fn remarks(_desired: &Desired, actual: &Actual) -> Vec<Remark> {
+        actual.remarks.iter().cloned().map(Remark::from).collect()
     }
 }

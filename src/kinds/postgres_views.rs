@@ -22,6 +22,7 @@ use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::{Observed, Unseen};
 use crate::plan::probe::{Answers, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::{Content, HostStep};
 
 const SCHEMA: &str = "seawall";
@@ -365,12 +366,12 @@ leaves the inventory.
         refusals
     }
 
-    fn remarks(desired: &Desired, actual: &Actual) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Actual) -> Vec<Remark> {
         let strangers = actual.databases.iter().flat_map(|(database, found)| {
             let foreign = found.objects.iter().filter(|object| !object.is_ours() && !desired.is_wanted(&object.name));
             foreign
                 .map(move |object| format!("`{SCHEMA}.{}` in database `{database}` is not ours and stays", object.name))
         });
-        strangers.collect()
+        strangers.map(Remark::from).collect()
     }
 }

@@ -21,6 +21,7 @@ use crate::plan::change::FieldChange;
 use crate::plan::cloud::{Bucket, LifecycleRule, ObjectLock, PROTECTED, TAG_KEEP, Tags};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::CloudStep;
 
 /// Our lifecycle rules' ids begin with this; other rules are other people's.
@@ -314,16 +315,17 @@ buckets:
         foreign.filter_map(|(id, rule)| Some((id, rule.other.as_ref()?))).map(refusal).collect()
     }
 
-    fn remarks(desired: &Desired, actual: &Bucket) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Bucket) -> Vec<Remark> {
         let kept = actual.object_lock.as_ref().filter(|_| desired.object_lock.is_none());
-        let kept = kept.map(|lock| format!("what is written is locked ({lock}), which is not declared; it is kept"));
+        let kept =
+            kept.map(|lock| format!("what is written is locked ({lock}), which is not declared; it is kept").into());
         let others = actual.lifecycle.iter().filter(|(id, _)| !is_ours(id));
         others
             .map(|(id, rule)| match harm(rule) {
-                Some(what) => {
-                    format!("lifecycle rule `{id}` is not ours and {what}: it can break a backup repository silently")
-                }
-                None => format!("lifecycle rule `{id}` is not ours; it is kept"),
+                Some(what) => Remark::broken(format!(
+                    "lifecycle rule `{id}` is not ours and {what}: it can break a backup repository silently"
+                )),
+                None => format!("lifecycle rule `{id}` is not ours; it is kept").into(),
             })
             .chain(kept)
             .collect()

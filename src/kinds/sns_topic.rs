@@ -17,6 +17,7 @@ use crate::plan::change::FieldChange;
 use crate::plan::cloud::{Tags, Topic};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, CloudProbe, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::CloudStep;
 
 /// The resource's name; there is one topic.
@@ -72,7 +73,8 @@ Creates the topic ENVIRONMENT-alerts, lets CloudWatch alarms of this account pub
 addresses of `alerts`. A confirmed subscription that is not declared is removed.
 
 A subscription works only when the person behind the address has confirmed it; AWS mails a link that is good for two days.
-Until then every plan says so: an alarm that nobody receives is no alarm.
+Until then every plan says so: an alarm that nobody receives is no alarm. As long as no address at all has confirmed, `plan`,
+`drift` and `status` end with 2.
 
 alerts: { email: [ops@example.com] }";
 
@@ -168,18 +170,23 @@ alerts: { email: [ops@example.com] }";
         owner_by_tags(declared, environment, &actual.tags)
     }
 
-    fn remarks(desired: &Desired, actual: &Topic) -> Vec<String> {
+    fn remarks(desired: &Desired, actual: &Topic) -> Vec<Remark> {
         let waiting = actual.subscriptions.iter().filter(|s| s.arn.is_none());
+        let is_heard = actual.subscriptions.iter().any(|s| s.arn.is_some());
         waiting
-            .map(|s| {
-                if desired.emails.contains(&s.endpoint) {
-                    format!("waiting for {} to confirm; no alarm reaches that address until then", s.endpoint)
-                } else {
-                    format!(
-                        "{} was asked to subscribe and is not declared; it cannot be removed before it confirms",
-                        s.endpoint
-                    )
+            .map(|s| match desired.emails.contains(&s.endpoint) {
+                true if is_heard => {
+                    format!("waiting for {} to confirm; no alarm reaches that address until then", s.endpoint).into()
                 }
+                true => Remark::broken(format!(
+                    "waiting for {} to confirm; until then nobody hears of any alarm",
+                    s.endpoint
+                )),
+                false => format!(
+                    "{} was asked to subscribe and is not declared; it cannot be removed before it confirms",
+                    s.endpoint
+                )
+                .into(),
             })
             .collect()
     }

@@ -12,6 +12,7 @@ use crate::plan::Place;
 use crate::plan::change::{FieldChange, FileDiff, Proof, Risk};
 use crate::plan::observed::Observed;
 use crate::plan::probe::{Answers, Probe};
+use crate::plan::remark::Remark;
 use crate::plan::step::{CloudStep, Step as _, Steps};
 
 /// A kind with its types erased.
@@ -58,7 +59,7 @@ pub struct Judged {
     pub files: Vec<FileDiff>,
     /// Steps to close `fields`; empty when absent (see [`Entry::create`]) or unknown.
     pub steps: Steps,
-    pub remarks: Vec<String>,
+    pub remarks: Vec<Remark>,
     pub risk: Risk,
     /// Why `fields` must not be closed.
     pub refusals: Vec<Diagnostic>,

@@ -185,6 +185,13 @@ impl Stanza {
     pub fn current_db(&self) -> Option<&Db> {
         self.db.iter().max_by_key(|db| db.id)
     }
+
+    /// The timeline of the last segment by name in the archive of that cluster.
+    pub fn last_timeline(&self) -> Option<u32> {
+        let current = self.current_db()?.id;
+        let archives = self.archive.iter().filter(|archive| archive.database.id == current);
+        archives.filter_map(|archive| u32::from_str_radix(archive.max.as_ref()?.get(..8)?, 16).ok()).max()
+    }
 }
 
 impl Backup {

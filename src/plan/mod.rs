@@ -16,6 +16,7 @@ pub mod order;
 pub mod probe;
 pub mod reachability;
 pub mod rebuild;
+pub mod remark;
 pub mod restores;
 pub mod session;
 pub mod step;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::address::Address;
+use crate::plan::remark::Remark;
 use crate::view::style::Style;
 
 /// What a plan is shown with.
@@ -18,7 +19,7 @@ pub struct PlanContext {
     /// Everything that each step would run or write.
     pub whole_steps: bool,
     /// What is worth saying about resources, whether they change or not.
-    pub remarks: Vec<(Address, String)>,
+    pub remarks: Vec<(Address, Remark)>,
     /// In US cents.
     pub budget_cents: Option<u64>,
     pub sources: BTreeMap<String, String>,

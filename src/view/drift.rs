@@ -6,13 +6,14 @@ use crate::plan::Plan;
 use crate::plan::change::Change;
 use crate::view::change;
 use crate::view::context::PlanContext;
-use crate::view::plan::{errors, findings, header, refused, surroundings};
+use crate::view::plan::{count_not_well, errors, findings, header, not_well, refused, surroundings};
 use crate::view::reachability;
 use crate::view::style::Role;
 
 /// The whole report. `plan` holds what is no change: the unseen, limits, what is not ours.
 pub fn render(behind_us: &[Change], not_applied: &[Change], plan: &Plan, context: &PlanContext) -> String {
     let mut text = header(context);
+    not_well(&mut text, context);
     let sections = [
         ("changed behind us: the inventory is as it was when it was last applied", Role::Danger, behind_us),
         ("not applied yet: the inventory asks for this since", Role::Title, not_applied),
@@ -41,11 +42,15 @@ fn summary(behind_us: usize, not_applied: usize, plan: &Plan, context: &PlanCont
     let errors = errors(plan);
     if behind_us + not_applied + unknown + errors == 0 {
         let (resources, matches) = if wanted == 1 { ("resource", "matches") } else { ("resources", "match") };
-        return format!("No drift: {wanted} {resources} {matches} {}\n", context.inventory_file);
+        let but = count_not_well(context).map(|count| format!(", but {count}")).unwrap_or_default();
+        return format!("No drift{but}: {wanted} {resources} {matches} {}\n", context.inventory_file);
     }
     let mut text = format!("Drift: {behind_us} changed behind us, {not_applied} not applied yet, {wanted} as wanted");
     if unknown > 0 {
         let _ = write!(text, ", {unknown} could not be looked at");
+    }
+    if let Some(count) = count_not_well(context) {
+        let _ = write!(text, "; {count}");
     }
     text.push('\n');
     if errors > 0 {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::plan::change::{Change, Limit};
+use crate::plan::remark::{RemarkSeverity, broken};
 use crate::plan::{NotSeen, Plan, Unmanaged};
 use crate::view::context::PlanContext;
 use crate::view::progress::{Ended, Reason};
@@ -47,7 +48,10 @@ pub struct PlanView<'a> {
     empty: bool,
     /// Everything could be looked at. A plan that is not complete is not applied.
     complete: bool,
-    remarks: Vec<Remark<'a>>,
+    /// No remark says that something is broken.
+    well: bool,
+    /// What is broken comes first.
+    remarks: Vec<RemarkView<'a>>,
 }
 
 /// What changed behind us, and what is not applied yet, as `seawall drift --format json` prints it.
@@ -75,14 +79,18 @@ pub struct DriftView<'a> {
     /// Broken rules and refusals: what is ours by name and not by its tags, for example.
     findings: &'a [Diagnostic],
     unchanged: &'a [Address],
-    remarks: Vec<Remark<'a>>,
+    /// No remark says that something is broken.
+    well: bool,
+    /// What is broken comes first.
+    remarks: Vec<RemarkView<'a>>,
 }
 
-/// Something worth saying about a resource that is as wanted.
+/// Something worth saying about a resource, whether it is as wanted or not.
 #[derive(Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Remark<'a> {
+#[schemars(rename = "Remark", deny_unknown_fields)]
+pub struct RemarkView<'a> {
     address: &'a Address,
+    severity: RemarkSeverity,
     remark: &'a str,
 }
 
@@ -136,6 +144,7 @@ pub fn plan(plan: &Plan, context: &PlanContext) -> Value {
         plan,
         empty: plan.is_empty(),
         complete: plan.is_complete(),
+        well: broken(&context.remarks) == 0,
         remarks: remarks(context),
     })
 }
@@ -156,6 +165,7 @@ pub fn drift(behind_us: &[Change], not_applied: &[Change], plan: &Plan, context:
         limits: &plan.limits,
         findings: &plan.findings,
         unchanged: &plan.unchanged,
+        well: broken(&context.remarks) == 0,
         remarks: remarks(context),
     })
 }
@@ -191,8 +201,9 @@ pub fn schema_of<T: JsonSchema>() -> Value {
         .to_value()
 }
 
-fn remarks(context: &PlanContext) -> Vec<Remark<'_>> {
-    context.remarks.iter().map(|(address, remark)| Remark { address, remark }).collect()
+fn remarks(context: &PlanContext) -> Vec<RemarkView<'_>> {
+    let all = context.remarks.iter();
+    all.map(|(address, remark)| RemarkView { address, severity: remark.severity, remark: &remark.text }).collect()
 }
 
 fn to_value(data: &impl Serialize) -> Value {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use crate::base::address::Address;
 use crate::base::diag::{Diagnostics, Severity};
 use crate::plan::change::{Action, Change, Limit, Reason, Risk};
+use crate::plan::remark::{RemarkSeverity, broken};
 use crate::plan::{Cost, Objective, Place, Plan};
 use crate::view::change;
 use crate::view::context::PlanContext;
@@ -19,6 +20,7 @@ use crate::view::value::sides;
 /// The whole plan.
 pub fn render(plan: &Plan, context: &PlanContext) -> String {
     let mut text = header(context);
+    not_well(&mut text, context);
     for (here, changes) in by_place(plan) {
         let _ = writeln!(text, "{}\n", context.style.paint(Role::Title, place(&here)));
         text.push_str(&change::render_all(changes, context));
@@ -105,25 +107,41 @@ fn why_later(changes: &[&Change]) -> &'static str {
     }
 }
 
+/// What is broken, which no apply mends. It stands first.
+pub fn not_well(text: &mut String, context: &PlanContext) {
+    section(text, context, "not well", Role::Danger, &remarks(context, RemarkSeverity::Broken));
+}
+
+fn remarks(context: &PlanContext, severity: RemarkSeverity) -> Vec<String> {
+    let these = context.remarks.iter().filter(|(_, remark)| remark.severity == severity);
+    these.map(|(address, remark)| format!("! {address}  {}", clean_line(&remark.text))).collect()
+}
+
+fn section(text: &mut String, context: &PlanContext, title: &str, role: Role, lines: &[String]) {
+    if !lines.is_empty() {
+        let _ = writeln!(text, "{}", context.style.paint(role, title));
+        for line in lines {
+            let _ = writeln!(text, "{}", wrap(&format!("    {line}"), 8, context.width));
+        }
+        text.push('\n');
+    }
+}
+
+/// Said beside a verdict, so that none stands alone beside what is broken: `2 things are not well`.
+pub fn count_not_well(context: &PlanContext) -> Option<String> {
+    match broken(&context.remarks) {
+        0 => None,
+        1 => Some("1 thing is not well".to_owned()),
+        many => Some(format!("{many} things are not well")),
+    }
+}
+
 /// What is not a change and yet worth knowing.
 pub fn surroundings(text: &mut String, plan: &Plan, context: &PlanContext) {
-    let style = context.style;
-    let mut section = |title: &str, role: Role, lines: Vec<String>| {
-        if !lines.is_empty() {
-            let _ = writeln!(text, "{}", style.paint(role, title));
-            for line in lines {
-                let _ = writeln!(text, "{}", wrap(&format!("    {line}"), 8, context.width));
-            }
-            text.push('\n');
-        }
-    };
+    let mut section = |title: &str, role: Role, lines: Vec<String>| section(text, context, title, role, &lines);
     section("could not look, so nothing is known and nothing will be done about", Role::Danger, unseen(plan));
     section("cannot be changed on this machine", Role::Changed, limits(plan));
-    section(
-        "worth knowing",
-        Role::Changed,
-        context.remarks.iter().map(|(address, remark)| format!("! {address}  {}", clean_line(remark))).collect(),
-    );
+    section("worth knowing", Role::Changed, remarks(context, RemarkSeverity::WorthKnowing));
     section(
         "not ours, left alone",
         Role::Faint,
@@ -215,13 +233,17 @@ fn cost(cost: &Cost, budget: Option<u64>, verbose: bool) -> String {
 pub fn summary(plan: &Plan, context: &PlanContext) -> String {
     let errors = errors(plan);
     let mut text = if plan.is_empty() && plan.is_complete() {
-        let what = if errors > 0 { "No changes, but refused by a rule" } else { "No changes" };
+        let but = (errors > 0).then(|| "refused by a rule".to_owned());
+        let but: Vec<String> = but.into_iter().chain(count_not_well(context)).collect();
+        let what =
+            if but.is_empty() { "No changes".to_owned() } else { format!("No changes, but {}", but.join(" and ")) };
         match (context.destroy, plan.unchanged.len()) {
             (true, 0) => format!("{what}: nothing of {} is there", clean_line(&context.environment)),
             (_, count) => format!("{what}: {} {} {}", resources(count), matches(count), context.inventory_file),
         }
     } else {
-        counts(plan)
+        let not_well = count_not_well(context).map(|count| format!("; {count}"));
+        counts(plan) + &not_well.unwrap_or_default()
     };
     if !plan.is_complete() {
         let _ = write!(text, "; {} could not be looked at", resources(plan.unknown.len()));

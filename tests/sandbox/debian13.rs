@@ -93,6 +93,7 @@ fn debian_13_becomes_a_database_server_with_timescaledb() {
     let started = Instant::now();
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     eprintln!("measured: the first apply on Debian 13: {} ms", started.elapsed().as_millis());
+    lab.somebody_reads_alerts();
     nothing_to_do(&lab);
     let system = lab.on_server(&["cat", "/etc/os-release"]);
     assert!(system.stdout.contains("VERSION_ID=\"13\""), "{}", system.stdout);

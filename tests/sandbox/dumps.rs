@@ -222,7 +222,7 @@ fn a_failure_keeps_nothing_else_from_being_dumped(lab: &Rehearsal) {
     lab.sql("postgres", "alter database elsewhere rename to chronos_db");
     assert_eq!(keys(lab), before, "nothing of it was sent, and nothing thinned out");
     assert_ne!(globals(), roles, "the roles were dumped all the same");
-    let plan = lab.expect(0, &["--sandbox", "plan"]);
+    let plan = lab.expect(2, &["--sandbox", "plan"]);
     assert!(plan.stdout.contains("the last run of seawall-dump.service failed"), "{}", plan.stdout);
     lab.on_server(&["systemctl", "start", "seawall-dump.service"]);
 }

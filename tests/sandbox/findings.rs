@@ -78,6 +78,22 @@ fn status_has(lab: &Rehearsal, code: &str) {
     assert!(shown.contains(&format!("error[{code}]")), "{shown}");
 }
 
+/// Those who look and do not list the archive see it, too: nothing differs, and that is never all they say.
+#[track_caller]
+fn plans_say(lab: &Rehearsal, words: &str) {
+    for (command, verdict) in
+        [("plan", "No changes, but 1 thing is not well"), ("drift", "No drift, but 1 thing is not well")]
+    {
+        let shown = lab.expect(2, &["--sandbox", command]).stdout;
+        assert!(shown.contains(verdict) && shown.contains(words), "{shown}");
+    }
+    let plan = document(lab, 2, &["plan"]);
+    let remark = &plan["remarks"][0];
+    assert!(plan["empty"] == true && plan["well"] == false && remark["severity"] == "broken", "{plan}");
+    let applied = lab.expect(0, &["--sandbox", "apply", "--yes"]).stdout;
+    assert!(applied.contains("No changes, but 1 thing is not well"), "{applied}");
+}
+
 /// Everything that pgBackRest can be asked says that all is well.
 #[track_caller]
 fn pgbackrest_is_content(lab: &Rehearsal) {
@@ -150,6 +166,7 @@ fn a_promoted_copy(lab: &Rehearsal) {
     assert!(finding.contains("on timeline 4") && finding.contains("restore along timeline 3"), "{finding}");
     assert!(server["windows"].as_array().expect("windows").iter().all(|window| window["timeline"] != 4), "{server}");
     status_has(lab, "foreign-timeline");
+    plans_say(lab, "the archive goes on along timeline 4, and PostgreSQL is on timeline 3");
     let proof = document(lab, 3, &["backup", "verify"]);
     assert_eq!(codes(&proof["servers"][0]["backups"]["findings"]), ["foreign-timeline"], "{proof}");
     // It ends, and what it left is taken away: the bucket keeps versions.
@@ -164,6 +181,7 @@ fn a_promoted_copy(lab: &Rehearsal) {
         lab.aws("s3", "delete_object", &json!({ "Bucket": "project-chronos-backups", "Key": object["Key"] }));
     }
     list(lab, &[]);
+    lab.expect(0, &["--sandbox", "drift"]);
 }
 
 /// The backup ends with status 0 and holds the damage.
@@ -180,6 +198,7 @@ fn damaged_pages(lab: &Rehearsal) {
     let server = list(lab, &["backup-page-checksums"]);
     assert_eq!(server["newest"]["label"], good, "the newest one holds the damage: {server}");
     status_has(lab, "backup-page-checksums");
+    plans_say(lab, "found pages whose checksums are wrong");
     lab.sql("postgres", "drop table damaged");
 }
 

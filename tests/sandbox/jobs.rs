@@ -80,8 +80,8 @@ fn jobs_run_and_their_failures_are_shown() {
     let Some(lab) = Rehearsal::base("jobs_run_and_their_failures_are_shown") else { return };
     declared(&lab);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
-    let plan = lab.expect(0, &["--sandbox", "plan"]);
-    assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
+    let plan = lab.expect(2, &["--sandbox", "plan"]);
+    assert!(plan.stdout.contains("No changes, but 2 things are not well"), "{}", plan.stdout);
     assert!(plan.stdout.contains("job `ingest` runs as `chronos`, and there is no such user"), "{}", plan.stdout);
     assert!(plan.stdout.contains("job `ingest` runs `/opt/ingest`, which is not there"), "{}", plan.stdout);
 
@@ -92,7 +92,7 @@ fn jobs_run_and_their_failures_are_shown() {
     assert_eq!(lab.on_server(&["cat", "/home/chronos/arrived"]).stdout, ARRIVED);
     let owner = lab.on_server(&["stat", "-c", "%U", "/home/chronos/arrived"]);
     assert_eq!(owner.stdout.trim(), "chronos");
-    assert!(!shown(&lab).contains("job `"), "nothing is wrong any more");
+    assert!(!shown(&lab, 0).contains("job `"), "nothing is wrong any more");
 
     let ground = Ground { folder: "/etc/seawall/jobs", file: "ingest.env", user: "chronos" };
     nobody_leads_root_elsewhere_in(&lab, &ground);
@@ -108,8 +108,10 @@ pub(super) fn declared(lab: &Rehearsal) {
     lab.write_secret("token", TOKEN);
 }
 
-fn shown(lab: &Rehearsal) -> String {
-    lab.expect(0, &["--sandbox", "status"]).stdout
+/// What `status` shows, and its exit code: 2 beside what is broken.
+#[track_caller]
+fn shown(lab: &Rehearsal, code: i32) -> String {
+    lab.expect(code, &["--sandbox", "status"]).stdout
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
@@ -131,16 +133,20 @@ fn a_failure_is_shown_until_a_run_succeeds(lab: &Rehearsal) {
     let read: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON");
     assert_eq!((&read["result"], &read["status"]), (&"exit-code".into(), &"3".into()), "{line}");
     assert_eq!(read["lines"], serde_json::json!(["the \"source\" is \\ gone"]));
-    let status = shown(lab);
+    let status = shown(lab, 2);
     assert!(
         status.contains("job `ingest` failed ") && status.contains(r#"ago, status 3: the "source" is \ gone"#),
         "{status}"
     );
-    let plan = lab.expect(0, &["--sandbox", "plan"]);
-    assert!(plan.stdout.contains("No changes"), "a failed run is no difference: {}", plan.stdout);
+    let plan = lab.expect(2, &["--sandbox", "plan"]);
+    assert!(
+        plan.stdout.contains("No changes, but 1 thing is not well"),
+        "a failed run is no difference: {}",
+        plan.stdout
+    );
     lab.on_server(&["rm", "/srv/broken"]);
     lab.on_server(&["systemctl", "start", "seawall-job-ingest.service"]);
-    assert!(!shown(lab).contains("job `ingest` failed"), "a run has succeeded since");
+    assert!(!shown(lab, 0).contains("job `ingest` failed"), "a run has succeeded since");
 }
 
 /// The server was off when the job should have run: an old stamp is all that systemd would have of it.
@@ -159,7 +165,7 @@ fn the_timer_runs_a_job_that_was_missed(lab: &Rehearsal) {
     until("the missed run is made up for", || {
         lab.on_server(&["sh", "-c", "cat /home/chronos/arrived; true"]).stdout == ARRIVED
     });
-    assert!(!shown(lab).contains("job `ingest`"), "it has run");
+    assert!(!shown(lab, 0).contains("job `ingest`"), "it has run");
 }
 
 fn somebody_elses_drop_in_is_named_and_kept(lab: &Rehearsal) {

@@ -363,6 +363,7 @@ fn a_new_server_comes_up_on_port_22_and_moves_at_once() {
     lab.edit_inventory("rescue: lightsail-connect", "rescue: none");
     lab.expect(0, &["sandbox", "up"]);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.somebody_reads_alerts();
     let plan = lab.expect(0, &["--sandbox", "plan"]);
     assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
     assert!(plan.stdout.contains("tcp 2222 from 203.0.113.0/24, operators"), "{}", plan.stdout);

@@ -15,6 +15,7 @@ use seawall::plan::change::FieldChange;
 use seawall::plan::cloud::{TAG_ADDRESS, TAG_ENVIRONMENT};
 use seawall::plan::observed::{Observed, Unseen};
 use seawall::plan::probe::{Answers, CloudProbe, CommandState, FileState, HostProbe, Probe, SqlAnswer};
+use seawall::plan::remark::Remark;
 use seawall::plan::step::Steps;
 use serde::Deserialize;
 use serde_json::Value;
@@ -126,6 +127,7 @@ pub(crate) struct Expect {
     /// Summaries of the steps.
     #[serde(default)]
     pub(crate) steps: Vec<String>,
+    /// What is broken begins with `broken: `.
     #[serde(default)]
     pub(crate) remarks: Vec<String>,
     /// Codes of the reasons for which the change is refused.
@@ -264,7 +266,7 @@ impl Case {
                 ("create", creation.fields, creation.steps, judged.remarks)
             }
             (Observed::Present(_), Owner::Foreign(why)) => {
-                ("foreign", Vec::new(), Steps::Cloud(Vec::new()), vec![why.clone()])
+                ("foreign", Vec::new(), Steps::Cloud(Vec::new()), vec![why.clone().into()])
             }
             (Observed::Present(state), Owner::Ours) if judged.fields.iter().any(|field| field.replaces) => {
                 let steps = (kind.replace)(&owned(&wanted, state), &self.desired);
@@ -280,12 +282,17 @@ impl Case {
             action: action.to_owned(),
             fields: fields.iter().map(line).collect(),
             steps: steps.summaries(),
-            remarks,
+            remarks: remarks.iter().map(words).collect(),
             refusals: judged.refusals.iter().map(|refusal| refusal.code.clone()).collect(),
             detail: self.expect.detail.is_some().then(|| each(&steps)),
         };
         (expect, steps)
     }
+}
+
+/// A remark in one line.
+fn words(remark: &Remark) -> String {
+    if remark.is_broken() { format!("broken: {}", remark.text) } else { remark.text.clone() }
 }
 
 impl FileAnswer {

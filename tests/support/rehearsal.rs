@@ -291,6 +291,13 @@ impl Rehearsal {
         moment
     }
 
+    /// Confirms the subscription of the worked example, as the person behind its address does: a topic that nobody hears is not
+    /// well, and every plan ends with 2 beside it.
+    #[track_caller]
+    pub(crate) fn somebody_reads_alerts(&self) {
+        self.expect(0, &["sandbox", "confirm", "ops@automatonicai.com"]);
+    }
+
     /// Makes the next calls of an operation go wrong.
     pub(crate) fn fault(&self, service: &str, operation: &str, kind: &str, times: u32) {
         let times = times.to_string();

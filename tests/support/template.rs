@@ -104,6 +104,7 @@ impl Kind {
             apply.extend(OPEN.iter().flat_map(|address| ["--only", address]));
         }
         lab.expect(0, &apply);
+        lab.somebody_reads_alerts();
         if self != Self::Open {
             lab.expect(0, &["--sandbox", "plan"]);
         }

@@ -14,6 +14,7 @@ use crate::kinds::parts::{Close, Difference};
 use crate::plan::change::FieldChange;
 use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, Probe, command};
+use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 
 /// Where units are that no package brought.
@@ -287,9 +288,9 @@ impl Over {
             .collect()
     }
 
-    pub(crate) fn remarks(&self) -> Vec<String> {
+    pub(crate) fn remarks(&self) -> Vec<Remark> {
         let tuning = self.0.iter().filter(|(path, sets)| !Self::decides(path, sets));
-        tuning.map(|(path, sets)| format!("`{path}` is not ours and sets `{sets}`")).collect()
+        tuning.map(|(path, sets)| format!("`{path}` is not ours and sets `{sets}`").into()).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::plan::backups::Verdict;
 use crate::plan::change::FieldChange;
 use crate::plan::info::{self, Health};
 use crate::plan::probe::CommandState;
+use crate::plan::remark::Remark;
 
 /// How the question ends when it took too long; `timeout`'s own status would be taken for the question's limit.
 const SLOW: i32 = 75;
@@ -25,6 +26,9 @@ pub struct Repository {
     pub newest: Option<i64>,
     #[serde(skip)]
     pub page_errors: Vec<String>,
+    /// The timeline of the last segment in this cluster's archive by name, whoever put it there.
+    #[serde(skip)]
+    pub timeline: Option<u32>,
 }
 
 impl Repository {
@@ -46,18 +50,30 @@ impl Repository {
         fields
     }
 
-    pub(crate) fn remarks(&self, now: i64, longest_gap: u64) -> Vec<String> {
-        let mut remarks: Vec<String> = self
+    /// A cluster takes the first free number when it begins a timeline, so a higher one in its archive is somebody else's. What
+    /// `info` says anyway tells it; all that an archive holds is listed by `seawall backup list` and `status` alone.
+    pub(crate) fn foreign_timeline(&self, own: u32) -> Option<Remark> {
+        let there = self.timeline.filter(|there| *there > own && own > 0)?;
+        Some(Remark::broken(format!(
+            "somebody else archives here: the archive goes on along timeline {there}, and PostgreSQL is on timeline {own}; a restore \
+             that names no timeline brings back the other's rows: see `seawall backup list`"
+        )))
+    }
+
+    pub(crate) fn remarks(&self, now: i64, longest_gap: u64) -> Vec<Remark> {
+        let mut remarks: Vec<Remark> = self
             .page_errors
             .iter()
             .map(|label| {
-                format!("backup {label} found pages whose checksums are wrong: the database itself is damaged")
+                Remark::broken(format!(
+                    "backup {label} found pages whose checksums are wrong: the database itself is damaged"
+                ))
             })
             .collect();
         let Some(newest) = self.newest else {
             let none =
                 (!remarks.is_empty()).then_some("there is no good backup: each holds pages whose checksums are wrong");
-            remarks.extend(none.map(str::to_owned));
+            remarks.extend(none.map(Remark::broken));
             return remarks;
         };
         let late = match Verdict::of(now - newest, longest_gap) {
@@ -65,14 +81,21 @@ impl Repository {
             Verdict::Late => "late",
             Verdict::Critical => "far too late",
         };
-        remarks.push(format!("the newest good backup is {} h old, {late} by its schedule", (now - newest) / 3_600));
+        let hours = (now - newest) / 3_600;
+        remarks.push(Remark::broken(format!("the newest good backup is {hours} h old, {late} by its schedule")));
         remarks
     }
 }
 
 fn read(stdout: &str, stanza: &str) -> Result<Repository, String> {
-    let missing =
-        Repository { stanza: "missing".to_owned(), full: false, system: None, newest: None, page_errors: Vec::new() };
+    let missing = Repository {
+        stanza: "missing".to_owned(),
+        full: false,
+        system: None,
+        newest: None,
+        page_errors: Vec::new(),
+        timeline: None,
+    };
     let Some(found) = info::find(stdout.as_bytes(), stanza)? else { return Ok(missing) };
     let message = found.message().split_whitespace().collect::<Vec<_>>().join(" ");
     let word = match found.status.health() {
@@ -89,5 +112,6 @@ fn read(stdout: &str, stanza: &str) -> Result<Repository, String> {
         // One that holds wrong pages is no good one, however new it is.
         newest: found.backup.iter().filter(|b| b.error != Some(true)).map(|backup| backup.timestamp.stop).max(),
         page_errors: broken.map(|backup| backup.label.clone()).collect(),
+        timeline: found.last_timeline(),
     })
 }

@@ -7,6 +7,7 @@ use crate::kinds::pgbackrest_repo::Drills;
 use crate::plan::drills::{Broken, Past, Scenario};
 use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, HostProbe};
+use crate::plan::remark::Remark;
 
 /// What the last drill came to, and the last one that was broken on purpose. Root's.
 pub(super) const RESULTS: [&str; 2] = ["/var/lib/seawall/drills/last", "/var/lib/seawall/drills/last-broken"];
@@ -74,17 +75,24 @@ fn past(server: &str, text: &str) -> Option<Past> {
 }
 
 /// What is worth a word about a result.
-pub(super) fn remark(past: &Past, now: i64) -> Option<String> {
+pub(super) fn remark(past: &Past, now: i64) -> Option<Remark> {
     let hours = (now - past.began) / 3_600;
     match past.broken {
-        None if past.passed => Some(format!(
-            "its last drill by the schedule passed {hours} h ago: {} s lost, {} s to serve",
-            past.lost_s?, past.serve_s?
-        )),
-        None => Some(format!("its last drill by the schedule FAILED {hours} h ago: {}", past.misses.join(", "))),
-        Some(broken) if past.misses.is_empty() => {
-            Some(format!("a drill with a broken {} PASSED {hours} h ago: its drills prove nothing", broken.word()))
+        None if past.passed => Some(
+            format!(
+                "its last drill by the schedule passed {hours} h ago: {} s lost, {} s to serve",
+                past.lost_s?, past.serve_s?
+            )
+            .into(),
+        ),
+        None => {
+            let misses = past.misses.join(", ");
+            Some(Remark::broken(format!("its last drill by the schedule FAILED {hours} h ago: {misses}")))
         }
+        Some(broken) if past.misses.is_empty() => Some(Remark::broken(format!(
+            "a drill with a broken {} PASSED {hours} h ago: its drills prove nothing",
+            broken.word()
+        ))),
         Some(_) => None,
     }
 }
@@ -138,19 +146,24 @@ mod tests {
             (Some(48), Some(40), Some(2), Some(31_046_200))
         );
         assert_eq!(
-            remark(&well, 8_200).as_deref(),
-            Some("its last drill by the schedule passed 2 h ago: 48 s lost, 40 s to serve")
+            remark(&well, 8_200),
+            Some("its last drill by the schedule passed 2 h ago: 48 s lost, 40 s to serve".into())
         );
         let failed = past("db", &WELL.replace("passed=yes\ncode=", "passed=no\ncode=wal-missing")).expect("a result");
         assert!(
-            !failed.passed && remark(&failed, 1000).is_some_and(|said| said.contains("FAILED 0 h ago: wal-missing"))
+            !failed.passed
+                && remark(&failed, 1000)
+                    .is_some_and(|said| said.is_broken() && said.text.contains("FAILED 0 h ago: wal-missing"))
         );
         let wanted =
             past("db", &WELL.replace("broken=\n", "broken=segment\n").replace("code=\n", "code=wal-missing\n"));
         let wanted = wanted.expect("a result");
         assert!(!wanted.passed && wanted.broken == Some(Broken::Segment) && remark(&wanted, 1000).is_none());
         let blind = past("db", &WELL.replace("broken=\n", "broken=segment\n")).expect("a result");
-        assert!(!blind.passed && remark(&blind, 1000).is_some_and(|said| said.contains("prove nothing")));
+        assert!(
+            !blind.passed
+                && remark(&blind, 1000).is_some_and(|said| said.is_broken() && said.text.contains("prove nothing"))
+        );
         for noise in ["", "id=\nbegan=1\n", "id=x\nbegan=soon\n"] {
             assert_eq!(past("db", noise), None, "{noise}");
         }

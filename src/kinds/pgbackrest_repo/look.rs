@@ -13,6 +13,7 @@ use crate::plan::backups::WAITING_USUAL;
 use crate::plan::change::FieldChange;
 use crate::plan::observed::Unseen;
 use crate::plan::probe::{Answers, Probe, command, file, glob};
+use crate::plan::remark::Remark;
 
 /// What PostgreSQL says of its archive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,11 +35,15 @@ pub struct Archive {
     /// Seconds since 1970.
     #[serde(skip_serializing, default)]
     pub now: i64,
+    /// The timeline that PostgreSQL is on.
+    #[serde(skip_serializing, default)]
+    pub timeline: u32,
 }
 
 impl Archive {
     pub(super) fn differences(&self, desired: &Desired) -> Vec<FieldChange> {
-        let Self { mode: _, command, timeout, system: _, heartbeat, failing: _, waiting: _, now: _ } = self;
+        let Self { mode: _, command, timeout, system: _, heartbeat, failing: _, waiting: _, now: _, timeline: _ } =
+            self;
         let mut fields = Vec::new();
         fields.extend(FieldChange::between("archive_command", command, &archive_command(desired)));
         fields.extend(FieldChange::between("archive_timeout", timeout, &desired.archive_timeout));
@@ -46,13 +51,15 @@ impl Archive {
         fields
     }
 
-    pub(super) fn remarks(&self) -> Vec<String> {
+    pub(super) fn remarks(&self) -> Vec<Remark> {
         let mut remarks = Vec::new();
         if let Some(segment) = &self.failing {
-            remarks.push(format!("WAL segment {segment} could not be archived: nothing since then can be restored"));
+            let lost = format!("WAL segment {segment} could not be archived: nothing since then can be restored");
+            remarks.push(Remark::broken(lost));
         }
         if self.waiting > WAITING_USUAL {
-            remarks.push(format!("{} segments of WAL wait to be archived and fill the disk meanwhile", self.waiting));
+            let waiting = self.waiting;
+            remarks.push(format!("{waiting} segments of WAL wait to be archived and fill the disk meanwhile").into());
         }
         remarks
     }
@@ -66,7 +73,9 @@ fn archive_query() -> Query {
         'heartbeat', to_regclass('seawall.heartbeat') is not null, \
         'failing', (select last_failed_wal from pg_stat_archiver where last_failed_time > coalesce(last_archived_time, '-infinity')), \
         'waiting', (select count(*) from pg_ls_archive_statusdir() where name like '%.ready'), \
-        'now', extract(epoch from now())::bigint)";
+        'now', extract(epoch from now())::bigint, \
+        'timeline', greatest((select timeline_id from pg_control_checkpoint()), case when pg_is_in_recovery() then 0 \
+        else ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int end))";
     Query::new(MAINTENANCE, sql)
 }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::remark::Remark;
+
 /// Lines `NAME PURPOSE SECONDS`: the order's name, what it is for, and how long ago it was ordered. Of those in place, only
 /// the newest that waits: the others are decided with it or before.
 const ASK: &str = r#"cd /etc/seawall/restores 2>/dev/null || exit 0
@@ -42,16 +44,17 @@ pub(super) fn read(stdout: &str) -> Vec<Standing> {
 }
 
 impl Standing {
-    pub(super) fn remark(&self) -> String {
+    pub(super) fn remark(&self) -> Remark {
         let Self { name, purpose, age } = self;
         let age = if *age < HOURS_FROM { format!("{} min", age / 60) } else { format!("{} h", age / 3_600) };
         match purpose.as_str() {
-            "in-place" => format!(
+            "in-place" => Remark::broken(format!(
                 "restore {name} in place waits for {age}, and nothing is archived meanwhile: `seawall restore accept {name}` or `undo {name}`"
-            ),
+            )),
             _ => format!(
                 "restore {name} ({purpose}) stands on the server for {age}: `seawall restore drop {name}` removes it"
-            ),
+            )
+            .into(),
         }
     }
 }
@@ -63,12 +66,14 @@ mod tests {
     #[test]
     fn what_stands_is_told_with_its_age() {
         let found = read("rows beside 7199\nback in-place 7200\n../x beside 1\n* beside 5\nshort\nold beside soon\n");
-        let remarks: Vec<String> = found.iter().map(Standing::remark).collect();
+        let remarks: Vec<Remark> = found.iter().map(Standing::remark).collect();
         assert_eq!(
             remarks,
             [
-                "restore rows (beside) stands on the server for 119 min: `seawall restore drop rows` removes it",
-                "restore back in place waits for 2 h, and nothing is archived meanwhile: `seawall restore accept back` or `undo back`",
+                "restore rows (beside) stands on the server for 119 min: `seawall restore drop rows` removes it".into(),
+                Remark::broken(
+                    "restore back in place waits for 2 h, and nothing is archived meanwhile: `seawall restore accept back` or `undo back`"
+                ),
             ]
         );
     }

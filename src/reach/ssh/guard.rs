@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::plan::change::Proof;
 use crate::plan::host::Endpoint;
+use crate::plan::probe::{Answers, HostProbe};
 use crate::reach::ssh::error::{HostError, place};
 use crate::reach::ssh::program::{DEADMAN, Layout};
 use crate::reach::ssh::session::{LOGIN_LIMIT, Limit, Ssh};
@@ -158,6 +159,24 @@ impl Ssh {
     }
 }
 
+/// Where the timers of changes are that nobody has decided yet.
+const TIMERS: &str = "/etc/systemd/system/seawall-deadman-*.timer";
+
+/// Asks which changes of a host are not decided; [`armed`] reads the answer.
+pub fn armed_probe() -> HostProbe {
+    HostProbe::Glob { pattern: TIMERS.to_owned() }
+}
+
+/// Changes that the host will put back unless a login proves them. A host that did not answer is unseen as a whole.
+pub fn armed(answers: &Answers) -> Vec<String> {
+    let id = |path: &str| {
+        let id = path.strip_prefix("/etc/systemd/system/seawall-deadman-")?.strip_suffix(".timer")?;
+        let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        plain.then(|| id.to_owned())
+    };
+    answers.glob(TIMERS).unwrap_or_default().into_iter().filter_map(id).collect()
+}
+
 fn script() -> String {
     format!("id=$1 state=$2 ask=$3\n{DEADMAN}{DECIDE}")
 }
@@ -187,6 +206,22 @@ fn words(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::probe::CommandState;
+
+    #[test]
+    fn what_nobody_has_decided_is_named() {
+        let state = |stdout: &str| {
+            let stdout = stdout.to_owned();
+            Answers {
+                globs: [(TIMERS.to_owned(), CommandState { status: 0, stdout, stderr: String::new() })].into(),
+                ..Answers::default()
+            }
+        };
+        let folder = "/etc/systemd/system/seawall-deadman-";
+        assert_eq!(armed(&state(&format!("{folder}a1b2-3.timer\n{folder}x y.timer\n"))), ["a1b2-3"]);
+        assert_eq!(armed(&state("")), [""; 0]);
+        assert_eq!(armed(&Answers::default()), [""; 0]);
+    }
 
     #[test]
     fn what_the_host_decided_is_read() {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::base::diag::Diagnostic;
 use crate::plan::Plan;
+use crate::plan::remark::Remark;
 use crate::view::context::PlanContext;
 use crate::view::json;
 use crate::view::progress::{Ended, Reason};
@@ -44,7 +45,10 @@ fn everything() -> Plan {
 }
 
 fn context() -> PlanContext {
-    let remarks = vec![(sample::address("sns.topic/alerts"), "unconfirmed".to_owned())];
+    let remarks = vec![
+        (sample::address("pgbackrest.repo/db"), Remark::broken("nothing is archived")),
+        (sample::address("sns.topic/alerts"), "unconfirmed".into()),
+    ];
     PlanContext { remarks, ..sample::context() }
 }
 
@@ -54,6 +58,8 @@ fn plans() {
     fits("plan-view", &document);
     assert_eq!(document["plan"]["stages"][1]["changes"][0]["fields"][2]["after"], json!("5"));
     assert_eq!((&document["empty"], &document["complete"]), (&json!(false), &json!(false)));
+    assert_eq!((&document["well"], &document["remarks"][0]["severity"]), (&json!(false), &json!("broken")));
+    assert_eq!(document["remarks"][1]["severity"], json!("worth_knowing"));
     breaks("plan-view", &document, "/format", |format| *format = json!("seawall.plan-view/2"));
     breaks("plan-view", &document, "", |plan| {
         plan.as_object_mut().expect("an object").remove("complete");

@@ -2,10 +2,12 @@
 
 use crate::plan::Plan;
 use crate::plan::change::{Action, Change, Reason, Risk};
+use crate::plan::remark::Remark;
 use crate::view::context::PlanContext;
 use crate::view::drift;
 use crate::view::plan::render;
 use crate::view::sample;
+use crate::view::status;
 use crate::view::style::Style;
 use crate::view::tests::{one, same};
 
@@ -205,7 +207,7 @@ This cannot be applied as long as the 2 errors above stand
 
 #[test]
 fn what_is_no_change() {
-    let remarks = vec![(sample::address("sns.topic/alerts"), "waiting for ops@example.com to confirm".to_owned())];
+    let remarks = vec![(sample::address("sns.topic/alerts"), "waiting for ops@example.com to confirm".into())];
     let context = PlanContext { remarks, next: "seawall apply".to_owned(), ..sample::context() };
     same(
         &render(&sample::surroundings(), &context),
@@ -233,6 +235,46 @@ Plan: 0 to create, 0 to update, 0 to replace, 0 to destroy; 1 resource as wanted
 This cannot be applied: what could not be looked at is not known to be safe to change
 ",
     );
+}
+
+/// A verdict never stands alone beside something that is broken.
+#[test]
+fn what_is_broken_stands_first_and_beside_every_verdict() {
+    let remarks = vec![
+        (sample::address("pgbackrest.repo/db"), Remark::broken("WAL segment 7 could not be archived")),
+        (sample::address("sns.topic/alerts"), "waiting for ops@example.com to confirm".into()),
+    ];
+    let context = PlanContext { remarks, next: "seawall apply".to_owned(), ..sample::context() };
+    let plan = Plan { unchanged: vec![sample::address("pgbackrest.repo/db")], ..Plan::default() };
+    let shown = |verdict: &str| {
+        format!(
+            r"
+chronos-prod  AWS account 123456789012 in ca-central-1
+
+not well
+    ! pgbackrest.repo/db  WAL segment 7 could not be archived
+
+worth knowing
+    ! sns.topic/alerts  waiting for ops@example.com to confirm
+
+{verdict}
+"
+        )
+    };
+    let matches = "1 resource matches inventories/prod.yaml";
+    same(&render(&plan, &context), &shown(&format!("No changes, but 1 thing is not well: {matches}")));
+    same(&drift::render(&[], &[], &plan, &context), &shown(&format!("No drift, but 1 thing is not well: {matches}")));
+    same(&status::render(&plan, "", &context), &shown("All is as wanted, but not all is well: 1 resources"));
+    let changing = drift::render(&[sample::sysctl()], &[], &plan, &context);
+    assert!(
+        changing.contains("\nDrift: 1 changed behind us, 0 not applied yet, 1 as wanted; 1 thing is not well\n"),
+        "{changing}"
+    );
+    let well = PlanContext { remarks: Vec::new(), ..context.clone() };
+    assert!(status::render(&plan, "", &well).ends_with("\nAll is as wanted: 1 resources\n"));
+    let backups = status::render(&plan, "error[foreign-timeline]: x\n", &well);
+    assert!(backups.ends_with("\nAll is as wanted, but not all is well: 1 resources\n"), "{backups}");
+    assert!(backups.contains("in ca-central-1\n\nerror[foreign-timeline]: x\n\n"), "{backups}");
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn long_diffs_are_cut_and_whole_with_v() {
 #[test]
 fn lines_break_at_the_width_of_a_terminal_and_nowhere_else() {
     let remarks =
-        vec![(sample::address("sns.topic/alerts"), "waiting for a person to confirm ".repeat(4).trim().to_owned())];
+        vec![(sample::address("sns.topic/alerts"), "waiting for a person to confirm ".repeat(4).trim().into())];
     let piped = PlanContext { remarks, ..sample::context() };
     let terminal = PlanContext { width: Some(80), ..piped.clone() };
     let change = Change {
