@@ -174,7 +174,7 @@ pub struct RebuildArgs {
     #[arg(long)]
     pub accept: bool,
     /// Rebuild on a fresh instance beside the server, without fence, archiving and address; measure it, remove it (`drill --fresh`)
-    #[arg(long, conflicts_with_all = ["accept", "copy"])]
+    #[arg(long, conflicts_with = "accept")]
     pub rehearse: bool,
     /// Do not ask
     #[arg(long)]

@@ -20,7 +20,7 @@ use crate::kinds::pgbackrest_repo::drilled;
 use crate::plan::backups::Backups;
 use crate::plan::drills::{Broken, Cleanup, Drill, Past, Scenario};
 use crate::plan::host::Endpoint;
-use crate::plan::restores::{End, Purpose, Repository, RestorePlan, Told};
+use crate::plan::restores::{End, Purpose, RestorePlan, Told};
 use crate::reach::Ask as _;
 use crate::reach::aws::objects::Listed;
 use crate::reach::look::Look;
@@ -318,10 +318,7 @@ impl Facts<'_> {
         let offset = before.server_clock - before.clock;
         let inventory = &work.loaded.inventory;
         let server = inventory.servers.iter().find(|(name, _)| name.as_str() == target.server);
-        let scenario = match target.repository {
-            Repository::First => Scenario::Beside,
-            Repository::Copy => Scenario::BesideFromCopy,
-        };
+        let scenario = Scenario::of(false, target.repository);
         let same = |past: &&Past| past.server == target.server && past.scenario == scenario;
         let last = past.iter().rev().filter(same).find(|past| past.heartbeat.is_some());
         judged(Run {

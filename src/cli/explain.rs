@@ -53,10 +53,11 @@ the bucket. It costs what the instance costs for the hours that began, which is 
 
 The fresh instance reads the repository with an identity of its own and can write nowhere, archives nothing, and is open to the networks of
 SSH alone. It is deleted however the drill ends; one that was killed is named by `plan` and `status` and deleted by `drill gc`, which takes
-only what name, address and tags together say is throw-away.
+only what name, address and tags together say is throw-away. With `--copy` it reads the second repository alone: server and bucket are lost.
 
     seawall drill --to random
     seawall drill --fresh
+    seawall drill --fresh --copy
     seawall drill list
     seawall drill gc
 ",

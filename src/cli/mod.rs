@@ -89,14 +89,12 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Exit, Stop>
         Command::Backup { command } => backup::backup(session, command).await,
         Command::Restore(args) if args.from_dump.is_some() => from_dump::from_dump(session, &args).await,
         Command::Restore(args) => restore::restore(session, *args).await,
-        Command::Rebuild(args) if args.rehearse => {
-            rehearsal::rehearse(session, &args.of.server, "latest", args.yes).await
-        }
+        Command::Rebuild(args) if args.rehearse => rehearsal::rehearse(session, &args.of, "latest", args.yes).await,
         Command::Rebuild(args) => rebuild::rebuild(session, &args).await,
         Command::Drill(args) => match &args.command {
             Some(DrillCommand::List(server)) => drill::list(session, server).await,
             Some(DrillCommand::Gc(args)) => rehearsal::gc(session, args).await,
-            None if args.fresh => rehearsal::rehearse(session, &args.of.server, &args.to, args.yes).await,
+            None if args.fresh => rehearsal::rehearse(session, &args.of, &args.to, args.yes).await,
             None => drill::drill(session, &args).await,
         },
         Command::Show { plan: path } => plan::show(session, &path),

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use crate::base::address::Address;
 use crate::base::diag::{Diagnostic, Diagnostics};
-use crate::cli::args::{DataArgs, GcArgs, OnlyArgs, ServerArgs};
-use crate::cli::backup::{declared, one};
+use crate::cli::args::{DataArgs, GcArgs, OnlyArgs, RepositoryArgs};
+use crate::cli::backup::{meant, one};
 use crate::cli::drill::{REPORTS, can_be_meant, checks, ended, keep, planned_for, refused};
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::locked::{GIVE_YES, held};
@@ -42,11 +42,12 @@ use crate::view::working::Working;
 const AGAIN: &str = "drill again once that is mended; nothing of this one is kept but its report";
 
 /// `seawall drill --fresh` and `seawall rebuild --rehearse`.
-pub async fn rehearse(session: &mut Session, server: &ServerArgs, to: &str, yes: bool) -> Result<Exit, Stop> {
+pub async fn rehearse(session: &mut Session, of: &RepositoryArgs, to: &str, yes: bool) -> Result<Exit, Stop> {
     can_be_meant(to)?;
-    let live = one(declared(session, server)?)?;
+    let live = one(meant(session, of)?)?;
     let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
-    let made = throw_away(&work.loaded.inventory, &live.server, Timestamp::now()).map_err(Stop::failed)?;
+    let made =
+        throw_away(&work.loaded.inventory, &live.server, live.repository, Timestamp::now()).map_err(Stop::failed)?;
     let newest = newest(&world, &live).await?;
     let price = hourly_millicents(&work, &live.server);
     session.say(question(&live, &made, &newest, price));
@@ -249,7 +250,8 @@ impl<'a> Rehearsal<'a> {
         let chosen = planned_for(Purpose::Rehearsal, session, world, &self.target, self.to, None, &self.id).await;
         self.found = chosen.found;
         let plan = chosen.plan.map_err(Stop::failed)?;
-        self.plan = Some(plan.clone());
+        // To the fresh server it is the only one.
+        self.plan = Some(RestorePlan { repository: self.live.repository, ..plan.clone() });
         if refused(&plan) {
             return Ok(());
         }
@@ -308,13 +310,15 @@ impl<'a> Rehearsal<'a> {
         let (offset, seconds) = (self.offset, |span: TimeSpan| span.seconds());
         let own = |at: i64| at + offset;
         let steps = self.steps.into_iter().map(|step| Step { began: own(step.began), ..step }).collect();
-        let last = past.iter().rev().find(|past| past.server == self.live.server && past.heartbeat.is_some());
+        let scenario = Scenario::of(true, self.live.repository);
+        let same = |past: &&Past| past.server == self.live.server && past.scenario.repository() == self.live.repository;
+        let last = past.iter().rev().filter(same).find(|past| past.heartbeat.is_some());
         Run {
             environment: self.real.resolved.environment.clone(),
             sandbox: self.real.sandbox,
             server: self.live.server.clone(),
             bundle: server.map(|(_, server)| server.instance.bundle.clone()).unwrap_or_default(),
-            scenario: Scenario::Fresh,
+            scenario,
             asked: self.to.to_owned(),
             broken: None,
             inventory: self.real.loaded.digest.clone(),

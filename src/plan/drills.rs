@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::diag::Diagnostic;
 use crate::base::digest::Digest;
-use crate::plan::restores::{Fact, RestorePlan};
+use crate::plan::restores::{Fact, Repository, RestorePlan};
 
 /// The heartbeat row is written so often; nothing that is measured by it is finer.
 pub const HEARTBEAT_S: i64 = 60;
@@ -25,14 +25,40 @@ pub enum Scenario {
     BesideFromCopy,
     /// A server of its own, from nothing, as after a loss: without the fence, archiving, and the move of the address.
     Fresh,
+    /// The same from the second repository: as after the loss of the server and its bucket. It says nothing of the first one.
+    FreshFromCopy,
 }
 
 impl Scenario {
+    /// It was on a server of its own.
+    pub fn is_fresh(self) -> bool {
+        matches!(self, Self::Fresh | Self::FreshFromCopy)
+    }
+
+    /// Where a drill restored to, and which repository it read.
+    pub fn of(fresh: bool, repository: Repository) -> Self {
+        match (fresh, repository) {
+            (false, Repository::First) => Self::Beside,
+            (false, Repository::Copy) => Self::BesideFromCopy,
+            (true, Repository::First) => Self::Fresh,
+            (true, Repository::Copy) => Self::FreshFromCopy,
+        }
+    }
+
+    /// Which repository it read.
+    pub fn repository(self) -> Repository {
+        match self {
+            Self::Beside | Self::Fresh => Repository::First,
+            Self::BesideFromCopy | Self::FreshFromCopy => Repository::Copy,
+        }
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Beside => "beside",
             Self::BesideFromCopy => "beside, from the copy",
             Self::Fresh => "fresh",
+            Self::FreshFromCopy => "fresh, from the copy",
         }
     }
 }
@@ -287,7 +313,7 @@ impl Proofs {
     pub fn of<'a>(&'a self, server: &'a str) -> impl Iterator<Item = &'a Past> {
         let all = self.history.iter().flatten().rev();
         all.filter(move |past| {
-            past.server == server && past.broken.is_none() && past.scenario != Scenario::BesideFromCopy
+            past.server == server && past.broken.is_none() && past.scenario.repository() == Repository::First
         })
     }
 

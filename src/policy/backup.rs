@@ -192,7 +192,8 @@ fn locked(bucket: &Bucket, lock: ObjectLock, places: &Places, base: &str, found:
         (LockMode::Governance, Keep::Protected) => None,
     };
     if let Some((evidence, hint)) = why {
-        let message = format!("nothing in `{base}` can be deleted for {days} days after it was written");
+        let days = if days == 1 { "a day".to_owned() } else { format!("{days} days") };
+        let message = format!("nothing in `{base}` can be deleted for {days} after it was written");
         found.push(LOCK_OUTLIVES_WISHES.cite(LOCK_OUTLIVES_WISHES.broken(message, evidence).at(at, "here").hint(hint)));
     }
 }

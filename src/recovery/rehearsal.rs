@@ -17,6 +17,7 @@ use crate::kinds::lightsail_ports::LightsailPorts;
 use crate::kinds::table::Wanted;
 use crate::kinds::throw_away::{self, part_name};
 use crate::kinds::{Kind as _, SERVER};
+use crate::plan::restores::Repository;
 
 /// After this time nobody can be at work on it any more: as long as a restore may take.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(12);
@@ -63,11 +64,16 @@ pub struct ThrowAway {
     pub expires: Timestamp,
 }
 
-/// What an inventory's server is in a rehearsal that begins at `now`.
+/// What an inventory's server is in a rehearsal that begins at `now`. The repository that it restores from is the only one that it has.
 ///
 /// # Errors
 /// Why there can be none.
-pub fn throw_away(inventory: &Inventory, server: &str, now: Timestamp) -> Result<ThrowAway, Diagnostic> {
+pub fn throw_away(
+    inventory: &Inventory,
+    server: &str,
+    from: Repository,
+    now: Timestamp,
+) -> Result<ThrowAway, Diagnostic> {
     let environment = inventory.environment.as_str();
     let stamp = now.strftime("%Y%m%d-%H%M%S").to_string();
     let name = throw_away::name(environment, server, &stamp).ok_or_else(|| {
@@ -84,6 +90,9 @@ pub fn throw_away(inventory: &Inventory, server: &str, now: Timestamp) -> Result
     section.instance.auto_snapshot = None;
     section.instance.generation = 1;
     if let Some(backup) = &mut section.backup {
+        if let Some(copy) = backup.copies.first().filter(|_| from == Repository::Copy) {
+            *backup = backup.of_copy(copy);
+        }
         backup.drills.schedule = None;
         backup.copies = Vec::new();
     }
@@ -176,8 +185,7 @@ mod tests {
         ("host.compose", "containers act on the world"),
     ];
 
-    fn derived() -> ThrowAway {
-        let text = "
+    const TEXT: &str = "
 seawall: 1
 environment: prod
 aws: { account: \"123456789012\", region: ca-central-1 }
@@ -200,9 +208,12 @@ identities:
   exporter: { bucket: backups, prefix: exports, key: { server: db, file: /etc/seawall/exporter.credentials } }
 buckets: { backups: { name: prod-backups } }
 ";
+
+    fn derived(text: &str, from: Repository) -> ThrowAway {
         let loaded = parse("test.yaml", text);
         let inventory = loaded.inventory.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
-        throw_away(&inventory, "db", "2026-11-27T05:00:00Z".parse().expect("a time")).expect("a throw-away server")
+        throw_away(&inventory, "db", from, "2026-11-27T05:00:00Z".parse().expect("a time"))
+            .expect("a throw-away server")
     }
 
     #[test]
@@ -217,7 +228,7 @@ buckets: { backups: { name: prod-backups } }
 
     #[test]
     fn nothing_of_the_real_server_is_among_it_and_everything_is_marked() {
-        let made = derived();
+        let made = derived(TEXT, Repository::First);
         assert_eq!(
             (made.name.as_str(), made.instance.as_str()),
             ("db-drill-20261127-050000", "prod-db-drill-20261127-050000")
@@ -247,8 +258,26 @@ buckets: { backups: { name: prod-backups } }
     }
 
     #[test]
+    fn after_the_loss_of_a_bucket_the_second_repository_is_its_only_one() {
+        let text = TEXT
+            .replace(
+                "drills: {",
+                "copies: [{ bucket: elsewhere, cipher_pass: { env: OTHER, escrow: confirmed } }], drills: {",
+            )
+            .replace("buckets: {", "buckets: { elsewhere: { name: prod-elsewhere, region: eu-west-1 },");
+        let made = derived(&text, Repository::Copy);
+        let user = made.resolved.wanted.iter().find(|wanted| wanted.address.kind() == IamUser::NAME);
+        let may = user.expect("the identity that reads").desired["policy"].to_string();
+        assert!(may.contains("prod-elsewhere") && !may.contains("prod-backups"), "{may}");
+        let backup =
+            made.inventory.servers.values().next().and_then(|server| server.backup.as_ref()).expect("a backup");
+        assert!(backup.bucket.as_str() == "elsewhere" && backup.copies.is_empty() && backup.drills.schedule.is_none());
+        assert_eq!(serde_json::to_value(&backup.cipher_pass).expect("JSON")["env"], "OTHER");
+    }
+
+    #[test]
     fn it_lets_operators_in_and_acts_on_nothing() {
-        let made = derived();
+        let made = derived(TEXT, Repository::First);
         let wanted = |kind: &str| {
             &made.resolved.wanted.iter().find(|wanted| wanted.address.kind() == kind).expect("it is wanted").desired
         };

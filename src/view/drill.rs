@@ -61,7 +61,7 @@ fn rows(drill: &Drill) -> Vec<(&'static str, String)> {
     let measured = |seconds: &Option<i64>| seconds.map_or_else(|| "not measured".to_owned(), |s| format!("{s} s"));
     let until = match drill.scenario {
         Scenario::Beside | Scenario::BesideFromCopy => "a transaction was committed",
-        Scenario::Fresh => "clients could have been let in, from nothing",
+        Scenario::Fresh | Scenario::FreshFromCopy => "clients could have been let in, from nothing",
     };
     rows.push(("time to serve", format!("{} until {until} (RTO: {wanted})", measured(serve_s))));
     rows.push(("time to trust", format!("{} until it was verified, too", measured(trust_s))));
@@ -87,8 +87,8 @@ fn rows(drill: &Drill) -> Vec<(&'static str, String)> {
 fn cost(drill: &Drill) -> String {
     match (drill.scenario, drill.cost_millicents) {
         (Scenario::Beside | Scenario::BesideFromCopy, _) => "none: the copy was on the server itself".to_owned(),
-        (Scenario::Fresh, None) => format!("not known: bundle {} has no known price", drill.bundle),
-        (Scenario::Fresh, Some(price)) => {
+        (_, None) => format!("not known: bundle {} has no known price", drill.bundle),
+        (_, Some(price)) => {
             let tenths = price.div_ceil(100);
             format!(
                 "{}.{:03} USD by list price, for the hours of the instance that began",
@@ -122,7 +122,7 @@ fn removed(drill: &Drill) -> String {
     match &cleanup.unknown {
         Some(why) => format!("not known: {why}"),
         None if cleanup.proven => {
-            let asked = if drill.scenario == Scenario::Fresh { "AWS" } else { "the server" };
+            let asked = if drill.scenario.is_fresh() { "AWS" } else { "the server" };
             format!("yes; {asked} was asked again, and nothing of it is there")
         }
         None => format!("NO: {}", cleanup.left.join(", ")),

@@ -17,7 +17,7 @@ pub struct DrillArgs {
     #[arg(long, conflicts_with_all = ["to", "broken"])]
     pub preflight: bool,
     /// On a fresh instance instead of beside the database: as after the loss of the server, which costs money and is removed
-    #[arg(long, conflicts_with_all = ["preflight", "broken", "copy"])]
+    #[arg(long, conflicts_with_all = ["preflight", "broken"])]
     pub fresh: bool,
     /// Break something on purpose, in what the drill sees only: it must notice, and exits with 1
     #[arg(long = "break", value_enum, value_name = "WHAT")]
