@@ -11,6 +11,8 @@ use std::fmt::Write as _;
 pub const FOLDERS: &str = include_str!("folders.sh");
 /// The status with which these functions, and a host's step, end where a path is not root's alone.
 pub const UNSAFE: i32 = 77;
+/// The status with which a host's step ends that has put back what it changed, and found its service well with it.
+pub const PUT_BACK: i32 = 85;
 
 /// A text that no shell can carry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -233,9 +233,13 @@ async fn host(
                 let address = change.address.clone();
                 if done.get(&address).copied().unwrap_or(0) == all {
                     end.acted.push(address);
-                } else if end.failed.is_empty() && failed.as_ref().is_none_or(|failed| *failed == address) {
+                } else if end.failed.is_empty()
+                    && end.put_back.is_empty()
+                    && failed.as_ref().is_none_or(|failed| *failed == address)
+                {
                     journal.record(&JournalEvent::Failed { address: address.clone(), why: failure.to_string() });
-                    end.failed.push((address, failure.clone()));
+                    let ended = if failure.was_put_back() { &mut end.put_back } else { &mut end.failed };
+                    ended.push((address, failure.clone()));
                 } else {
                     journal.record(&JournalEvent::NotStarted { address: address.clone() });
                     end.not_started.push(address);

@@ -8,6 +8,7 @@ pub mod compose;
 pub mod extensions;
 pub mod load;
 pub mod names;
+pub mod packages;
 pub mod places;
 pub mod public_key;
 pub mod scalar;

@@ -391,10 +391,8 @@ fn repair(actual: &Actual, fields: &[FieldChange]) -> Vec<HostStep> {
     }
     // apt puts back only what is not there; a filter that does not know a failed login is worse than none.
     let away = changed.iter().map(|jail| host::remove_file(&format!("/etc/fail2ban/filter.d/{jail}.conf")));
-    let mut argv = vec!["apt-get", "install", "-y", "--reinstall", "--no-install-recommends"];
-    argv.extend(["-o", apt::LOCK_TIMEOUT, "-o", "Dpkg::Options::=--force-confmiss"]);
-    argv.extend(["-o", "Dpkg::Options::=--force-confold", "--", PACKAGES[0]]);
-    away.chain([apt::run(&argv, REINSTALL_S, "put back the package's own files")]).collect()
+    let options = ["--reinstall", "-o", "Dpkg::Options::=--force-confmiss"];
+    away.chain([apt::install_with(&options, &PACKAGES[..1], REINSTALL_S, "put back the package's own files")]).collect()
 }
 
 fn shipped(filter: &str) -> FieldChange {

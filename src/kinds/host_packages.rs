@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::address::Address;
+use crate::inventory::packages::excluded_by;
 use crate::inventory::sections::{Inventory, Server};
 use crate::kinds::host;
 use crate::kinds::host_certificate;
@@ -71,8 +72,24 @@ fn wanted(server: &Server) -> BTreeSet<String> {
 }
 
 fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual>, Unseen> {
-    let status = apt::look(&desired.packages, answers)?;
+    let status = apt::look(&asked(desired), answers)?;
     Ok((!status.is_empty()).then_some(Actual { status }))
+}
+
+/// The packages that are wanted, and what cannot be beside them.
+fn asked(desired: &Desired) -> Vec<String> {
+    let excluded = excluded(desired).map(|(_, other)| other.to_owned());
+    desired.packages.iter().cloned().chain(excluded).collect()
+}
+
+/// Wanted packages, each with one that cannot be beside it.
+fn excluded(desired: &Desired) -> impl Iterator<Item = (&str, &'static str)> {
+    desired.packages.iter().flat_map(|wanted| excluded_by(wanted).iter().map(move |&other| (wanted.as_str(), other)))
+}
+
+/// Some files of it are there beyond its configuration, so that it is in the way.
+fn in_the_way(actual: &Actual, other: &str) -> bool {
+    apt::status(&actual.status, other).and_then(|status| status.chars().nth(1)).is_some_and(|state| state != 'c')
 }
 
 impl Kind for HostPackages {
@@ -81,7 +98,8 @@ impl Kind for HostPackages {
     const EXPLAIN: &'static str = "\
 Manages: that every package in `packages`, and every package that another section needs, is installed. One
 `apt-get update` and one `apt-get install` for all that are missing; configuration files that you changed are kept.
-A package that is half installed counts as missing and is repaired.
+A package that is half installed counts as missing and is repaired. Nothing is removed on the way, except what a plan
+names: a package that Debian keeps from being beside one that a section needs, such as chrony beside systemd-timesyncd.
 
 Does not manage: versions, archives beyond the image's own, and removal. A package that leaves the list stays
 installed and is forgotten: removing a package can take its data or half the system along, and whether something
@@ -109,7 +127,7 @@ else came to need it cannot be seen.
     }
 
     fn probes(desired: &Desired) -> Vec<Probe> {
-        vec![apt::probe(&desired.packages)]
+        vec![apt::probe(&asked(desired))]
     }
 
     fn read(desired: &Desired, answers: &Answers) -> Observed<Actual> {
@@ -119,14 +137,15 @@ else came to need it cannot be seen.
     fn diff(desired: &Desired, actual: &Actual) -> Vec<FieldChange> {
         let Desired { address: _, packages } = desired;
         let Actual { status } = actual;
-        packages
-            .iter()
-            .filter_map(|name| {
-                let found = apt::status(status, name);
-                let missing = !found.is_some_and(apt::installed);
-                missing.then(|| field(name, found))
-            })
-            .collect()
+        let missing = packages.iter().filter_map(|name| {
+            let found = apt::status(status, name);
+            let missing = !found.is_some_and(apt::installed);
+            missing.then(|| field(name, found))
+        });
+        let away = excluded(desired).filter(|(_, other)| in_the_way(actual, other)).map(|(_, other)| {
+            FieldChange::new(format!("packages.{other}"), Some(Value::from("installed")), Some(Value::from("removed")))
+        });
+        missing.chain(away).collect()
     }
 
     fn steps(desired: &Desired, actual: Option<&Actual>, fields: &[FieldChange]) -> Vec<HostStep> {
@@ -136,15 +155,22 @@ else came to need it cannot be seen.
             .filter(|name| host::differs(fields, &format!("packages.{name}")))
             .map(String::as_str)
             .collect();
-        if missing.is_empty() {
+        let away: Vec<(&str, &str)> =
+            excluded(desired).filter(|(_, other)| host::differs(fields, &format!("packages.{other}"))).collect();
+        if missing.is_empty() && away.is_empty() {
             return Vec::new();
         }
         let mut steps = Vec::new();
         if actual.is_some_and(|actual| apt::interrupted(&actual.status)) {
             steps.push(apt::catch_up());
         }
-        steps.push(apt::update());
-        steps.push(apt::install(&missing));
+        for chunk in away.chunk_by(|(one, _), (other, _)| one == other) {
+            steps.push(apt::remove(&chunk.iter().map(|(_, other)| *other).collect::<Vec<_>>(), chunk[0].0));
+        }
+        if !missing.is_empty() {
+            steps.push(apt::update());
+            steps.push(apt::install(&missing));
+        }
         steps
     }
 

@@ -157,6 +157,16 @@ impl Failure {
         self
     }
 
+    /// What was there before is in effect again, and was found to work.
+    #[must_use]
+    pub fn put_back(self) -> Self {
+        Self { code: Some("put-back".to_owned()), ..self }.hint("change what the message names, then plan again")
+    }
+
+    pub fn was_put_back(&self) -> bool {
+        self.code.as_deref() == Some("put-back")
+    }
+
     /// What was to be changed stands where somebody else than root could put a link.
     #[must_use]
     pub fn unsafe_folder(self) -> Self {

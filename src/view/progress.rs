@@ -186,8 +186,9 @@ pub fn summary(ended: &Ended) -> String {
     for address in not_started {
         let _ = writeln!(text, "  not started  {address}");
     }
-    let hint = if put_back.is_empty() {
-        "nothing needs to be undone; a new plan shows what remains"
+    // A service that was put back says by itself what to do.
+    let hint = if put_back.iter().all(|reason| reason.hint.is_some()) {
+        "what is done stays done; a new plan shows what remains"
     } else {
         "the way in is the one from before; find out why the new one does not work, then plan again"
     };

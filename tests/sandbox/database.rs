@@ -132,6 +132,30 @@ fn settings_change_under_load_and_no_committed_row_is_lost() {
     under_load(&lab, || drop(lab.expect(0, &["--sandbox", "apply", "--yes"])));
     assert_ne!(lab.sql("postgres", "select pg_postmaster_start_time()"), started);
     a_restart_waits_for_a_repository_that_is_down(&lab);
+    settings_that_break_it_are_put_back(&lab);
+}
+
+/// PostgreSQL takes these settings for good ones, and does not start, lets nobody in, or is somewhere else with them.
+fn settings_that_break_it_are_put_back(lab: &Rehearsal) {
+    let breaks = [
+        ("huge_pages: \"on\"", "PostgreSQL did not start: "),
+        ("session_preload_libraries: nosuchlib", "nobody can log in any more: "),
+        ("shared_preload_libraries: nosuchlib", "PostgreSQL did not start: "),
+        ("unix_socket_directories: /tmp", "does not listen in /var/run/postgresql"),
+    ];
+    for (setting, says) in breaks {
+        let name = setting.split(':').next().expect("a name");
+        lab.edit_inventory("work_mem: 9MB", &format!("work_mem: 9MB, {setting}"));
+        let ended = lab.expect(5, &["--sandbox", "apply", "--yes", "--only", "postgres.cluster/db"]);
+        for says in [says, name, "put back", "PostgreSQL is well with them"] {
+            assert!(ended.stderr.contains(says), "{setting}: `{says}`: {}", ended.stderr);
+        }
+        assert_eq!(lab.sql("postgres", "show work_mem"), "9MB");
+        let plan = lab.expect(2, &["--sandbox", "plan"]).stdout;
+        assert!(plan.contains(&format!("settings.{name}")), "what was put back is still to be done: {plan}");
+        lab.edit_inventory(&format!(", {setting}"), "");
+        lab.expect(0, &["--sandbox", "plan"]);
+    }
 }
 
 /// Clients write while `change` happens; every row that one of them was told is committed is there afterwards.

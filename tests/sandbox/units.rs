@@ -54,4 +54,33 @@ fn what_changes_a_unit_beside_its_file_is_named_and_healed() {
     assert!(runs.stdout.contains("/usr/local/lib/seawall/backup"), "{}", runs.stdout);
     let held = lab.on_server(&["apt-mark", "showhold"]);
     assert_eq!(held.stdout.trim(), "postgresql-15", "what an operator holds stays held");
+
+    packages_do_what_the_plan_says(&lab);
+}
+
+/// Installing a package restarts and removes nothing that no plan has named.
+fn packages_do_what_the_plan_says(lab: &Rehearsal) {
+    let quietly = "export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1; apt-get update -qq && apt-get install -qq -y --no-install-recommends";
+    // Its hook would restart everything that uses a library which was replaced: PostgreSQL does.
+    let waits = format!("{quietly} needrestart busybox-syslogd && {quietly} --reinstall zlib1g && dpkg --remove jq");
+    lab.on_server(&["bash", "-c", &waits]);
+    let since = lab.sql("postgres", "select pg_postmaster_start_time()");
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.on_server(&["jq", "--version"]);
+    assert_eq!(lab.sql("postgres", "select pg_postmaster_start_time()"), since, "PostgreSQL was restarted unannounced");
+
+    // apt took ufw away for the other one; the plan names what goes for it.
+    lab.on_server(&["bash", "-c", &format!("{quietly} iptables-persistent")]);
+    let plan = lab.expect(2, &["--sandbox", "plan"]).stdout;
+    for says in ["iptables-persistent", "installed → removed", "packages.ufw"] {
+        assert!(plan.contains(says), "`{says}`: {plan}");
+    }
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.expect(0, &["--sandbox", "plan"]);
+
+    // Debian keeps these two from being beside each other; nobody has decided for one.
+    lab.edit_inventory("packages: [htop, jq]", "packages: [htop, jq, inetutils-syslogd]");
+    let refused = lab.expect(1, &["--sandbox", "apply", "--yes"]).stderr;
+    assert!(refused.contains("it would remove busybox-syslogd"), "{refused}");
+    lab.on_server(&["dpkg", "-s", "busybox-syslogd"]);
 }

@@ -6,6 +6,7 @@ use crate::base::diag::Diagnostic;
 use crate::base::release::BLUEPRINTS;
 use crate::base::span::Span;
 use crate::inventory::check::{Report, certificate, cluster, roles, text};
+use crate::inventory::packages::EXCLUSIVE;
 use crate::inventory::scalar::Cidr;
 use crate::inventory::sections::host::Sshd;
 use crate::inventory::sections::{FirewallRule, Server, Sources, SysctlValue};
@@ -37,7 +38,7 @@ pub(super) fn check(report: &mut Report<'_>) {
         instance(report, &base, server);
         login(report, &base, server);
         firewall(report, &base, &server.firewall);
-        packages(report, &base, &server.packages);
+        packages(report, &base, server);
         system(report, &base, server);
         if let Some(section) = &server.sshd {
             sshd(report, &format!("{base}.sshd"), section);
@@ -207,12 +208,35 @@ fn contradiction(base: &str, port: u16, world: &str, [wide, narrow]: [Span; 2]) 
         .hint("take out the rule that you do not mean")
 }
 
-fn packages(report: &mut Report<'_>, base: &str, packages: &[String]) {
+fn packages(report: &mut Report<'_>, base: &str, server: &Server) {
+    let packages = &server.packages;
     for (index, package) in packages.iter().enumerate() {
         let path = format!("{base}.packages[{index}]");
         report.text("bad-package-name", &path, text::package(package));
     }
     report.repeats("duplicate-package", &format!("{base}.packages"), packages);
+    let by = |name: &str| {
+        let section = match name {
+            "systemd-timesyncd" => server.time.is_some().then_some("time"),
+            "ufw" => (!server.firewall.is_empty()).then_some("firewall"),
+            "docker.io" => server.compose.is_some().then_some("compose"),
+            _ => None,
+        };
+        section.or_else(|| packages.iter().any(|listed| listed == name).then_some("packages"))
+    };
+    for (name, others) in EXCLUSIVE {
+        let Some(section) = by(name) else { continue };
+        for (index, other) in packages.iter().enumerate().filter(|(_, listed)| others.contains(&listed.as_str())) {
+            let path = format!("{base}.packages[{index}]");
+            let problem = Diagnostic::error(
+                "package-conflict",
+                format!("`{other}` cannot be beside `{name}`, which `{base}.{section}` installs"),
+            )
+            .at(report.places.span(&path), "one of them would be removed")
+            .hint(format!("take `{other}` out, or leave `{section}` away"));
+            report.found.push(problem);
+        }
+    }
 }
 
 fn system(report: &mut Report<'_>, base: &str, server: &Server) {

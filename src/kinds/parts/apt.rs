@@ -18,6 +18,14 @@ const INSTALL_S: u32 = 1_200;
 /// First boot runs apt by itself; wait this many seconds for its lock instead of failing.
 pub(crate) const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=300";
 
+/// Words of `apt-get install`: without removing anything. When that is why it fails, the last line names what is in the way.
+const INSTALL: &str = r#"apt-get install --no-remove "$@"
+status=$?
+[ "$status" != 0 ] || exit 0
+gone=$(LC_ALL=C apt-get install --simulate "$@" 2>/dev/null | sed -n 's/^Remv \([^ ]*\).*/\1/p' | tr '\n' ' ')
+[ -z "$gone" ] || echo "nothing was installed: it would remove ${gone% }, which no plan names; decide for one and take the other out by hand" >&2
+exit "$status""#;
+
 fn query<'a>(packages: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
     let mut argv = vec!["dpkg-query", "-W", "-f=${db:Status-Abbrev}|${Package}\\n", "--"];
     argv.extend(packages.into_iter().map(String::as_str));
@@ -71,17 +79,30 @@ pub(crate) fn update() -> HostStep {
     run(&["apt-get", "update", "-o", LOCK_TIMEOUT], UPDATE_S, "fetch package lists")
 }
 
-/// A configuration file that somebody changed stays; no question is ever asked.
+/// A configuration file that somebody changed stays; no question is ever asked, and nothing is removed.
 pub(crate) fn install(packages: &[&str]) -> HostStep {
-    let mut argv = vec!["apt-get", "install", "-y", "--no-install-recommends", "-o", LOCK_TIMEOUT];
-    argv.extend(["-o", "Dpkg::Options::=--force-confold", "--"]);
-    argv.extend(packages);
-    run(&argv, INSTALL_S, &format!("install {}", packages.join(", ")))
+    install_with(&[], packages, INSTALL_S, &format!("install {}", packages.join(", ")))
 }
 
-/// A run of apt or dpkg that asks nothing: not debconf, and not needrestart where it is installed.
+pub(crate) fn install_with(options: &[&str], packages: &[&str], timeout_s: u32, what: &str) -> HostStep {
+    let mut argv = vec!["sh", "-c", INSTALL, "sh", "-y", "--no-install-recommends", "-o", LOCK_TIMEOUT];
+    argv.extend(["-o", "Dpkg::Options::=--force-confold"]);
+    argv.extend(options);
+    argv.push("--");
+    argv.extend(packages);
+    run(&argv, timeout_s, what)
+}
+
+/// Takes packages out that cannot be beside one that is wanted. Not apt's `remove`, which takes along what stands on them.
+pub(crate) fn remove(packages: &[&str], wanted: &str) -> HostStep {
+    let argv = [&["dpkg", "--remove", "--"], packages].concat();
+    run(&argv, INSTALL_S, &format!("remove {}: {wanted} cannot be beside it", packages.join(", ")))
+}
+
+/// A run of apt or dpkg that asks nothing: not debconf, and not needrestart where it is installed. That lists what should be started
+/// again and does not do it: a database is restarted when a plan says so.
 pub(crate) fn run(argv: &[&str], timeout_s: u32, what: &str) -> HostStep {
-    let env = [("DEBIAN_FRONTEND", "noninteractive"), ("NEEDRESTART_MODE", "a")];
+    let env = [("DEBIAN_FRONTEND", "noninteractive"), ("NEEDRESTART_MODE", "l")];
     HostStep::Run {
         argv: argv.iter().map(|&word| word.to_owned()).collect(),
         env: env.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect(),

@@ -4,7 +4,7 @@ use crate::base::shell::FOLDERS;
 use crate::kinds::host::{self, QUICK_S, Wanted};
 use crate::kinds::host_folders::take_cluster;
 use crate::kinds::parts;
-use crate::kinds::postgres::{MAINTENANCE, PORT, identifier, reload, tell_alone};
+use crate::kinds::postgres::{MAINTENANCE, PORT, identifier, tell_alone};
 use crate::kinds::postgres_cluster::archives::{install, pins};
 use crate::kinds::postgres_cluster::{Actual, BOOT, Desired, NO_CLUSTER, RESTART, look};
 use crate::plan::change::FieldChange;
@@ -16,32 +16,15 @@ const MAKE_S: u32 = 300;
 /// for the last WAL segment to be archived.
 const START_S: u32 = 600;
 
-/// VERSION VERB: starts or restarts the cluster and waits until it answers. Its unit hides a start that failed. A stop
-/// waits for the archiver, so before a restart archiving must not be failing. The checkpoint at the end wakes the
-/// checkpointer, which else forgets `archive_timeout` until its next turn.
-const START: &str = r#"version=$1 verb=$2 port=$3
-ask() { runuser -u postgres -- psql -h /var/run/postgresql -p "$port" -XAtq -d postgres -c "$1"; }
-if [ "$verb" = restart ]; then
-    stuck=$(ask "select last_failed_wal from pg_stat_archiver where last_failed_time > coalesce(last_archived_time, '-infinity') and current_setting('archive_mode') <> 'off' and current_setting('archive_command') not in ('', '(disabled)')")
-    if [ -n "$stuck" ]; then
-        echo "WAL segment $stuck cannot be archived, and a stop would wait for it: PostgreSQL was not restarted"
-        exit 75
-    fi
-fi
-log=/var/log/postgresql/postgresql-$version-main.log
-failed() {
-    # As postgres, whose the folder is: a link there leads no further than he gets.
-    said=$(timeout 10 runuser -u postgres -- tail -c 16384 -- "$log" | tail -n 20)
-    printf '%s\n' "$said"
-    echo "PostgreSQL did not start: $(printf '%s\n' "$said" | grep -E 'PANIC:|FATAL:' | tail -n 1)"
-    exit 69
-}
-systemctl "$verb" "postgresql@$version-main.service" || failed
-until runuser -u postgres -- pg_isready -q -p "$port"; do
-    pg_ctlcluster "$version" main status >/dev/null || failed
-    sleep 0.2
-done
-ask checkpoint"#;
+/// Our settings before they were changed, as long as PostgreSQL has not come up with the new ones.
+const BEFORE: &str = "/var/lib/seawall/postgresql-before.conf";
+
+/// FILE BEFORE: keeps our settings as they are.
+const KEEP: &str = r#"rm -f -- "$2"
+[ -f "$1" ] && [ ! -L "$1" ] || exit 0
+install -m 0600 -- "$1" "$2""#;
+
+const TAKE_UP: &str = include_str!("take_up.sh");
 
 const READ_CONF_D: &str = include_str!("read_conf_d.sh");
 const COMMENT_OUT: &str = include_str!("comment_out.sh");
@@ -52,11 +35,19 @@ fn edit(program: &str, words: &[&str], what: String) -> HostStep {
     host::run(&[&["sh", "-c", program.as_str(), "sh"], words].concat(), QUICK_S, what)
 }
 
-fn start(desired: &Desired, verb: &str) -> HostStep {
+/// Has PostgreSQL take up what is on disk by a `start`, `restart` or `reload`. `changed` are the settings in our file that were
+/// changed just now: if it does not come up, or nobody can log in, it is put back.
+fn take_up(desired: &Desired, verb: &str, changed: &str) -> HostStep {
     let version = desired.cluster.version.to_string();
-    let argv = ["sh", "-c", START, "sh", &version, verb, &PORT.to_string()];
-    let what = if verb == "restart" { "RESTART" } else { "start" };
-    host::run(&argv, START_S, format!("{what} PostgreSQL {version}/main and wait until it answers"))
+    let program = format!("{FOLDERS}{TAKE_UP}");
+    let (port, path) = (PORT.to_string(), desired.path());
+    let argv = ["sh", "-c", &program, "sh", &version, verb, &port, &path, BEFORE, changed];
+    let what = match verb {
+        "restart" => format!("RESTART PostgreSQL {version}/main and wait until it answers"),
+        "start" => format!("start PostgreSQL {version}/main and wait until it answers"),
+        _ => format!("reload {} and log in anew", desired.cluster.unit()),
+    };
+    host::run(&argv, if verb == "reload" { QUICK_S } else { START_S }, what)
 }
 
 fn no_cluster(desired: &Desired) -> Vec<HostStep> {
@@ -98,7 +89,7 @@ pub(super) fn make(desired: &Desired) -> Vec<HostStep> {
     steps.push(host::run(&argv, MAKE_S, format!("make cluster {version}/main with data checksums")));
     steps.extend(take_cluster(desired.cluster));
     steps.push(write(desired, None));
-    steps.push(start(desired, "start"));
+    steps.push(take_up(desired, "start", ""));
     steps
 }
 
@@ -129,6 +120,8 @@ pub(super) fn mend(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -
     }
     if host::differs(fields, &desired.path()) {
         steps.push(host::directory(&format!("{conf}/conf.d"), "root", "postgres", "0755"));
+        let keep = ["sh", "-c", KEEP, "sh", &desired.path(), BEFORE];
+        steps.push(host::run(&keep, QUICK_S, "keep the settings of before"));
         steps.push(write(desired, Some(actual)));
     }
     if host::differs(fields, "conf.d") {
@@ -159,13 +152,18 @@ pub(super) fn mend(desired: &Desired, actual: &Actual, fields: &[FieldChange]) -
     if fields.iter().all(|field| field.limit.is_some()) {
         return steps;
     }
-    if actual.said.is_none() {
-        steps.push(start(desired, "start"));
-    } else if restarts(desired, actual, fields) {
-        steps.push(start(desired, "restart"));
-    } else {
-        steps.push(reload(desired.cluster));
-    }
+    let names: Vec<&str> = fields.iter().filter_map(|field| field.path.strip_prefix("settings.")).collect();
+    let changed = match names.as_slice() {
+        _ if !host::differs(fields, &desired.path()) => String::new(),
+        [] => "our settings".to_owned(),
+        names => names.join(", "),
+    };
+    let verb = match &actual.said {
+        None => "start",
+        Some(_) if restarts(desired, actual, fields) => "restart",
+        Some(_) => "reload",
+    };
+    steps.push(take_up(desired, verb, &changed));
     steps
 }
 

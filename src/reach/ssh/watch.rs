@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::base::redact::Redactor;
-use crate::base::shell::UNSAFE;
+use crate::base::shell::{PUT_BACK, UNSAFE};
 use crate::plan::host::Endpoint;
 use crate::reach::ssh::event::Frame;
 use crate::reach::ssh::lock::Holder;
@@ -112,7 +112,11 @@ impl<'a> Watch<'a> {
             Some(position),
         );
         let by_path = self.transaction.steps.get(position).is_some_and(|step| step.step.acts_by_path());
-        self.failed = Some(if status == UNSAFE && by_path { failed.unsafe_folder() } else { failed });
+        self.failed = Some(match status {
+            UNSAFE if by_path => failed.unsafe_folder(),
+            PUT_BACK => failed.put_back(),
+            _ => failed,
+        });
         (self.on_event)(HostEvent::Failed { position, status, output });
     }
 

@@ -125,7 +125,7 @@ Failed: 1 done, 1 failed, 1 not started
   failed       host.packages/db  `apt-get` ended�[2J with 100
                hint: look at the mirror
   not started  host.users/db
-hint: nothing needs to be undone; a new plan shows what remains
+hint: what is done stays done; a new plan shows what remains
 ",
     );
 }
