@@ -56,6 +56,7 @@ const TWICE: &[&str] = &[
     "getrandom",
     "http",
     "http-body",
+    "sha1",
     "sha2",
     "syn",
     "synstructure",

@@ -179,6 +179,83 @@ async fn as_the_environment_says() {
     assert_eq!(error.diagnostic().code, "wrong-account", "the key and the address were found: {error:?}");
 }
 
+const ROLE: &str = "arn:aws:iam::123456789012:role/ops";
+const ASSUMED: &str = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
+    <AssumedRoleUser><AssumedRoleId>AROAEXAMPLE:s</AssumedRoleId><Arn>arn:aws:sts::123456789012:assumed-role/ops/s</Arn></AssumedRoleUser>\
+    <Credentials><AccessKeyId>ASIAEXAMPLE</AccessKeyId><SecretAccessKey>short-lived</SecretAccessKey>\
+    <SessionToken>a-token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>";
+const ASSUMER: &str = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
+    <Arn>arn:aws:sts::123456789012:assumed-role/ops/s</Arn><UserId>AROAEXAMPLE:s</UserId><Account>123456789012</Account>\
+    </GetCallerIdentityResult></GetCallerIdentityResponse>";
+
+const DENIED: &str = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>";
+
+/// Profiles of each kind, and what STS is asked for with them.
+#[test]
+fn profiles_of_every_kind_give_credentials_or_say_what_they_lack() {
+    if is_child() {
+        return runtime().block_on(as_the_profile_says());
+    }
+    let runtime = runtime();
+    let sts = runtime.block_on(Front::new(None, |asked, _| {
+        Some(match asked.what.as_str() {
+            STS => (200, ASSUMER.to_owned()),
+            "AssumeRole" if asked.body.contains("denied") => (403, DENIED.to_owned()),
+            "AssumeRole" => (200, ASSUMED.to_owned()),
+            "AssumeRoleWithWebIdentity" => (200, ASSUMED.replace("AssumeRole", "AssumeRoleWithWebIdentity")),
+            _ => (500, String::new()),
+        })
+    }));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("temporary folders have plain names").to_owned();
+    std::fs::write(at("token"), "a.web.token").expect("written");
+    let config = format!(
+        "[profile role]\nrole_arn = {ROLE}\nsource_profile = base\n[profile base]\naws_access_key_id = AKIAEXAMPLE\n\
+         aws_secret_access_key = {SECRET}\n[profile web]\nrole_arn = {ROLE}\nweb_identity_token_file = {}\n\
+         [profile machine]\nrole_arn = {ROLE}\ncredential_source = Ec2InstanceMetadata\n\
+         [profile factor]\nrole_arn = {ROLE}-denied\nsource_profile = base\nmfa_serial = arn:aws:iam::123456789012:mfa/me\n\
+         [profile sso]\nsso_session = work\nsso_account_id = 123456789012\nsso_role_name = ops\n\
+         [sso-session work]\nsso_start_url = https://work.awsapps.com/start\nsso_region = ca-central-1\n",
+        at("token")
+    );
+    std::fs::write(at("config"), config).expect("written");
+    let file = at("config");
+    let metadata = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    metadata.set_nonblocking(true).expect("a socket that does not wait");
+    let address = format!("http://{}", metadata.local_addr().expect("a bound socket has an address"));
+    for (name, says) in [
+        ("role", ""),
+        ("web", ""),
+        ("machine", "instance metadata is never used"),
+        ("factor", "with a second factor"),
+        ("sso", "aws sso login --profile sso"),
+        ("nobody", "profile `nobody` is in no profile file"),
+    ] {
+        let settings = [
+            ("AWS_CONFIG_FILE", file.as_str()),
+            ("AWS_PROFILE", name),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &address),
+            ("AWS_ENDPOINT_URL", &sts.endpoint),
+            ("SAYS", says),
+        ];
+        assert_passed(&child("identity::profiles_of_every_kind_give_credentials_or_say_what_they_lack", &settings));
+    }
+    assert!(metadata.accept().is_err(), "the metadata service was asked for credentials");
+}
+
+/// In a process with a profile.
+async fn as_the_profile_says() {
+    let aws = Aws::connect(&from_the_environment("123456789012", None)).await.expect("the environment is complete");
+    let says = std::env::var("SAYS").expect("the parent has set it");
+    if says.is_empty() {
+        let identity = aws.identify().await.expect("the profile gives credentials");
+        assert_eq!(identity.arn, "arn:aws:sts::123456789012:assumed-role/ops/s");
+        return;
+    }
+    let diagnostic = diagnostic(&aws).await;
+    assert!(diagnostic.code == "no-credentials" && words(&diagnostic).contains(&says), "`{says}`: {diagnostic:?}");
+}
+
 /// An STS of which only a private authority knows, for one connection after the other.
 async fn private_sts(name: &str) -> (String, String) {
     let key = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a name makes a certificate");

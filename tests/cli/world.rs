@@ -30,7 +30,10 @@ fn a_profile_that_is_not_there_is_named() {
     let output = desk.command(&["plan"]).env("AWS_PROFILE", "no-such-profile").output().expect("the binary starts");
     let said = desk.plain(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("error[no-credentials]") && said.contains("AWS_PROFILE is `no-such-profile`"), "{said}");
+    assert!(
+        said.contains("error[no-credentials]") && said.contains("profile `no-such-profile` is in no profile file"),
+        "{said}"
+    );
 }
 
 #[test]

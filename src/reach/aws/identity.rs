@@ -2,11 +2,8 @@
 
 use crate::base::diag::Diagnostic;
 use crate::reach::aws::Aws;
+use crate::reach::aws::credentials::{CHAIN, Uses, profile};
 use crate::reach::aws::fault::{Fault, FaultKind};
-
-/// Where credentials are looked for, in order. Instance metadata is never used.
-pub const CHAIN: &str =
-    "environment (AWS_ACCESS_KEY_ID), profile files (AWS_PROFILE, credential_process), web identity token, container";
 
 /// Codes by which STS says that credentials are no longer or not yet good.
 const EXPIRED: [&str; 4] = ["ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"];
@@ -22,9 +19,9 @@ pub struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     #[error("no AWS credentials were found")]
-    NoCredentials { why: String },
+    NoCredentials { why: String, uses: Option<Uses> },
     #[error("the AWS credentials have expired")]
-    Expired { why: String },
+    Expired { why: String, uses: Option<Uses> },
     #[error("AWS does not accept the credentials")]
     Refused { why: String },
     #[error("the inventory is for account {expected}, and the credentials are for account {actual}")]
@@ -38,21 +35,25 @@ impl IdentityError {
     pub fn diagnostic(&self) -> Diagnostic {
         let nothing = "nothing was asked or changed";
         match self {
-            Self::NoCredentials { why } => Diagnostic::error("no-credentials", self.to_string())
-                .note(format!("tried in this order: {CHAIN}; instance metadata is never used"))
-                .note(why.clone())
-                .note(nothing)
-                .hint(match std::env::var("AWS_PROFILE") {
-                    Ok(profile) if !profile.is_empty() => {
-                        format!("AWS_PROFILE is `{profile}`: is it in ~/.aws/config, with credentials?")
-                    }
-                    _ => "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or rehearse with --sandbox"
-                        .to_owned(),
-                }),
-            Self::Expired { why } => Diagnostic::error("expired-credentials", self.to_string())
-                .note(why.clone())
-                .note(nothing)
-                .hint("log in again, for example: aws sso login"),
+            Self::NoCredentials { why, uses } => {
+                let problem = Diagnostic::error("no-credentials", self.to_string());
+                let problem = uses.iter().fold(problem, |problem, uses| problem.note(uses.what.clone()));
+                let none = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or rehearse with --sandbox";
+                problem
+                    .note(format!("tried in this order: {CHAIN}; instance metadata is never used"))
+                    .note(why.clone())
+                    .note(nothing)
+                    .hint(uses.as_ref().map_or(none, |uses| uses.hint.as_str()))
+            }
+            Self::Expired { why, uses } => {
+                let problem = Diagnostic::error("expired-credentials", self.to_string());
+                let problem = uses.iter().fold(problem, |problem, uses| problem.note(uses.what.clone()));
+                let again = "log in again, or take another session into the environment";
+                problem
+                    .note(why.clone())
+                    .note(nothing)
+                    .hint(uses.as_ref().map_or(again, |uses| uses.hint.as_str()))
+            }
             Self::Refused { why } => Diagnostic::error("refused-credentials", self.to_string())
                 .note(why.clone())
                 .note(nothing)
@@ -70,22 +71,30 @@ impl IdentityError {
 }
 
 impl Aws {
+    /// What the profile uses, where the credentials come from one.
+    async fn uses(&self) -> Option<Uses> {
+        let elsewhere = self.given || std::env::var_os("AWS_ACCESS_KEY_ID").is_some();
+        if elsewhere { None } else { profile().await }
+    }
+
     /// Asks STS, and compares with the account that the inventory names.
     pub async fn identify(&self) -> Result<Identity, IdentityError> {
-        let answer = self.sts.get_caller_identity().send().await.map_err(|error| {
+        let asked = self.sts.get_caller_identity().send().await;
+        let uses = if asked.is_err() { self.uses().await } else { None };
+        let answer = asked.map_err(|error| {
             let fault = Fault::of("sts:GetCallerIdentity", &error);
             let why = fault.to_string();
             let text = why.to_lowercase();
             match fault.kind {
                 FaultKind::NoAnswer if text.contains("credential") => {
                     if text.contains("expired") {
-                        IdentityError::Expired { why }
+                        IdentityError::Expired { why, uses }
                     } else {
-                        IdentityError::NoCredentials { why }
+                        IdentityError::NoCredentials { why, uses }
                     }
                 }
                 FaultKind::NoAnswer | FaultKind::Garbled => IdentityError::Unreachable { why },
-                _ if EXPIRED.iter().any(|code| fault.has_code(code)) => IdentityError::Expired { why },
+                _ if EXPIRED.iter().any(|code| fault.has_code(code)) => IdentityError::Expired { why, uses },
                 _ => IdentityError::Refused { why },
             }
         })?;

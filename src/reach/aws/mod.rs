@@ -14,6 +14,7 @@ mod ask_lightsail;
 mod ask_notify;
 mod ask_s3;
 mod census;
+pub mod credentials;
 pub mod fault;
 pub mod identity;
 pub mod objects;
@@ -27,13 +28,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_config::ecs::EcsCredentialsProvider;
-use aws_config::environment::EnvironmentVariableCredentialsProvider;
-use aws_config::meta::credentials::CredentialsProviderChain;
-use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_http_client::tls;
@@ -99,6 +95,8 @@ pub struct Aws {
     pub(crate) sns: aws_sdk_sns::Client,
     pub(crate) cloudwatch: aws_sdk_cloudwatch::Client,
     pub(crate) sts: aws_sdk_sts::Client,
+    /// The credentials were given and not looked for.
+    given: bool,
 }
 
 /// Brings a new access key's file to a server. The bytes are a secret.
@@ -140,6 +138,7 @@ impl Aws {
         };
         let elsewhere = connection.buckets.values().filter(|region| **region != connection.region).map(client);
         Ok(Self {
+            given: connection.credentials.is_some(),
             region: connection.region.clone(),
             account: connection.account.clone(),
             lightsail: aws_sdk_lightsail::Client::new(&config),
@@ -211,29 +210,24 @@ async fn config(connection: &Connection) -> Result<SdkConfig, ConnectError> {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(connection.region.clone()))
         .retry_config(retry)
-        .timeout_config(limits);
+        .timeout_config(limits.clone());
     if let Some(endpoint) = &connection.endpoint {
         loader = loader.endpoint_url(endpoint);
     }
     let bundle = connection.ca_file.clone().or_else(|| std::env::var_os("AWS_CA_BUNDLE").map(PathBuf::from));
-    if let Some(path) = bundle {
-        loader = loader.http_client(trusting(&path)?);
+    let http = bundle.map(|path| trusting(&path)).transpose()?;
+    if let Some(http) = &http {
+        loader = loader.http_client(http.clone());
     }
     let credentials = match &connection.credentials {
         Some((id, secret)) => {
             SharedCredentialsProvider::new(Credentials::new(id, secret.reveal(), None, None, "seawall"))
         }
-        None => SharedCredentialsProvider::new(chain()),
+        None => {
+            SharedCredentialsProvider::new(credentials::chain(Region::new(connection.region.clone()), limits, http))
+        }
     };
     Ok(loader.credentials_provider(credentials).load().await)
-}
-
-/// The usual chain without instance metadata. `identity::CHAIN` words it.
-fn chain() -> CredentialsProviderChain {
-    CredentialsProviderChain::first_try("environment", EnvironmentVariableCredentialsProvider::new())
-        .or_else("profile", ProfileFileCredentialsProvider::builder().build())
-        .or_else("web identity", WebIdentityTokenCredentialsProvider::builder().build())
-        .or_else("container", EcsCredentialsProvider::builder().build())
 }
 
 /// Largest file of authorities, in bytes; Debian's has a quarter of a MiB.
