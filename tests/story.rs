@@ -260,6 +260,10 @@ fn a_killed_apply_converges_and_its_lock_tells_who() {
     eventually("the server runs", || lab.run(&["--sandbox", "plan"]).code != 1);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     lab.somebody_reads_alerts();
+    // One that was killed before its change was proven says so, until the host has put that back.
+    let undecided = || lab.run(&["--sandbox", "plan"]).stdout.contains("is not decided");
+    eventually("what nobody decided is put back", || !undecided());
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
     lab.expect(0, &["--sandbox", "plan"]);
 }
 

@@ -193,6 +193,10 @@ fn a_server_whose_bucket_was_emptied_comes_back_from_the_copy() {
     shipped(&lab);
     comes(&lab, &format!("[ -z \"$(ls -A {QUEUE})\" ]"));
     the_copy_answers(&lab);
+    // The next drill must bring back something newer than the one before.
+    lab.on_server(&["systemctl", "start", "seawall-heartbeat.service"]);
+    shipped(&lab);
+    comes(&lab, &format!("[ -z \"$(ls -A {QUEUE})\" ]"));
 
     let empty = "for part in archive backup; do runuser -u postgres -- pgbackrest --stanza=chronos repo-rm --recurse $part || exit; done";
     lab.on_server(&["bash", "-c", empty]);

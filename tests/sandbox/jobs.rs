@@ -85,8 +85,7 @@ fn jobs_run_and_their_failures_are_shown() {
     assert!(plan.stdout.contains("job `ingest` runs as `chronos`, and there is no such user"), "{}", plan.stdout);
     assert!(plan.stdout.contains("job `ingest` runs `/opt/ingest`, which is not there"), "{}", plan.stdout);
 
-    lab.on_server(&["useradd", "--create-home", "chronos"]);
-    lab.on_server(&["sh", "-c", "printf %s \"$1\" >/opt/ingest && chmod 755 /opt/ingest", "sh", PROGRAM]);
+    there(&lab);
     held_to(&lab, "seawall-job-ingest.service", 60);
     lab.on_server(&["systemctl", "start", "seawall-job-ingest.service"]);
     assert_eq!(lab.on_server(&["cat", "/home/chronos/arrived"]).stdout, ARRIVED);
@@ -106,6 +105,12 @@ fn jobs_run_and_their_failures_are_shown() {
 pub(super) fn declared(lab: &Rehearsal) {
     lab.edit_inventory("    swap: { size_mib: 1024 }", &format!("    {JOBS}\n    swap: {{ size_mib: 1024 }}"));
     lab.write_secret("token", TOKEN);
+}
+
+/// Whom the job runs as, and what it runs.
+pub(super) fn there(lab: &Rehearsal) {
+    lab.on_server(&["useradd", "--create-home", "chronos"]);
+    lab.on_server(&["sh", "-c", "printf %s \"$1\" >/opt/ingest && chmod 755 /opt/ingest", "sh", PROGRAM]);
 }
 
 /// What `status` shows, and its exit code: 2 beside what is broken.

@@ -55,6 +55,7 @@ const TIME: [Tampering; 1] = [tampering("host.time/db", "ln -sf /usr/share/zonei
 fn server(test: &str) -> Option<Rehearsal> {
     let lab = Rehearsal::base(test)?;
     jobs::declared(&lab);
+    jobs::there(&lab);
     certificate::private_declared(&lab);
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     lab.expect(0, &["--sandbox", "drift"]);
