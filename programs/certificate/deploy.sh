@@ -1,6 +1,6 @@
 # Puts the certificate in place, and sees it served.
 
-# Unit and port of everything that serves the certificate.
+# Unit, port and file of settings of everything that serves the certificate.
 consumers() { settings consumer; }
 # PORT: the fingerprint of the certificate that is served, `silent` where nothing listens.
 served() {
@@ -11,6 +11,8 @@ served() {
     *) say none ;;
     esac
 }
+# FILE: whether a consumer's settings lead to the certificate. Somebody else may have put a pipe there.
+leads_here() { timeout 5 grep -qsF -- "$tls/server.crt" "$1"; }
 # UNIT PORT FINGERPRINT: reloads a unit and waits until it serves a certificate.
 take_up() {
     systemctl reload "$1" </dev/null || return 1
@@ -34,16 +36,18 @@ exchange() {
 deploy() {
     old=$(fingerprint 2>/dev/null <"$tls/server.crt") || old=
     new=$(fingerprint <"$issued/server.crt")
-    consumers | while read -r unit port; do served "$port" >"$work/before.$port"; done
+    consumers | while read -r unit port _; do served "$port" >"$work/before.$port"; done
     mkdir -- "$work/old" && cp -a -- "$tls/server.crt" "$tls/server.key" "$tls/ca.crt" "$work/old/" 2>/dev/null
     in_place || exchange "$issued" || fail "the certificate could not be put in place in $tls"
-    consumers | while read -r unit port; do
+    consumers | while read -r unit port settings; do
         before=$(cat -- "$work/before.$port")
         if [ "$before" = "$new" ] || ! systemctl is-active --quiet "$unit"; then continue; fi
         if [ "$before" = silent ]; then
             systemctl reload "$unit" </dev/null
             continue
         fi
+        # One that is not set up yet, as Debian's package starts it: whoever sets it up has it take up what is in place.
+        leads_here "$settings" || continue
         take_up "$unit" "$port" "$new" && continue
         if [ "$(served "$port")" = "$before" ] && [ "$before" != "$old" ]; then
             say "$unit serves a certificate that is not from $tls: its own configuration names another"
@@ -55,8 +59,8 @@ deploy() {
     # Nothing that worked before may stop working because of a renewal.
     if [ -s "$work/old/server.crt" ] && [ -s "$work/old/server.key" ] && [ -s "$work/old/ca.crt" ]; then
         exchange "$work/old"
-        consumers | while read -r unit port; do
-            if systemctl is-active --quiet "$unit"; then take_up "$unit" "$port" "$old"; fi
+        consumers | while read -r unit port settings; do
+            if systemctl is-active --quiet "$unit" && leads_here "$settings"; then take_up "$unit" "$port" "$old"; fi
         done
         fail "$(cat -- "$work/refused") did not take up the new certificate; the files from before were put back in $tls"
     fi

@@ -25,10 +25,12 @@ use crate::kinds::parts::apt;
 use crate::kinds::parts::secret::{self, SecretFile};
 use crate::kinds::parts::unit::Unit;
 use crate::kinds::parts::{self, Close, Difference, Seen};
+use crate::kinds::pgbouncer_pool;
+use crate::kinds::postgres::{Cluster, PORT};
 use crate::kinds::{Declared, Kind, Owned};
 use crate::plan::change::{FieldChange, FileDiff};
 use crate::plan::observed::Observed;
-use crate::plan::probe::{Answers, Probe, command};
+use crate::plan::probe::{Answers, Probe, command, file};
 use crate::plan::remark::Remark;
 use crate::plan::step::HostStep;
 
@@ -61,6 +63,8 @@ pub struct Desired {
 pub struct Consumer {
     pub unit: String,
     pub port: u16,
+    /// The file of its configuration that leads it to the certificate, once its own kind has written it.
+    pub settings: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +91,8 @@ pub struct Actual {
     pub key_fits: bool,
     /// Whether ca.crt is its issuer's, and for a private CA, has signed it.
     pub authority_fits: bool,
-    /// Unit to what it serves, in words: a certificate that was renewed is served as before.
+    /// Unit to what it serves, in words: a certificate that was renewed is served as before. Only units whose configuration
+    /// leads to the certificate: whether it does is their own kinds' business.
     pub served: BTreeMap<String, String>,
     /// `stored`, `missing`, or `waits` for credentials.
     pub copy: Option<String>,
@@ -130,8 +135,13 @@ fn consumers(server: &Server) -> Vec<Consumer> {
     let postgres = server
         .postgres
         .iter()
-        .map(|postgres| Consumer { unit: format!("postgresql@{}-main.service", postgres.version), port: 5432 });
-    let pool = server.pgbouncer.iter().map(|pool| Consumer { unit: "pgbouncer.service".to_owned(), port: pool.port });
+        .map(|postgres| Cluster { version: postgres.version })
+        .map(|cluster| Consumer { unit: cluster.unit(), port: PORT, settings: cluster.settings() });
+    let pool = server.pgbouncer.iter().map(|pool| Consumer {
+        unit: pgbouncer_pool::UNIT.to_owned(),
+        port: pool.port,
+        settings: pgbouncer_pool::INI.to_owned(),
+    });
     postgres.chain(pool).collect()
 }
 
@@ -239,6 +249,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
         let mut probes = parts_of(desired).probes();
         let asked = question(desired);
         probes.push(command(&asked.iter().map(String::as_str).collect::<Vec<_>>()));
+        probes.extend(desired.consumers.iter().map(|consumer| file(&consumer.settings)));
         probes.extend(desired.copy_pass().iter().flat_map(SecretFile::probes));
         probes
     }
@@ -296,7 +307,7 @@ the section goes, the timer and the program go; certificates and keys stay, beca
         }
         for consumer in consumers {
             let serves = served.get(&consumer.unit);
-            // Whether anything listens is its own kind's business.
+            // Whether anything listens is its own kind's business, too.
             if serves.is_some_and(|serves| serves != seen::NOTHING) {
                 fields.extend(FieldChange::between(&format!("served.{}", consumer.unit), &serves, &Some(SERVED)));
             }

@@ -32,8 +32,8 @@ use crate::render::render;
 /// The package that `host.packages` installs for this section.
 pub const PACKAGE: &str = "pgbouncer";
 
-const UNIT: &str = "pgbouncer.service";
-const INI: &str = "/etc/pgbouncer/pgbouncer.ini";
+pub(crate) const UNIT: &str = "pgbouncer.service";
+pub(crate) const INI: &str = "/etc/pgbouncer/pgbouncer.ini";
 const HBA: &str = "/etc/pgbouncer/hba.conf";
 const USERLIST: &str = "/etc/pgbouncer/userlist.txt";
 /// What `host.certificate` puts there.

@@ -50,6 +50,11 @@ impl Cluster {
         format!("/etc/postgresql/{}/main", self.version)
     }
 
+    /// Our file of settings.
+    pub(crate) fn settings(self) -> String {
+        format!("{}/conf.d/50-seawall.conf", self.conf())
+    }
+
     /// Where its data is.
     pub(crate) fn data(self) -> String {
         format!("/var/lib/postgresql/{}/main", self.version)

@@ -88,7 +88,7 @@ pub struct Actual {
 impl Desired {
     /// Our file of settings.
     fn path(&self) -> String {
-        format!("{}/conf.d/50-seawall.conf", self.cluster.conf())
+        self.cluster.settings()
     }
 
     /// The memory to tune for: what the host has, never more than the bundle promises.

@@ -111,6 +111,21 @@ fn a_destroyed_server_comes_back_although_its_rebuild_is_killed_at_every_part() 
 #[test]
 fn a_server_that_is_there_and_lost_is_stopped_and_kept() {
     let Some(lab) = Rehearsal::database("a_server_that_is_there") else { return };
+    // With a pool that serves the certificate, and a job: both come after the restore.
+    lab.edit_inventory(
+        "why: application }\n",
+        "why: application }\n      - { port: 6432, from: [198.51.100.7/32], why: pooled application }\n",
+    );
+    lab.edit_inventory(
+        "\n    sshd: {}",
+        "\n    pgbouncer: { clients: 50, pool: 5 }\n    jobs: { report: { run: /bin/true, user: postgres, schedule: \"daily 05:00\" } }\n    sshd: {}",
+    );
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    let served = || {
+        let asked = "openssl s_client -starttls postgres -connect 127.0.0.1:6432 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint";
+        lab.on_server(&["sh", "-c", asked]).stdout
+    };
+    let certificate = served();
     lab.sql("chronos_db", "create table kept (n integer); insert into kept select generate_series(1, 100)");
     lab.on_server(&["runuser", "-u", "postgres", "--", "pgbackrest", "--stanza=chronos", "check"]);
     // Lost to its operators, and still writing into the repository.
@@ -124,6 +139,7 @@ fn a_server_that_is_there_and_lost_is_stopped_and_kept() {
         ended.stdout
     );
     assert_eq!(lab.sql("chronos_db", "select count(*) from kept"), "100");
+    assert_eq!(served(), certificate, "the pool serves the certificate that clients know");
     let instance = |name: &str| lab.aws("lightsail", "get_instance", &json!({ "instanceName": name }));
     assert_eq!(instance("chronos-prod-db")["instance"]["state"]["name"], "stopped");
     let keys = backup_keys(&lab);

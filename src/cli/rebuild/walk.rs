@@ -119,3 +119,60 @@ impl Walk<'_> {
         Err(Stop::failed(problem.note(format!("journal: {}", folder.join("journal.jsonl").display())).hint(self.again)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::resolve::resolve;
+    use crate::inventory::load::parse;
+    use crate::kinds::KINDS;
+
+    #[test]
+    fn nothing_before_the_restore_waits_for_what_comes_after_it() {
+        let text = "
+seawall: 1
+environment: prod
+aws: { account: \"123456789012\", region: ca-central-1 }
+servers:
+  db:
+    instance: { bundle: small_3_0, blueprint: debian_12, zone: ca-central-1a, static_ip: true }
+    login: { keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g ops] }
+    firewall:
+      - { port: 22, from: [203.0.113.0/24], why: operators }
+      - { port: 6432, from: [198.51.100.7/32], why: application }
+    updates: { security: automatic, reboot: report }
+    sysctl: {}
+    time: {}
+    sshd: {}
+    fail2ban: {}
+    swap: { size_mib: 1024 }
+    certificate: { name: db.example.com, issuer: private, copy_pass: { env: COPY } }
+    postgres:
+      version: 15
+      databases: [shop]
+      roles: { app: { login: true, connections: 5, owns: [shop], password: { env: APP } } }
+      access: [{ role: app, database: shop, from: [198.51.100.7/32] }]
+    pgbouncer: { clients: 50, pool: 5 }
+    backup:
+      bucket: backups
+      stanza: shop
+      cipher_pass: { env: PASS, escrow: confirmed }
+      dumps: {}
+    jobs: { report: { run: /opt/report, user: postgres, schedule: \"daily 05:00\" } }
+buckets: { backups: { name: prod-backups } }
+";
+        let loaded = parse("test.yaml", text);
+        let inventory = loaded.inventory.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+        let resolved = resolve(&inventory).expect("no circle");
+        let later = |address: &Address| AFTERWARDS.contains(&address.kind());
+        let (after, before): (Vec<_>, Vec<_>) = resolved.wanted.iter().partition(|wanted| later(&wanted.address));
+        assert!(after.len() >= 6 && before.len() > 12, "{} and {}", after.len(), before.len());
+        for wanted in before {
+            let waits = wanted.after.iter().find(|needed| later(needed));
+            assert!(waits.is_none(), "{} waits for {waits:?}", wanted.address);
+        }
+        for name in AFTERWARDS {
+            assert!(KINDS.iter().any(|kind| kind.name == name), "`{name}` is no kind");
+        }
+    }
+}

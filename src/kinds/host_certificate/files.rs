@@ -74,7 +74,8 @@ pub(super) fn settings(desired: &Desired) -> File {
         settings.push(("common_name", common_name.to_owned()));
         settings.extend(domains(desired).into_iter().map(|domain| ("domain", domain)));
     }
-    settings.extend(desired.consumers.iter().map(|of| ("consumer", format!("{} {}", of.unit, of.port))));
+    let consumers = desired.consumers.iter().map(|of| format!("{} {} {}", of.unit, of.port, of.settings));
+    settings.extend(consumers.map(|consumer| ("consumer", consumer)));
     if let Some(copy) = &desired.copy {
         let place = [("bucket", &copy.bucket), ("folder", &copy.folder), ("region", &copy.region)];
         settings.extend(place.map(|(key, value)| (key, value.clone())));

@@ -17,7 +17,7 @@ fn wish(issuer: Issuer) -> Desired {
         challenge: Challenge::default(),
         contact: Some("o'ps@example.org".to_owned()),
         acme_dns: None,
-        consumers: vec![Consumer { unit: "postgresql@15-main.service".to_owned(), port: 5432 }],
+        consumers: vec![Consumer { unit: "postgresql@15-main.service".to_owned(), port: 5432, settings: SETTINGS.to_owned() }],
         copy: Some(Copy {
             bucket: "project-chronos-backups".to_owned(),
             region: "ca-central-1".to_owned(),
@@ -221,6 +221,19 @@ esac"#,
         let said = bench.says(&recalled);
         assert!(said.ends_with("the copy in the bucket is not whole; it was left as it is\n"), "{others}: {said}");
     }
+}
+
+#[test]
+fn only_what_is_set_up_to_serve_it_has_to_take_it_up() {
+    let bench = bench(&wish(Issuer::Private));
+    bench.tool("systemctl", "exit 0");
+    let said = bench.says(&format!(
+        "{BEGIN}order_private >&2; in_place() {{ :; }}; served() {{ echo none; }}; take_up() {{ echo \"$1\"; }}
+echo \"client_tls_cert_file = $tls/server.crt\" >\"$work/ours\"; echo '[pgbouncer]' >\"$work/debians\"; mkfifo \"$work/pipe\"
+consumers() {{ for unit in ours debians pipe missing; do echo \"$unit 6432 $work/$unit\"; done; }}
+deploy"
+    ));
+    assert_eq!(said, "ours\n");
 }
 
 #[test]

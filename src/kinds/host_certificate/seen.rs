@@ -50,6 +50,13 @@ pub(super) fn look(desired: &Desired, answers: &Answers) -> Result<Option<Actual
         return Err(Unseen::Misread("openssl is not installed, so the certificate cannot be read".to_owned()));
     }
     actual.parts = seen;
+    for consumer in &desired.consumers {
+        // A unit that is not set up yet, as Debian's package starts it, serves something of its own.
+        let settings = host::file(answers, &consumer.settings)?.and_then(|file| file.text);
+        if settings.is_none_or(|text| !text.contains(CERTIFICATE)) {
+            actual.served.remove(&consumer.unit);
+        }
+    }
     if let Some(pass) = desired.copy_pass() {
         actual.copy_pass = pass.look(answers)?;
     }
