@@ -162,6 +162,7 @@ fn a_bucket_that_the_inventory_renamed_is_reported_and_stays() {
         name: "project-chronos-backups".to_owned(),
         arn: None,
         attached_to: None,
+        auto_snapshots: false,
         tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
     };
     snapshot.census = Some(Observed::Present(Census { entries: vec![old] }));

@@ -1,12 +1,19 @@
 //! The lab end to end: daemon, TLS front, emulator, with the SDK clients that the program itself uses.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_lightsail::types::{NetworkProtocol, PortInfo};
+use aws_sdk_lightsail::types::{
+    AddOnRequest, AddOnType, InstanceSnapshotState, NetworkProtocol, PortInfo, RegionName, Tag,
+};
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use seawall::base::secret::Secret;
+use seawall::plan::step::CloudStep;
+use seawall::reach::aws::{Aws, Connection};
+use seawall::sandbox::control;
 use seawall::sandbox::emulator::EmulatorError;
 use seawall::sandbox::lab::{Lab, LabError, Options, down, status, up};
 use seawall::sandbox::lightsail::state::Delays;
@@ -112,6 +119,63 @@ async fn lightsail_through_the_front() {
     let stranger = aws_sdk_lightsail::Client::new(&config(&lab, "AKIAIOSFODNN7EXAMPLE", "x"));
     let refused = stranger.get_instances().send().await.expect_err("not the owner");
     assert!(refused.into_service_error().is_access_denied_exception());
+}
+
+#[tokio::test]
+async fn automatic_snapshots_go_with_their_instance_unless_they_were_copied_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = options(folder.path(), false);
+    let lab = up(&options).await.expect("the lab is up");
+    let _down = Down(options.folder.clone());
+    let status = lab.status().expect("its status");
+    let secret = std::fs::read_to_string(&status.credentials.secret_access_key_file).expect("a secret");
+    let connection = Connection {
+        buckets: BTreeMap::new(),
+        region: "ca-central-1".to_owned(),
+        account: ACCOUNT.to_owned(),
+        endpoint: Some(status.endpoint.clone()),
+        ca_file: Some(status.ca_file.clone()),
+        credentials: Some((status.credentials.access_key_id.clone(), Secret::new(secret.trim().to_owned()))),
+    };
+    let aws = Aws::connect(&connection).await.expect("a connection");
+    let client = aws_sdk_lightsail::Client::new(&config(&lab, ACCOUNT, "x"));
+    let nowhere = async |_: String, _: String, _: String, _: Secret<Vec<u8>>| panic!("no key is delivered");
+    let make = async || {
+        let add_on = AddOnRequest::builder().add_on_type(AddOnType::AutoSnapshot).build().expect("complete");
+        let call = client.create_instances().instance_names("db").availability_zone("ca-central-1a").add_ons(add_on);
+        let tag = Tag::builder().key("seawall:environment").value("prod").build();
+        call.blueprint_id("debian_12").bundle_id("small_3_0").tags(tag).send().await.expect("created");
+    };
+    let kept = async || {
+        let found = client.get_instance_snapshots().send().await.expect("a list").instance_snapshots;
+        found.unwrap_or_default()
+    };
+    make().await;
+    let keep = || CloudStep::KeepSnapshot { instance: "db".to_owned() };
+    aws.act(&keep(), &nowhere).await.expect("there is nothing to keep yet");
+    assert!(kept().await.is_empty());
+    let (_, said) = control::post(&lab, "/_sandbox/snapshots", "{}").await.expect("taken");
+    assert_eq!(said, r#"{"taken":1}"#);
+    aws.act(&keep(), &nowhere).await.expect("kept");
+    aws.act(&keep(), &nowhere).await.expect("kept already");
+    aws.act(&CloudStep::DeleteInstance { name: "db".to_owned() }, &nowhere).await.expect("gone");
+    let left = kept().await;
+    assert!(left.len() == 1 && left[0].name().is_some_and(|name| name.starts_with("db-kept-2")), "{left:?}");
+    assert_eq!(left[0].state(), Some(&InstanceSnapshotState::Available));
+    let tags: Vec<_> = left[0].tags().iter().map(|tag| (tag.key(), tag.value())).collect();
+    assert_eq!(tags, [(Some("seawall:environment"), Some("prod")), (Some("seawall:keep"), Some("protected"))]);
+
+    // The next one of this name has none of the first one's; a copy that was not waited for is lost.
+    make().await;
+    let none = client.get_auto_snapshots().resource_name("db").send().await.expect("a list");
+    assert!(none.auto_snapshots().is_empty());
+    control::post(&lab, "/_sandbox/snapshots", "{}").await.expect("taken");
+    let call = client.copy_snapshot().source_resource_name("db").use_latest_restorable_auto_snapshot(true);
+    let call = call.source_region(RegionName::CaCentral1).target_snapshot_name("hasty");
+    call.send().await.expect("begun");
+    client.delete_instance().instance_name("db").force_delete_add_ons(true).send().await.expect("deleted");
+    let hasty = client.get_instance_snapshot().instance_snapshot_name("hasty").send().await.expect("listed");
+    assert_eq!(hasty.instance_snapshot.and_then(|found| found.state), Some(InstanceSnapshotState::Error));
 }
 
 #[tokio::test]

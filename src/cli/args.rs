@@ -405,6 +405,8 @@ pub enum SandboxCommand {
         /// The e-mail address
         address: String,
     },
+    /// Take the automatic snapshots that Lightsail takes once a day
+    Snapshot,
     /// Make the next calls of an AWS operation go wrong
     Fault {
         /// lightsail, s3, sns, monitoring, iam or sts

@@ -169,7 +169,7 @@ async fn new(
     let left = match earlier.as_slice() {
         [] => "nothing is left of the old server".to_owned(),
         some => {
-            let names: Vec<String> = some.iter().map(|(name, state)| format!("{name} ({state})")).collect();
+            let names: Vec<String> = some.iter().map(|one| format!("{} ({})", one.name, one.state)).collect();
             format!("{} STOPS first and is kept until `seawall rebuild --accept`", names.join(", "))
         }
     };

@@ -277,6 +277,11 @@ pub async fn sandbox(session: &mut Session, command: SandboxCommand) -> Result<E
             session.say(format!("{address} has confirmed"));
             Ok(Exit::Done)
         }
+        SandboxCommand::Snapshot => {
+            let said = tell(&folder(), "/_sandbox/snapshots", &json!({})).await?;
+            session.say(format!("automatic snapshots were taken of {} servers", said["taken"]));
+            Ok(Exit::Done)
+        }
         SandboxCommand::Fault { service, operation, kind, times } => {
             let fault = json!({ "service": service, "operation": operation, "kind": kind, "times": times });
             tell(&folder(), "/_sandbox/faults", &fault).await?;

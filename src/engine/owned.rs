@@ -73,6 +73,7 @@ pub fn sort(resolved: &Resolved, snapshot: &Snapshot) -> Ownership {
                         name: server.clone(),
                         arn: None,
                         attached_to: None,
+                        auto_snapshots: false,
                         record: Some(record),
                         protected: false,
                     });
@@ -164,6 +165,7 @@ fn sort_entry(resolved: &Resolved, entry: &CensusEntry, our_instances: &BTreeSet
             name: entry.name.clone(),
             arn: entry.arn.clone(),
             attached_to: entry.attached_to.clone(),
+            auto_snapshots: entry.auto_snapshots,
             record: None,
             protected: protected_by_tags(&entry.tags),
         });

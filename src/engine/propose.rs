@@ -241,6 +241,7 @@ fn owned_by_declaration(wanted: &Wanted, observed: &Observed<serde_json::Value>)
         name: text("name").unwrap_or_else(|| wanted.address.name().to_owned()),
         arn: text("arn"),
         attached_to: text("attached_to"),
+        auto_snapshots: text("auto_snapshot").is_some(),
         record: Some(wanted.desired.clone()),
         protected: observed
             .present()
@@ -484,7 +485,7 @@ impl Draft<'_> {
 
 /// What a removal's guard holds: the thing as it was found.
 pub fn guard_of_owned(owned: &Owned) -> Digest {
-    Digest::of(&(&owned.address, &owned.name, &owned.arn, &owned.attached_to, owned.protected))
+    Digest::of(&(&owned.address, &owned.name, &owned.arn, &owned.attached_to, owned.auto_snapshots, owned.protected))
 }
 
 fn unproven(address: &Address, verb: &str, place: Option<Span>) -> Diagnostic {

@@ -63,6 +63,9 @@ Creates the Lightsail instance ENVIRONMENT-SERVER and keeps its automatic snapsh
 one hop) as declared. Bundle, blueprint, zone and key pair cannot be changed in place: a plan that changes them replaces
 the server, is marked LOSES DATA, and is refused unless the resource is named with --lose-data.
 
+Lightsail deletes automatic snapshots with their instance. So before an instance with them goes, the newest one is copied to a
+manual snapshot INSTANCE-kept-TIME. Seawall never deletes it: `aws lightsail delete-instance-snapshot` does.
+
 Its user data only prepares the login: the user, sudo, the declared keys. It holds no secret, because every process on the
 host can read it. Changing it later changes nothing on a running server; host kinds do that.
 
@@ -178,7 +181,9 @@ servers:
     }
 
     fn remove(owned: &Owned) -> Vec<CloudStep> {
-        vec![CloudStep::DeleteInstance { name: owned.name.clone() }]
+        // Lightsail deletes automatic snapshots with their instance.
+        let keep = owned.auto_snapshots.then(|| CloudStep::KeepSnapshot { instance: owned.name.clone() });
+        keep.into_iter().chain([CloudStep::DeleteInstance { name: owned.name.clone() }]).collect()
     }
 
     fn describe(desired: &Desired) -> Vec<FieldChange> {

@@ -129,6 +129,8 @@ pub struct Owned {
     pub arn: Option<String>,
     /// For a static IP: the instance that it is attached to.
     pub attached_to: Option<String>,
+    /// For an instance: whether there may be automatic snapshots of it, which go with it.
+    pub auto_snapshots: bool,
     /// What was recorded on the host when it was put there: the kind's `Desired` as JSON.
     pub record: Option<Value>,
     pub protected: bool,

@@ -105,7 +105,14 @@ mod tests {
     fn entry(kind: &str, name: &str, address: &str, tags: &[(&str, &str)]) -> CensusEntry {
         let own = [(TAG_ENVIRONMENT, "prod"), (TAG_ADDRESS, address)];
         let tags = own.iter().chain(tags).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        CensusEntry { kind: kind.to_owned(), name: name.to_owned(), arn: None, attached_to: None, tags }
+        CensusEntry {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            arn: None,
+            attached_to: None,
+            auto_snapshots: false,
+            tags,
+        }
     }
 
     const MARKS: [(&str, &str); 2] = [(TAG_PURPOSE, THROW_AWAY), (TAG_EXPIRES, "2026-11-27T17:00:00Z")];

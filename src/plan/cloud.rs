@@ -273,5 +273,8 @@ pub struct CensusEntry {
     pub arn: Option<String>,
     /// For a static IP: the instance that it is attached to.
     pub attached_to: Option<String>,
+    /// For an instance: whether Lightsail takes automatic snapshots of it, which go with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auto_snapshots: bool,
     pub tags: Tags,
 }

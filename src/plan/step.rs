@@ -55,6 +55,11 @@ pub enum CloudStep {
     DeleteInstance {
         name: String,
     },
+    /// Copies the newest automatic snapshot to a manual one, which outlives the instance and is protected by its tag. Ends when
+    /// the copy is whole. Nothing happens where there is no automatic snapshot: which one is the newest is asked then.
+    KeepSnapshot {
+        instance: String,
+    },
     /// As pulling the plug does. Ends when the instance is `stopped`.
     StopInstance {
         name: String,
@@ -374,6 +379,11 @@ impl CloudStep {
             Self::CreateInstance(new) => format!("create instance {} and wait until it can be logged in to", new.name),
             Self::StopInstance { name } => format!("stop instance {name} and wait until it is stopped"),
             Self::DeleteInstance { name } => format!("delete instance {name} and wait until it is gone"),
+            Self::KeepSnapshot { instance } => {
+                format!(
+                    "copy the newest automatic snapshot of {instance}, if there is one, and wait until the copy is whole"
+                )
+            }
             Self::TagLightsail { name, .. } | Self::PutBucketTags { name, .. } => format!("tag {name}"),
             Self::SetAutoSnapshot { instance, time: Some(time) } => format!("snapshot {instance} daily at {time} UTC"),
             Self::SetAutoSnapshot { instance, time: None } => format!("stop automatic snapshots of {instance}"),

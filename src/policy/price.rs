@@ -65,6 +65,15 @@ pub const S3_STANDARD: Price = Price {
     evidence: Evidence { source: "AWS price list for ca-central-1", as_of: "2026-07", verified: true },
 };
 
+/// What becomes of the automatic snapshots of an instance that goes.
+pub fn kept_snapshot(instance: &str) -> String {
+    format!(
+        "its newest automatic snapshot, if there is one, is copied first to {instance}-kept-TIME: {} until \
+         `aws lightsail delete-instance-snapshot`",
+        SNAPSHOT.in_words()
+    )
+}
+
 /// Lightsail snapshots.
 pub const SNAPSHOT: Price = Price { millicents: 5_000, per: "GB and month", evidence: LIGHTSAIL_PAGE };
 

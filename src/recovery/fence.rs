@@ -30,12 +30,21 @@ pub struct Fenced<'a> {
     pub users: &'a [String],
 }
 
+/// An instance of an earlier generation that is still there.
+pub struct Earlier {
+    pub name: String,
+    /// For example `stopped`.
+    pub state: String,
+    /// Whether Lightsail takes automatic snapshots of it, which go with it.
+    pub auto_snapshots: bool,
+}
+
 impl Fenced<'_> {
-    /// The server's other instances: those of earlier generations with their states, and those of later ones.
+    /// The server's other instances: those of earlier generations, and the names of those of later ones.
     ///
     /// # Errors
     /// Why they could not be listed.
-    pub async fn others(&self, world: &World) -> Result<(Vec<(String, String)>, Vec<String>), String> {
+    pub async fn others(&self, world: &World) -> Result<(Vec<Earlier>, Vec<String>), String> {
         let probe = CloudProbe::Census { environment: self.environment.to_owned() };
         let census: Census = match world.cloud(&probe).await {
             Observed::Present(value) => serde_json::from_value(value).map_err(|error| error.to_string())?,
@@ -58,7 +67,8 @@ impl Fenced<'_> {
             match world.cloud(&CloudProbe::Instance { name: entry.name.clone() }).await {
                 Observed::Present(value) => {
                     let instance: Instance = serde_json::from_value(value).map_err(|error| error.to_string())?;
-                    earlier.push((entry.name, instance.state));
+                    let auto_snapshots = instance.auto_snapshot.is_some();
+                    earlier.push(Earlier { name: entry.name, state: instance.state, auto_snapshots });
                 }
                 Observed::Absent => {}
                 Observed::Unknown(why) => return Err(format!("{}: {why}", entry.name)),
@@ -96,7 +106,7 @@ impl Fenced<'_> {
         if let Some(later) = later.first() {
             return Err(format!("instance `{later}` is of a later generation"));
         }
-        for (name, state) in earlier {
+        for Earlier { name, state, auto_snapshots: _ } in earlier {
             if state != "stopped" {
                 let done = world.act_cloud(&CloudStep::StopInstance { name: name.clone() }, &[]).await;
                 done.map_err(|failure| format!("instance `{name}` could not be stopped: {failure}"))?;

@@ -163,6 +163,8 @@ async fn remove(world: &World, server: &str, of: &str, name: &str) -> Result<(),
         name: name.to_owned(),
         arn: None,
         attached_to: None,
+        // None are taken of it.
+        auto_snapshots: false,
         record: None,
         protected: false,
     };
@@ -186,7 +188,14 @@ mod tests {
             tags.insert(TAG_ENVIRONMENT.to_owned(), "prod".to_owned());
             tags.insert(TAG_ADDRESS.to_owned(), address.to_owned());
         }
-        CensusEntry { kind: kind.to_owned(), name: name.to_owned(), arn: None, attached_to: None, tags }
+        CensusEntry {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            arn: None,
+            attached_to: None,
+            auto_snapshots: false,
+            tags,
+        }
     }
 
     fn known() -> Known<'static> {

@@ -252,6 +252,9 @@ impl Front {
                 }
                 Err(error) => json_answer(400, &json!({ "error": error.to_string() })),
             },
+            (&Method::POST, "/_sandbox/snapshots") => {
+                json_answer(200, &json!({ "taken": self.lightsail.take_snapshots() }))
+            }
             (&Method::POST, "/_sandbox/rest") => match self.lightsail.rest().await {
                 Ok(()) => json_answer(200, &json!({})),
                 Err(error) => json_answer(500, &json!({ "error": error.to_string() })),

@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use crate::plan::change::{Action, Change, FieldChange, FileDiff, Reason, Risk};
+use crate::plan::step::CloudStep;
+use crate::policy::price::kept_snapshot;
 use crate::view::context::PlanContext;
 use crate::view::diff;
 use crate::view::steps;
@@ -68,6 +70,12 @@ fn render(change: &Change, context: &PlanContext) -> String {
     let goes = matches!(change.action, Action::Destroy | Action::Replace);
     if goes && change.address.kind() == "lightsail.instance" {
         let _ = writeln!(text, "{:INDENT$}everything on it goes with it", "");
+        for step in change.steps.cloud() {
+            if let CloudStep::KeepSnapshot { instance } = step {
+                let line = format!("{:INDENT$}{}", "", kept_snapshot(&clean_line(instance)));
+                let _ = writeln!(text, "{}", wrap(&line, INDENT, context.width));
+            }
+        }
     }
     if context.verbose {
         for step in steps::of(change) {

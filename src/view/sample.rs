@@ -190,7 +190,10 @@ pub(super) fn sysctl() -> Change {
 pub(super) fn replaced() -> Change {
     Change {
         fields: vec![field("bundle", json!("small_3_0"), json!("medium_3_0")).replacing()],
-        steps: Steps::Cloud(vec![CloudStep::DeleteInstance { name: "chronos-prod-db".to_owned() }]),
+        steps: Steps::Cloud(vec![
+            CloudStep::KeepSnapshot { instance: "chronos-prod-db".to_owned() },
+            CloudStep::DeleteInstance { name: "chronos-prod-db".to_owned() },
+        ]),
         risk: Risk::LosesData,
         ..change("lightsail.instance/db", Action::Replace, Reason::CannotUpdateInPlace(vec!["bundle".to_owned()]))
     }

@@ -15,26 +15,26 @@ use crate::aws::{REGION, SECRET, connect, nowhere, tags};
 use crate::support::front::{Answer, Asked, Front};
 
 #[expect(clippy::unnecessary_wraps, reason = "a script answers with it")]
-fn ok(value: &Value) -> Answer {
+pub(super) fn ok(value: &Value) -> Answer {
     Some((200, value.to_string()))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a script answers with it")]
-fn error(code: &str, message: &str) -> Answer {
+pub(super) fn error(code: &str, message: &str) -> Answer {
     Some((400, json!({ "__type": code, "code": code, "message": message, "tip": "look again" }).to_string()))
 }
 
-async fn lab(script: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> (Front, Aws) {
+pub(super) async fn lab(script: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> (Front, Aws) {
     let front = Front::new(None, script).await;
     let aws = connect(&front.endpoint, "123456789012", REGION, "AKIAEXAMPLE", SECRET).await;
     (front, aws)
 }
 
-async fn act(aws: &Aws, step: CloudStep) -> Result<(), Failure> {
+pub(super) async fn act(aws: &Aws, step: CloudStep) -> Result<(), Failure> {
     aws.act(&step, &nowhere).await
 }
 
-fn instance(state: &str) -> Value {
+pub(super) fn instance(state: &str) -> Value {
     json!({ "instance": {
         "name": "db", "state": { "code": 16, "name": state }, "bundleId": "small_3_0", "blueprintId": "debian_12",
         "location": { "availabilityZone": "ca-central-1a", "regionName": REGION }, "username": "admin",

@@ -9,6 +9,7 @@ mod buckets;
 mod census;
 mod identity;
 mod lightsail;
+mod snapshots;
 mod store;
 mod users;
 

@@ -151,8 +151,23 @@ fn a_server_that_is_there_and_lost_is_stopped_and_kept() {
     assert!(plan.contains("No changes") && plan.contains("chronos-prod-db"), "{plan}");
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     assert_eq!(instance("chronos-prod-db")["instance"]["state"]["name"], "stopped");
-    lab.expect(0, &["--sandbox", "rebuild", "--accept", "--yes"]);
+    // What Lightsail would delete with it is copied first, once, and is nobody's to remove.
+    lab.expect(0, &["sandbox", "snapshot"]);
+    let accepted = lab.expect(0, &["--sandbox", "rebuild", "--accept", "--yes"]);
+    assert!(
+        accepted.stderr.contains("chronos-prod-db: its newest automatic snapshot, if there is one, is copied first"),
+        "{accepted:?}"
+    );
     gone(&lab);
+    let kept = lab.aws("lightsail", "get_instance_snapshots", &json!({}))["instanceSnapshots"].clone();
+    assert_eq!(kept.as_array().map(Vec::len), Some(1), "{kept}");
+    assert!(kept[0]["name"].as_str().is_some_and(|name| name.starts_with("chronos-prod-db-kept-2")), "{kept}");
+    let marks = json!([
+        { "key": "seawall:address", "value": "lightsail.instance/db" },
+        { "key": "seawall:environment", "value": "chronos-prod" },
+        { "key": "seawall:keep", "value": "protected" },
+    ]);
+    assert_eq!((&kept[0]["state"], &kept[0]["tags"]), (&json!("available"), &marks));
     lab.expect(0, &["--sandbox", "plan"]);
     assert_eq!(lab.sql("chronos_db", "select count(*) from kept"), "100");
 }

@@ -335,6 +335,7 @@ pub(crate) fn owned(wanted: &Wanted, state: &Value) -> Owned {
         name: text("name").unwrap_or_else(|| wanted.address.name().to_owned()),
         arn: text("arn"),
         attached_to: text("attached_to"),
+        auto_snapshots: text("auto_snapshot").is_some(),
         record: Some(wanted.desired.clone()),
         protected: false,
     }

@@ -167,6 +167,8 @@ impl Model {
                 self.add(CloudProbe::KeyPair { name }, &document);
             }
             CloudStep::DeleteKeyPair { name } => self.remove(&CloudProbe::KeyPair { name }),
+            // Snapshots are not modelled.
+            CloudStep::KeepSnapshot { instance: _ } => {}
             CloudStep::DeleteInstance { name } => {
                 self.remove(&instance(&name));
                 self.documents.remove(&ports(&name));

@@ -13,9 +13,10 @@ use crate::kinds::table::Wanted;
 use crate::plan::rebuild::Ledger;
 use crate::plan::restores::Repository;
 use crate::plan::step::CloudStep;
+use crate::policy::price::kept_snapshot;
 use crate::reach::Act as _;
 use crate::reach::world::World;
-use crate::recovery::fence::Fenced;
+use crate::recovery::fence::{Earlier, Fenced};
 use crate::recovery::look::Target;
 
 /// The identities whose keys are on a server: everything that it could write with.
@@ -52,7 +53,7 @@ pub(super) async fn accept(
         session.say(format!("nothing is left of an earlier {}", target.server));
         return Ok(Exit::Done);
     }
-    if let Some((name, state)) = earlier.iter().find(|(_, state)| state != "stopped") {
+    if let Some(Earlier { name, state, .. }) = earlier.iter().find(|one| one.state != "stopped") {
         let problem = Diagnostic::error(
             "rebuild-not-fenced",
             format!("instance `{name}` is {state}, and a rebuild would have stopped it"),
@@ -62,18 +63,22 @@ pub(super) async fn accept(
             problem.note("nothing was changed by this run").hint("finish the rebuild first: seawall rebuild"),
         ));
     }
-    let names: Vec<&str> = earlier.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = earlier.iter().map(|one| one.name.as_str()).collect();
     session.say(format!("{} will be DELETED, with everything on it, for ever", names.join(", ")));
+    for Earlier { name, .. } in earlier.iter().filter(|one| one.auto_snapshots) {
+        session.say(format!("{name}: {}", kept_snapshot(name)));
+    }
     if !yes && !session.confirmed("Delete? Only `yes` goes on: ", GIVE_YES)? {
         return Ok(Exit::Failed);
     }
-    for name in names {
-        let done = world.act_cloud(&CloudStep::DeleteInstance { name: name.to_owned() }, &[]).await;
-        done.map_err(|failure| {
-            Stop::failed(
-                Diagnostic::error("rebuild-failed", format!("`{name}` could not be deleted")).note(failure.to_string()),
-            )
-        })?;
+    for Earlier { name, auto_snapshots, .. } in &earlier {
+        let keep = auto_snapshots.then(|| CloudStep::KeepSnapshot { instance: name.clone() });
+        for step in keep.into_iter().chain([CloudStep::DeleteInstance { name: name.clone() }]) {
+            world.act_cloud(&step, &[]).await.map_err(|failure| {
+                let problem = Diagnostic::error("rebuild-failed", format!("`{name}` could not be deleted"));
+                Stop::failed(problem.note(failure.to_string()))
+            })?;
+        }
         session.say(format!("{name} is gone"));
     }
     Ok(Exit::Done)

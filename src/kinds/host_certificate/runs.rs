@@ -17,7 +17,11 @@ fn wish(issuer: Issuer) -> Desired {
         challenge: Challenge::default(),
         contact: Some("o'ps@example.org".to_owned()),
         acme_dns: None,
-        consumers: vec![Consumer { unit: "postgresql@15-main.service".to_owned(), port: 5432, settings: SETTINGS.to_owned() }],
+        consumers: vec![Consumer {
+            unit: "postgresql@15-main.service".to_owned(),
+            port: 5432,
+            settings: SETTINGS.to_owned(),
+        }],
         copy: Some(Copy {
             bucket: "project-chronos-backups".to_owned(),
             region: "ca-central-1".to_owned(),

@@ -20,6 +20,7 @@ impl Aws {
             CloudStep::CreateInstance(new) => Box::pin(self.create_instance(what, new)).await,
             CloudStep::StopInstance { name } => Box::pin(self.stop_instance(what, name)).await,
             CloudStep::DeleteInstance { name } => Box::pin(self.delete_instance(what, name)).await,
+            CloudStep::KeepSnapshot { instance } => Box::pin(self.keep_snapshot(what, instance)).await,
             CloudStep::TagLightsail { name, tags } => Box::pin(self.tag(what, name, tags)).await,
             CloudStep::SetAutoSnapshot { instance, time } => {
                 Box::pin(self.auto_snapshot(what, instance, time.as_deref())).await

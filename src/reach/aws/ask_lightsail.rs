@@ -1,7 +1,7 @@
 //! Lightsail's answers as state documents.
 
 use aws_sdk_lightsail::types::{
-    AddOnType, Instance as LightsailInstance, InstanceAccessProtocol, InstanceNetworking, NetworkProtocol, Tag,
+    AddOn, AddOnType, Instance as LightsailInstance, InstanceAccessProtocol, InstanceNetworking, NetworkProtocol, Tag,
 };
 
 use crate::plan::cloud::{Instance, KeyPair, PortRule, Ports, StaticIp, Tags};
@@ -46,6 +46,14 @@ pub(crate) fn normal(mut rules: Vec<PortRule>) -> Vec<PortRule> {
     rules
 }
 
+/// The add-on that takes automatic snapshots, where it is on.
+pub(crate) fn auto_snapshot(instance: &LightsailInstance) -> Option<&AddOn> {
+    instance.add_ons().iter().find(|add_on| {
+        add_on.name() == Some(AddOnType::AutoSnapshot.as_str())
+            && add_on.status().is_none_or(|status| status.eq_ignore_ascii_case("enabled"))
+    })
+}
+
 impl Aws {
     pub(crate) async fn key_pair(&self, name: &str) -> Result<Option<KeyPair>, Unseen> {
         let answer = look("lightsail:GetKeyPair", self.lightsail.get_key_pair().key_pair_name(name).send().await)?;
@@ -62,10 +70,7 @@ impl Aws {
         let state = text(found.state().and_then(|state| state.name()));
         // Only a running instance has keys that mean anything; the call fails for one that is on its way.
         let host_keys = if state == "running" { self.host_keys(name).await? } else { Vec::new() };
-        let snapshot = found.add_ons().iter().find(|add_on| {
-            add_on.name() == Some(AddOnType::AutoSnapshot.as_str())
-                && add_on.status().is_none_or(|status| status.eq_ignore_ascii_case("enabled"))
-        });
+        let snapshot = auto_snapshot(found);
         let metadata = found.metadata_options();
         let mut ipv6 = found.ipv6_addresses().to_vec();
         ipv6.sort();

@@ -10,7 +10,7 @@ use aws_sdk_s3::operation::list_buckets::ListBucketsOutput;
 use crate::plan::cloud::{Census, CensusEntry, Tags};
 use crate::plan::observed::Unseen;
 use crate::reach::aws::Aws;
-use crate::reach::aws::ask_lightsail::tags;
+use crate::reach::aws::ask_lightsail::{auto_snapshot, tags};
 use crate::reach::aws::fault::look;
 
 /// Pages that are read of one list. At a page of fifty to a hundred this is more than any account of our users holds; a
@@ -20,7 +20,14 @@ const MOST_PAGES: usize = 100;
 const LOOKUPS_AT_ONCE: usize = 8;
 
 fn entry(kind: &str, name: &str, arn: Option<&str>, tags: Tags) -> CensusEntry {
-    CensusEntry { kind: kind.to_owned(), name: name.to_owned(), arn: arn.map(str::to_owned), attached_to: None, tags }
+    CensusEntry {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        arn: arn.map(str::to_owned),
+        attached_to: None,
+        auto_snapshots: false,
+        tags,
+    }
 }
 
 fn endless(what: &str) -> Unseen {
@@ -48,8 +55,14 @@ impl Aws {
         for _ in 0..MOST_PAGES {
             let call = self.lightsail.get_instances().set_page_token(token.take());
             let Some(answer) = look("lightsail:GetInstances", call.send().await)? else { return Ok(found) };
-            found.extend(answer.instances().iter().map(|instance| {
-                entry("lightsail.instance", instance.name().unwrap_or_default(), instance.arn(), tags(instance.tags()))
+            found.extend(answer.instances().iter().map(|instance| CensusEntry {
+                auto_snapshots: auto_snapshot(instance).is_some(),
+                ..entry(
+                    "lightsail.instance",
+                    instance.name().unwrap_or_default(),
+                    instance.arn(),
+                    tags(instance.tags()),
+                )
             }));
             token = answer.next_page_token().map(str::to_owned);
             if token.is_none() {

@@ -9,6 +9,7 @@ mod act_iam;
 mod act_lightsail;
 mod act_notify;
 mod act_s3;
+mod act_snapshots;
 mod ask_iam;
 mod ask_lightsail;
 mod ask_notify;

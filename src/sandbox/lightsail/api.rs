@@ -11,6 +11,7 @@ use http::{HeaderMap, Response};
 use serde_json::{Value, json};
 
 use crate::sandbox::faults::{FaultKind, Faults};
+use crate::sandbox::lightsail::addons;
 use crate::sandbox::lightsail::call::Call;
 use crate::sandbox::lightsail::catalog::{REGIONS, blueprint};
 use crate::sandbox::lightsail::error::ApiError;
@@ -127,6 +128,14 @@ impl Lightsail {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the automatic snapshots of a day; the number of instances of which one was taken.
+    pub fn take_snapshots(&self) -> usize {
+        let mut state = self.lock();
+        let taken = addons::take(&mut state);
+        self.save(&state);
+        taken
     }
 
     /// A copy of everything the service remembers.

@@ -10,7 +10,7 @@ use crate::sandbox::lightsail::check;
 use crate::sandbox::lightsail::error::ApiError;
 use crate::sandbox::lightsail::machine::PortRule;
 use crate::sandbox::lightsail::ports;
-use crate::sandbox::lightsail::state::{Instance, key, with};
+use crate::sandbox::lightsail::state::{Instance, key, now, with};
 
 /// Bytes of user data that the service takes.
 const USER_DATA: usize = 16 * 1024;
@@ -94,6 +94,7 @@ pub fn create(call: &mut Call) -> Result<Value, ApiError> {
             host_keys: Vec::new(),
             witnessed_at: None,
             auto_snapshot: auto_snapshot.clone(),
+            auto_snapshots: Vec::new(),
             http_tokens: "optional".to_owned(),
             http_endpoint: "enabled".to_owned(),
             http_hop_limit: 1,
@@ -229,6 +230,10 @@ pub fn delete(call: &mut Call) -> Result<Value, ApiError> {
     }
     "shutting-down".clone_into(&mut instance.state);
     let common = instance.common.clone();
+    for snapshot in call.state.snapshots.values_mut() {
+        let here = snapshot.common.region == region && snapshot.instance == name && snapshot.from_auto;
+        snapshot.broken_off |= here && snapshot.available_at > now();
+    }
     // The static IP stays, detached, and is charged for from now on.
     for ip in call.state.static_ips.values_mut() {
         if ip.common.region == region && ip.attached_to.as_deref() == Some(&name) {

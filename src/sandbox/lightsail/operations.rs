@@ -57,6 +57,7 @@ pub fn run(name: &str, call: &mut Call) -> Result<Value, ApiError> {
         "GetOperation" => get_operation(call),
         "GetOperations" => list_operations(call),
         "GetOperationsForResource" => operations_for(call),
+        "CopySnapshot" => snapshots::copy(call),
         "CreateInstanceSnapshot" => snapshots::create(call),
         "GetInstanceSnapshot" => snapshots::get(call),
         "GetInstanceSnapshots" => snapshots::list(call),

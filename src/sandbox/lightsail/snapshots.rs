@@ -1,7 +1,10 @@
 //! Manual snapshots of instances: records only, there is no disk behind them. They outlive their instance.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
+use crate::sandbox::lightsail::addons::day;
 use crate::sandbox::lightsail::call::{Call, many};
 use crate::sandbox::lightsail::catalog::bundle;
 use crate::sandbox::lightsail::check;
@@ -10,12 +13,19 @@ use crate::sandbox::lightsail::state::{Snapshot, key, now, with};
 
 fn view(snapshot: &Snapshot) -> Value {
     let ready = snapshot.available_at <= now();
+    let state = if snapshot.broken_off {
+        "error"
+    } else if ready {
+        "available"
+    } else {
+        "pending"
+    };
     with(
         snapshot.common.view("InstanceSnapshot"),
         json!({
-            "state": if ready { "available" } else { "pending" }, "progress": if ready { "100" } else { "0" },
+            "state": state, "progress": if ready { "100" } else { "0" },
             "fromInstanceName": snapshot.instance, "fromInstanceArn": snapshot.instance_arn,
-            "fromBlueprintId": snapshot.blueprint, "fromBundleId": snapshot.bundle, "isFromAutoSnapshot": false,
+            "fromBlueprintId": snapshot.blueprint, "fromBundleId": snapshot.bundle, "isFromAutoSnapshot": snapshot.from_auto,
             "sizeInGb": snapshot.size_gb, "fromAttachedDisks": [],
         }),
     )
@@ -42,9 +52,46 @@ pub fn create(call: &mut Call) -> Result<Value, ApiError> {
         blueprint: instance.blueprint,
         bundle: instance.bundle,
         available_at,
+        from_auto: false,
+        broken_off: false,
     };
     call.state.snapshots.insert(key(call.region, &name), snapshot);
     let operation = call.state.operation("CreateInstanceSnapshot", "InstanceSnapshot", &common, Some(available_at));
+    Ok(many(&[operation]))
+}
+
+/// Copies an automatic snapshot to a manual one, within the region; the one kind of copy that the lab knows.
+pub fn copy(call: &mut Call) -> Result<Value, ApiError> {
+    let (name, source) = (call.need("targetSnapshotName")?, call.need("sourceResourceName")?);
+    if call.need("sourceRegion")? != call.region {
+        return Err(ApiError::invalid("The lab copies within a region only"));
+    }
+    let (date, newest) = (call.text("restoreDate"), call.flag("useLatestRestorableAutoSnapshot"));
+    if date.is_some() == newest {
+        return Err(ApiError::invalid("Give either restoreDate or useLatestRestorableAutoSnapshot"));
+    }
+    check::name(&name)?;
+    call.state.refuse_taken(call.region, &name)?;
+    let instance = call.state.instance(call.region, &source)?.clone();
+    let taken = instance.auto_snapshots.iter().rev().find(|at| newest || date == Some(day(**at).as_str()));
+    if taken.is_none() || instance.state == "shutting-down" {
+        return Err(ApiError::not_found("AutoSnapshot", date.unwrap_or("the latest")));
+    }
+    let common = call.state.common("InstanceSnapshot", call.region, &instance.common.zone, &name, BTreeMap::new());
+    let available_at = now() + call.delays.snapshot;
+    let snapshot = Snapshot {
+        common: common.clone(),
+        instance: source,
+        instance_arn: instance.common.arn,
+        size_gb: bundle(&instance.bundle).map_or(0, |bundle| bundle.disk_gb),
+        blueprint: instance.blueprint,
+        bundle: instance.bundle,
+        available_at,
+        from_auto: true,
+        broken_off: false,
+    };
+    call.state.snapshots.insert(key(call.region, &name), snapshot);
+    let operation = call.soon("CopySnapshot", "InstanceSnapshot", &common);
     Ok(many(&[operation]))
 }
 

@@ -86,6 +86,9 @@ pub struct Instance {
     pub witnessed_at: Option<f64>,
     /// `HH:00` in UTC where automatic snapshots are on.
     pub auto_snapshot: Option<String>,
+    /// When automatic snapshots were taken, oldest first. They go with the instance.
+    #[serde(default)]
+    pub auto_snapshots: Vec<f64>,
     pub http_tokens: String,
     pub http_endpoint: String,
     pub http_hop_limit: i64,
@@ -116,6 +119,12 @@ pub struct Snapshot {
     pub bundle: String,
     pub size_gb: i64,
     pub available_at: f64,
+    /// A copy of an automatic one.
+    #[serde(default)]
+    pub from_auto: bool,
+    /// What it was being copied from went before it was whole.
+    #[serde(default)]
+    pub broken_off: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -147,6 +147,7 @@ cloud
 -/+ lightsail.instance/db  cannot be changed in place: bundle  LOSES DATA
       bundle  small_3_0 → medium_3_0
       everything on it goes with it
+      its newest automatic snapshot, if there is one, is copied first to chronos-prod-db-kept-TIME: 0.05 USD per GB and month until `aws lightsail delete-instance-snapshot`
 
 error[data-unproven]: this plan would replace `lightsail.instance/db`
  --> inventories/prod.yaml:2:3
@@ -305,6 +306,7 @@ not applied yet: the inventory asks for this since
 -/+ lightsail.instance/db  cannot be changed in place: bundle  LOSES DATA
       bundle  small_3_0 → medium_3_0
       everything on it goes with it
+      its newest automatic snapshot, if there is one, is copied first to chronos-prod-db-kept-TIME: 0.05 USD per GB and month until `aws lightsail delete-instance-snapshot`
 
 Drift: 1 changed behind us, 1 not applied yet, 1 as wanted
 Make it as the inventory says with: seawall apply
