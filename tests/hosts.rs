@@ -2,6 +2,7 @@
 //! PostgreSQL servers. Needs root.
 
 mod support {
+    pub(crate) mod page;
     pub(crate) mod postgres;
     pub(crate) mod rehearsal;
     pub(crate) mod template;

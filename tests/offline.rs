@@ -3,6 +3,7 @@
 mod support {
     pub(crate) mod case;
     pub(crate) mod model;
+    pub(crate) mod page;
     pub(crate) mod sources;
 }
 

@@ -166,36 +166,20 @@ fn every_command_of_the_pages_is_one_of_the_program() {
     let mut commands = 0;
     for page in ["README.md", "docs/recovery.md", "docs/database.md", "docs/sandbox.md"] {
         let text = std::fs::read_to_string(root().join(page)).expect("a page of the project");
-        let (mut is_code, mut lines) = (false, Vec::new());
-        for line in text.lines() {
-            if line.starts_with("```") {
-                is_code = line == "```sh";
-            } else if is_code && line.starts_with("seawall ") {
-                lines.push(line);
-            }
-        }
-        for line in lines {
-            let words = shlex(line.split("  #").next().unwrap_or(line));
-            let parsed = seawall::cli::args::Cli::try_parse_from(&words);
+        for command in crate::support::page::commands(&text) {
+            let (line, heading) = (&command.line, &command.heading);
+            let parsed = seawall::cli::args::Cli::try_parse_from(&command.words);
             assert!(
                 parsed.is_ok(),
-                "{page}: `{line}`: {}",
+                "{page}, {heading}: `{line}`: {}",
                 parsed.err().map(|why| why.to_string()).unwrap_or_default()
             );
+            // What is quoted beside a command is what it prints, and is compared where the page is typed.
+            assert_eq!(command.says.matches('"').count() % 2, 0, "{page}, {heading}: `{line}`");
             commands += 1;
         }
     }
     assert!(commands > 15, "only {commands} commands were found");
-}
-
-/// The words of a line, where quotes are plain double ones.
-fn shlex(line: &str) -> Vec<String> {
-    let quoted = line.split('"').enumerate();
-    let words = quoted.flat_map(|(number, part)| match number % 2 {
-        0 => part.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
-        _ => vec![part.to_owned()],
-    });
-    words.collect()
 }
 
 #[test]

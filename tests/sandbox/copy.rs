@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::sandbox::attacks_paths::held_to;
+use crate::sandbox::page::{FROM_COPY, section, typed, types};
 use crate::support::rehearsal::{Rehearsal, tampering};
 
 /// The second repository's bucket, in another region.
@@ -226,12 +227,19 @@ fn a_server_whose_bucket_was_emptied_comes_back_from_the_copy() {
         std::thread::sleep(Duration::from_millis(300));
     }
     // The bucket alone tells what there is.
-    let alone = lab.expect(1, &["--sandbox", "backup", "list", "--copy"]).stdout;
+    let alone = types(&lab, &section(FROM_COPY)[0], "", &[]);
+    assert_eq!(alone.code, 1, "{}", alone.stderr);
+    let alone = alone.stdout;
     assert!(alone.contains("full") && alone.contains("diff"), "{alone}");
     let refused = lab.run(&["--sandbox", "rebuild", "--yes"]);
     assert!(refused.code == 3 && refused.stderr.contains("with `--copy`"), "{} {}", refused.code, refused.stderr);
 
-    let ended = lab.expect(0, &["--sandbox", "--format", "json", "rebuild", "--copy", "--yes"]);
+    // As the page for the night has it.
+    let commands = section(FROM_COPY);
+    let [.., rebuild] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!(rebuild.words[1..], ["rebuild", "--copy"]);
+    let ended = types(&lab, rebuild, "", &["--format", "json"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
     let report: Value = serde_json::from_str(&ended.stdout).expect("JSON on stdout");
     assert_eq!(report["rebuilt"]["plan"]["repository"], "copy", "{report}");
     assert_eq!(lab.sql("postgres", "select count(*), max(n) from kept"), "200|200");
@@ -261,22 +269,17 @@ fn the_copy_answers(lab: &Rehearsal) {
     assert_eq!((&server["bucket"], server["backups"].as_array().map(Vec::len)), (&json!(COPY), Some(2)), "{server}");
     lab.expect(0, &["--sandbox", "backup", "verify", "--copy"]);
     lab.expect(0, &["--sandbox", "drill", "--preflight", "--copy"]);
-    let restored = lab.expect(0, &["--sandbox", "restore", "--copy", "--to", "latest", "--yes", "--name", "elsewhere"]);
+    let commands = section(FROM_COPY);
+    let [listing, restore, _] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!(listing.words[1..], ["backup", "list", "--copy"]);
+    typed(lab, listing, "");
+    assert_eq!(restore.words[1..], ["restore", "--copy", "--to", "latest", "--name", "rows"]);
+    let restored = typed(lab, restore, "");
     assert!(restored.stdout.contains(COPY), "{}", restored.stdout);
-    let rows = [
-        "--sandbox",
-        "restore",
-        "psql",
-        "elsewhere",
-        "--",
-        "-XAtq",
-        "-d",
-        "postgres",
-        "-c",
-        "select count(*) from kept",
-    ];
+    let rows =
+        ["--sandbox", "restore", "psql", "rows", "--", "-XAtq", "-d", "postgres", "-c", "select count(*) from kept"];
     assert_eq!(lab.expect(0, &rows).stdout.trim(), "200");
-    lab.expect(0, &["--sandbox", "restore", "drop", "elsewhere"]);
+    lab.expect(0, &["--sandbox", "restore", "drop", "rows"]);
     lab.expect(0, &["--sandbox", "drill", "--copy", "--yes"]);
     // It proves nothing of the first repository.
     let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;

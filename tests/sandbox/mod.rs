@@ -22,6 +22,7 @@ mod jobs;
 mod judges;
 mod least;
 mod lockout;
+mod page;
 mod rebuild;
 mod rehearsal;
 mod restore;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::sandbox::page::{LOST, section, typed};
 use crate::support::rehearsal::Rehearsal;
 
 /// Two clients that write down each number after the server has committed it, with the second at which that was known.
@@ -132,7 +133,14 @@ fn a_server_that_is_there_and_lost_is_stopped_and_kept() {
     lab.on_server(&["sh", "-c", "systemctl mask --now ssh.socket ssh.service >/dev/null 2>&1 & sleep 1"]);
     let old_keys = backup_keys(&lab);
     lab.edit_inventory("auto_snapshot: \"06:00\"", "generation: 2\n      auto_snapshot: \"06:00\"");
-    let ended = lab.expect(0, &["--sandbox", "rebuild", "--yes"]);
+    // As the page for the night has it.
+    let commands = section(LOST);
+    let [rebuild, plan, accept] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!(
+        (&rebuild.words[1..], &accept.words[1..]),
+        (&["rebuild".into()][..], &["rebuild".into(), "--accept".into()][..])
+    );
+    let ended = typed(&lab, rebuild, "");
     assert!(
         ended.stdout.contains("chronos-prod-db, stopped; `seawall rebuild --accept` deletes it"),
         "{}",
@@ -147,13 +155,14 @@ fn a_server_that_is_there_and_lost_is_stopped_and_kept() {
     let address = lab.aws("lightsail", "get_static_ip", &json!({ "staticIpName": "chronos-prod-db-ip" }));
     assert_eq!(address["staticIp"]["attachedTo"], "chronos-prod-db-g2");
     // What is kept is named, and no apply takes it away.
-    let plan = lab.expect(0, &["--sandbox", "plan"]).stdout;
-    assert!(plan.contains("No changes") && plan.contains("chronos-prod-db"), "{plan}");
+    assert!(plan.says.contains("\"No changes\""), "{plan:?}");
+    let plan = typed(&lab, plan, "").stdout;
+    assert!(plan.contains("chronos-prod-db"), "{plan}");
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
     assert_eq!(instance("chronos-prod-db")["instance"]["state"]["name"], "stopped");
     // What Lightsail would delete with it is copied first, once, and is nobody's to remove.
     lab.expect(0, &["sandbox", "snapshot"]);
-    let accepted = lab.expect(0, &["--sandbox", "rebuild", "--accept", "--yes"]);
+    let accepted = typed(&lab, accept, "");
     assert!(
         accepted.stderr.contains("chronos-prod-db: its newest automatic snapshot, if there is one, is copied first"),
         "{accepted:?}"
