@@ -38,6 +38,8 @@ wal_pause_s=3
 # Segments that are fetched before PostgreSQL asks for them, and tenths of a second that it waits for one which is on its way.
 ahead_segments='1 2 3'
 ahead_wait_ds=100
+# So many times a copy is started again with a greater setting that the WAL asks for.
+raise_limit=20
 # So many times PostgreSQL asks in vain for a segment before it counts as missing.
 absent_limit=8
 

@@ -21,6 +21,12 @@ order by (b->'timestamp'->>'stop')::bigint desc limit 1
 SQL
 }
 
+# Lines `NAME=VALUE` of the settings that the cluster runs with and that a copy must not have smaller.
+numbers() {
+    as_postgres psql -XAtq -F = -d postgres -c "select name, setting from pg_settings where name in
+        ('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction')" 2>/dev/null
+}
+
 # TEXT: a moment of PostgreSQL's as seconds; nothing for nothing.
 seconds_of() { [ -z "$1" ] || date -u -d "$1" +%s 2>/dev/null; }
 # FACT: what was told of it last.
@@ -43,6 +49,7 @@ CHOSEN
         {
             printf '# A drill by the schedule; %s reads it.\n' "$0"
             printf '%s\n' purpose=drill set="$set" timeline="$timeline" type=latest target= bytes="$size"
+            numbers
             [ -z "$1" ] || printf '%s\n' break="$1" hide="$first"
             grep '^check-[0-9]*-[a-z]*=' "$conf"
         } >"$orders/.$id.new"

@@ -7,12 +7,15 @@ room() {
         [ ! -e "$file" ] || refuse repository-stopped "pgBackRest was stopped on this server ($file); \`pgbackrest start\` as postgres ends that"
     done
     [ -x "$bin/postgres" ] || refuse no-postgres "PostgreSQL $version is not installed"
-    bytes=$(ordered bytes)
-    needed=$((${bytes:-0} / 1024 + room_left))
-    free=$(df -Pk -- "$place" | awk 'NR == 2 { print $4 }')
+    bytes=$(ordered bytes) wal=$(ordered wal)
+    needed=$(((${bytes:-0} + ${wal:-0}) / 1024 + room_left))
+    # A restore in place has its folder already, perhaps on another file system.
+    filled=$place
+    [ ! -d "$data" ] || filled=$data
+    free=$(df -Pk -- "$filled" | awk 'NR == 2 { print $4 }')
     [ "$free" -ge "$needed" ] ||
         refuse no-room "the restore needs $((needed / 1024)) MB and $((free / 1024)) MB are free; nothing was restored"
-    inodes=$(df -Pi -- "$place" | awk 'NR == 2 { print $4 }')
+    inodes=$(df -Pi -- "$filled" | awk 'NR == 2 { print $4 }')
     case $inodes in '' | *[!0-9]*) ;; *) [ "$inodes" -ge "$inodes_needed" ] || refuse no-room "only $inodes inodes are free; nothing was restored" ;; esac
 }
 
@@ -52,14 +55,19 @@ fetch() {
 
 # KEY: a line of pg_controldata about what was restored.
 control() { printf '%s\n' "$controldata" | sed -n "s/^$1: *//p" | head -n 1; }
+# KEY SETTING: the greatest of what the backup has, what the order says, and what the WAL has asked for. Where the original's was
+# raised after the backup, the WAL says so, and recovery would go no further with the backup's own.
+number() {
+    { control "$1"; ordered "$2"; printf '%s' "${raised:-}" | sed -n "s/^$2=//p"; } | sort -n | tail -n 1
+}
 
 # Everything that the copy is to be, on its command line: that wins over postgresql.auto.conf, which came with the backup and
 # may say anything. Nothing of it acts on the world: no archiving, no subscriptions, no jobs, no listening on the network.
 start() {
     controldata=$(LC_ALL=C "$bin/pg_controldata" -D "$data") || refuse fetch "pg_controldata cannot read what was restored"
-    tell fact system-id "$(control 'Database system identifier')"
+    [ -n "${raised:-}" ] || tell fact system-id "$(control 'Database system identifier')"
     conf_folder=$place/conf
-    mkdir -- "$conf_folder"
+    [ -d "$conf_folder" ] || mkdir -- "$conf_folder"
     : >"$place/postgres.log"
     : >"$conf_folder/postgresql.conf"
     : >"$conf_folder/pg_ident.conf"
@@ -73,9 +81,11 @@ start() {
         -c archive_mode=off -c archive_command= -c primary_conninfo= -c primary_slot_name= -c max_logical_replication_workers=0 \
         -c shared_preload_libraries="$(setting preload)" -c session_preload_libraries= -c local_preload_libraries= \
         -c timescaledb.max_background_workers=0 -c cron.launch_active_jobs=off \
-        -c max_connections="$(control 'max_connections setting')" -c max_worker_processes="$(control 'max_worker_processes setting')" \
-        -c max_wal_senders="$(control 'max_wal_senders setting')" -c max_prepared_transactions="$(control 'max_prepared_xacts setting')" \
-        -c max_locks_per_transaction="$(control 'max_locks_per_xact setting')" -c wal_level=replica -c hot_standby=on \
+        -c max_connections="$(number 'max_connections setting' max_connections)" \
+        -c max_worker_processes="$(number 'max_worker_processes setting' max_worker_processes)" \
+        -c max_wal_senders="$(number 'max_wal_senders setting' max_wal_senders)" \
+        -c max_prepared_transactions="$(number 'max_prepared_xacts setting' max_prepared_transactions)" \
+        -c max_locks_per_transaction="$(number 'max_locks_per_xact setting' max_locks_per_transaction)" -c wal_level=replica -c hot_standby=on \
         -c shared_buffers=64MB -c maintenance_work_mem=32MB -c work_mem=4MB -c huge_pages=off -c max_parallel_workers_per_gather=0 \
         -c max_parallel_maintenance_workers=0 -c autovacuum=off -c jit=off -c restart_after_crash=off \
         -c wal_retrieve_retry_interval=500ms -c restore_command="/usr/local/lib/seawall/restore wal $name %f %p" \
@@ -142,12 +152,35 @@ hole() {
 }
 in_recovery() { echo 'select pg_is_in_recovery()' | ask postgres 2>/dev/null; }
 
+# `SETTING=VALUE` where recovery asks for a greater one: PostgreSQL has ended, or waits to be started with it.
+too_small() {
+    sed -n 's/^.*DETAIL:  \([a-z_]*\) = [0-9]* is a lower setting than on the primary server, where its value was \([0-9]*\)\.$/\1=\2/p' \
+        "$place/postgres.log" | tail -n 1
+}
+# SETTING VALUE: starts the copy again with it; it goes on where it stood.
+raise() {
+    raises=$((raises + 1))
+    [ "$raises" -le "$raise_limit" ] || refuse settings "recovery asks for a greater $1, $2, for the ${raises}th time"
+    tell fact raised "$1 to $2, as the WAL asks"
+    raised="${raised:-}$1=$2
+"
+    stop_server
+    promoted=''
+    # What was asked for in vain before says nothing of how far this one gets.
+    cat -- "$place/wal.log" >>"$place/wal.before.log" 2>/dev/null
+    rm -f -- "$place/wal.log"
+    start
+}
+
 replay() {
     tell phase replay
+    raises=0
     start
     promoted=''
     deadline=$(($(now) + replay_limit_s))
     until grep -aq 'LOG:  archive recovery complete' "$place/postgres.log"; do
+        small=$(too_small)
+        if [ -n "$small" ]; then raise "${small%=*}" "${small#*=}"; fi
         lives || died
         [ "$(now)" -lt "$deadline" ] || refuse too-slow "replay did not end within $replay_limit_s s"
         if [ "$type" = latest ] && [ -z "$promoted" ] && is_at_end && [ "$(in_recovery)" = t ]; then

@@ -195,7 +195,10 @@ pub async fn planned_for(
     working.say("looking at the repository");
     let (known, objects) = target.known(&Look::of(world)).await;
     let plan = chosen(&known, objects.unwrap_or_default(), to, broken, (purpose, id));
-    let plan = plan.map(|plan| target.with_hooks(plan)).map_err(|why| target.pointed(why));
+    let plan = match plan.map(|plan| target.with_hooks(plan)).map_err(|why| target.pointed(why)) {
+        Ok(plan) => Ok(target.with_needs(&Look::of(world), &known, plan).await),
+        Err(why) => Err(why),
+    };
     Chosen { plan, found: damaged(&known).into_iter().collect() }
 }
 

@@ -11,9 +11,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::base::address::Address;
-use crate::base::diag::Diagnostic;
+use crate::base::diag::{Diagnostic, Diagnostics};
 use crate::cli::args::{DataArgs, OnlyArgs, RebuildArgs};
 use crate::cli::backup::{meant, one};
+use crate::cli::drill::refused;
 use crate::cli::exit::{Exit, Stop};
 use crate::cli::locked::{GIVE_YES, locked};
 use crate::cli::rebuild::old::{accept, fenced, identities, later_generation, names, other_repository, rebuild_unseen};
@@ -330,6 +331,9 @@ impl Rebuild<'_> {
                 }
                 let name = format!("{}-{:04x}", self.ledger.id, fastrand::u16(..));
                 let plan = self.plan(&name).await?;
+                if refused(&plan) {
+                    return Err(Stop::new(Exit::Refused, Diagnostics(plan.findings)));
+                }
                 let told = self.target.restore(self.world, &plan, &[], None, &say).await.map_err(Stop::failed)?;
                 (plan, told)
             }

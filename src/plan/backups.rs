@@ -105,6 +105,21 @@ pub struct BackupSet {
     pub page_errors: bool,
     /// Labels of the backups that it cannot be restored without.
     pub needs: Vec<String>,
+    /// What made it; nothing of it is known where pgBackRest could not be asked.
+    #[serde(default)]
+    pub made_with: MadeWith,
+}
+
+/// The programs that made a backup, and the cluster that it is of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MadeWith {
+    /// PostgreSQL's major version, for example `15`.
+    pub postgres: Option<String>,
+    /// For example `2.45`.
+    pub pgbackrest: Option<String>,
+    /// The identity of the cluster.
+    pub system_id: Option<String>,
 }
 
 /// A stretch of time of which every moment can be restored.

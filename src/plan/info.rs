@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use crate::plan::backups::BackupSet;
+use crate::plan::backups::{BackupSet, MadeWith};
 
 /// One stanza.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -90,6 +90,14 @@ pub struct Backup {
     pub lsn: Range<Option<String>>,
     pub database: DatabaseRef,
     pub info: Sizes,
+    pub backrest: Backrest,
+}
+
+/// The pgBackRest that made a backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Backrest {
+    pub version: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -163,6 +171,22 @@ pub fn read(bytes: &[u8], stanza: &str) -> Result<Stanza, String> {
 }
 
 impl Stanza {
+    /// Its backups as a table shows them, oldest first.
+    pub fn sets(&self) -> Vec<BackupSet> {
+        let mut sets: Vec<BackupSet> = self.backup.iter().map(|backup| self.set(backup)).collect();
+        sets.sort_by_key(|set| set.finished);
+        sets
+    }
+
+    fn set(&self, backup: &Backup) -> BackupSet {
+        let mut set = backup.set();
+        if let Some(db) = self.db.iter().find(|db| db.id == backup.database.id) {
+            set.made_with.postgres = Some(db.version.clone()).filter(|version| !version.is_empty());
+            set.made_with.system_id = (db.system_id != 0).then(|| db.system_id.to_string());
+        }
+        set
+    }
+
     /// What is wrong in words: the stanza's own message is `other` where the repository's has the reason.
     pub fn message(&self) -> &str {
         let repo = self.repo.iter().map(|repo| &repo.status).find(|status| status.code == self.status.code);
@@ -207,6 +231,7 @@ impl Backup {
             wal: self.archive.start.clone().zip(self.archive.stop.clone()),
             page_errors: self.error.unwrap_or(false),
             needs: self.reference.clone().unwrap_or_default(),
+            made_with: MadeWith { pgbackrest: self.backrest.version.clone(), ..MadeWith::default() },
         }
     }
 }
@@ -222,11 +247,17 @@ mod tests {
     fn backups_are_read() {
         let stanza = read(TWO.as_bytes(), "chronos").expect("an answer");
         assert_eq!(stanza.status.health(), Health::Ok);
-        let sets: Vec<BackupSet> = stanza.backup.iter().map(Backup::set).collect();
+        let sets = stanza.sets();
         assert_eq!(sets.len(), 2);
         assert_eq!(sets[0].label, "20261121-143736F");
         assert_eq!((sets[0].database_bytes, sets[0].repository_bytes), (Some(23_177_582), Some(2_831_680)));
         assert_eq!(sets[1].needs, ["20261121-143736F"]);
+        let made_with = MadeWith {
+            postgres: Some("15".to_owned()),
+            pgbackrest: Some("2.45".to_owned()),
+            system_id: Some("7710633751692447044".to_owned()),
+        };
+        assert_eq!(sets[0].made_with, made_with);
         assert_eq!(stanza.archive_of(&stanza.backup[1]), Some("15-1"));
         assert_eq!(stanza.current_db().map(|db| db.system_id), Some(7_710_633_751_692_447_044));
     }

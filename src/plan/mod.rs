@@ -11,6 +11,7 @@ pub mod drills;
 pub mod event;
 pub mod host;
 pub mod info;
+pub mod needs;
 pub mod observed;
 pub mod order;
 pub mod probe;

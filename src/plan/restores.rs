@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::diag::Diagnostic;
+use crate::plan::needs::Needs;
 
 /// Where a restore ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -115,6 +116,9 @@ pub struct RestorePlan {
     /// What is run once the target is reached.
     #[serde(default)]
     pub hooks: Vec<Hook>,
+    /// What it needs of its server, beside what is there.
+    #[serde(default)]
+    pub needs: Needs,
     /// What keeps it from being carried out, and what should be known.
     pub findings: Vec<Diagnostic>,
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::base::diag::Diagnostic;
 use crate::plan::backups::{BackupSet, Backups, Window};
+use crate::plan::needs::Needs;
 use crate::plan::restores::{Goal, Purpose, Repository, RestorePlan};
 use crate::reach::aws::objects::Listed;
 use crate::recovery::judge::prefix;
@@ -137,6 +138,7 @@ pub fn choose(
         bytes: set.database_bytes,
         ttl_s: None,
         hooks: Vec::new(),
+        needs: Needs::of_backup(&set.made_with),
         findings: Vec::new(),
         goal,
     };
@@ -305,7 +307,7 @@ fn frozen(plan: &RestorePlan, objects: &[Listed]) -> Option<Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::backups::ToBy;
+    use crate::plan::backups::{MadeWith, ToBy};
 
     fn set(label: &str, finished: i64) -> BackupSet {
         BackupSet {
@@ -318,6 +320,7 @@ mod tests {
             wal: Some(("000000010000000000000002".to_owned(), "000000010000000000000003".to_owned())),
             page_errors: false,
             needs: Vec::new(),
+            made_with: MadeWith::default(),
         }
     }
 

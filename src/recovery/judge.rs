@@ -45,8 +45,7 @@ pub fn judge(seen: &Seen, section: &Section) -> Backups {
     }
     match &seen.info {
         Ok(stanza) => {
-            known.backups = stanza.backup.iter().map(crate::plan::info::Backup::set).collect();
-            known.backups.sort_by_key(|backup| backup.finished);
+            known.backups = stanza.sets();
             status(stanza, &mut known.findings);
             let others = match &seen.objects {
                 Ok(Some(objects)) => restorable(seen, stanza, objects, &mut known),
@@ -96,8 +95,7 @@ fn by_names(seen: &Seen, section: &Section, known: &mut Backups) {
     } else if !gone.is_empty() {
         known.findings.push(gone.into_iter().fold(Meaning::NoStanza.finding(&seen.stanza), Diagnostic::note));
     }
-    known.backups = stanza.backup.iter().map(crate::plan::info::Backup::set).collect();
-    known.backups.sort_by_key(|backup| backup.finished);
+    known.backups = stanza.sets();
     let others = restorable(seen, &stanza, objects, known);
     ages(section, &others, known);
 }

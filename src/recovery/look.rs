@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::engine::refresh::endpoint;
 use crate::engine::resolve::ServerRef;
+use crate::inventory::extensions::preload;
 use crate::inventory::names::SqlName;
 use crate::inventory::sections::Inventory;
 use crate::inventory::sections::database::{Backup as Section, Hook as Declared, HookWhen};
@@ -50,6 +51,8 @@ pub struct Target {
     pub repository: Repository,
     /// The second one, where there is one and the first is meant: its section, and its bucket's name in S3.
     pub copy: Option<(Section, String)>,
+    /// The libraries that a copy loads from the start, as the inventory's extensions need them.
+    pub preload: Vec<String>,
     /// What is run after restores, those that are only for promoted ones included.
     pub hooks: Vec<Hook>,
 }
@@ -71,6 +74,7 @@ pub fn targets(inventory: &Inventory, servers: &std::collections::BTreeMap<Strin
             repository: Repository::First,
             copy: copy.and_then(|copy| inventory.buckets.get(&copy.bucket).map(|bucket| (copy, bucket.name.clone()))),
             hooks: section.after_restore.iter().map(|hook| resolved(hook, &postgres.databases)).collect(),
+            preload: preload(&postgres.extensions).into_iter().map(str::to_owned).collect(),
             server: name.to_string(),
             reference: reference.clone(),
             section: section.clone(),
@@ -227,7 +231,8 @@ impl Target {
 /// What PostgreSQL says, what stops pgBackRest, and what waits.
 type Asked = (Result<Option<Archiving>, String>, Result<Vec<String>, String>, Option<Result<Spool, String>>);
 
-fn host(probe: Probe) -> Option<HostProbe> {
+/// Those of the probes that a host answers.
+pub(super) fn host(probe: Probe) -> Option<HostProbe> {
     match probe {
         Probe::Host(probe) => Some(probe),
         Probe::Cloud(_) | Probe::OnServer { .. } | Probe::Secret(_) => None,

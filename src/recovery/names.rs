@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::plan::info::{Archive, Backup, DatabaseRef, Db, Range, RepositorySizes, Sizes, Stanza};
+use crate::plan::info::{Archive, Backrest, Backup, DatabaseRef, Db, Range, RepositorySizes, Sizes, Stanza};
 use crate::reach::aws::objects::Listed;
 use crate::recovery::wal::{self, Naming, Position};
 
@@ -73,6 +73,7 @@ pub fn stanza(objects: &[Listed], prefix: &str, name: &str, naming: Naming) -> S
             timestamp: Range { start: started.unwrap_or(at), stop: at },
             archive: Range { start, stop },
             lsn: Range::default(),
+            backrest: Backrest::default(),
             database: DatabaseRef { id: of.map_or(0, |begin| number(begin.archive)) },
             info: Sizes { size: None, repository: RepositorySizes { delta: bytes.get(&label).copied(), size: None } },
             label,

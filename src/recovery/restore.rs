@@ -31,7 +31,7 @@ const ORDERS: &str = "/etc/seawall/restores";
 /// Restores in place that wait for a decision, the newest last.
 const WAITING: &str = "/etc/seawall/restores/in-place";
 /// What postgres restores into.
-const HOME: &str = "/var/lib/postgresql/seawall-restores";
+pub(super) const HOME: &str = "/var/lib/postgresql/seawall-restores";
 /// Between two looks at a restore that runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a server that is lost is looked for; the restore goes on there.
@@ -65,7 +65,11 @@ fn order(plan: &RestorePlan, checks: &[Check], broken: Option<Broken>) -> String
         ("type".to_owned(), kind.to_owned()),
         ("target".to_owned(), target),
         ("bytes".to_owned(), plan.bytes.unwrap_or_default().to_string()),
+        ("wal".to_owned(), plan.needs.room.wal_bytes.to_string()),
     ];
+    // Where one of them was raised after the backup, the backup's own is too small for the WAL that follows.
+    let copies = plan.needs.numbers.iter().filter_map(|number| Some((number.name.clone(), number.copy?.to_string())));
+    lines.extend(copies);
     match plan.repository {
         Repository::First => {}
         Repository::Copy => lines.push(("repository".to_owned(), "copy".to_owned())),
@@ -174,7 +178,8 @@ impl Target {
     ) -> Result<RestorePlan, Diagnostic> {
         let (known, objects) = self.known(look).await;
         let plan = choose(&known, &objects.unwrap_or_default(), goal, purpose, wish, name);
-        plan.map(|plan| self.with_hooks(plan)).map_err(|why| self.pointed(why))
+        let plan = plan.map(|plan| self.with_hooks(plan)).map_err(|why| self.pointed(why))?;
+        Ok(self.with_needs(look, &known, plan).await)
     }
 
     /// Orders a restore and follows it to its end, or, for a copy, until it can be used.
@@ -402,86 +407,4 @@ fn words(told: &Told) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::restores::{Goal, Repository};
-
-    fn plan(purpose: Purpose, goal: Goal) -> RestorePlan {
-        RestorePlan {
-            name: "r1".to_owned(),
-            server: "db".to_owned(),
-            stanza: "chronos".to_owned(),
-            bucket: "b".to_owned(),
-            repository: Repository::First,
-            purpose,
-            goal,
-            set: "20261126-234813F".to_owned(),
-            chain: Vec::new(),
-            set_finished: 1,
-            timeline: 3,
-            window_to: None,
-            first_segment: "000000010000000000000002".to_owned(),
-            last_segment: "000000010000000000000004".to_owned(),
-            bytes: Some(1000),
-            ttl_s: Some(60),
-            hooks: Vec::new(),
-            findings: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn an_order_names_set_timeline_and_target() {
-        let text = order(&plan(Purpose::Beside, Goal::Time("2026-11-26 23:48:30.000000+00".to_owned())), &[], None);
-        assert!(text.ends_with(
-            "\npurpose=beside\nset=20261126-234813F\ntimeline=3\ntype=time\ntarget=2026-11-26 23:48:30.000000+00\nbytes=1000\nttl=60\n"
-        ));
-    }
-
-    #[test]
-    fn an_order_names_the_second_repository() {
-        let of_copy = RestorePlan { repository: Repository::Copy, ..plan(Purpose::Beside, Goal::Latest) };
-        assert!(order(&of_copy, &[], None).contains("\nrepository=copy\n"));
-        assert!(!order(&plan(Purpose::Beside, Goal::Latest), &[], None).contains("repository"));
-    }
-
-    #[test]
-    fn a_line_break_is_no_second_order() {
-        let check = Check { database: "app".to_owned(), sql: "select 1\npurpose=in-place".to_owned(), expect: None };
-        let text = order(&plan(Purpose::Drill, Goal::Latest), &[check], Some(Broken::Segment));
-        assert_eq!(text.matches("\npurpose=").count(), 1, "{text}");
-        assert!(text.contains("\nbreak=segment\nhide=000000010000000000000002\n"));
-        assert!(order(&plan(Purpose::Drill, Goal::Latest), &[], Some(Broken::Timeline)).contains("\ntimeline=1003\n"));
-    }
-
-    #[test]
-    fn a_hook_is_ordered_word_by_word() {
-        let hook = Hook {
-            run: ["alembic", "a b'c", "", "x\nhook-2-user=root"].map(str::to_owned).into(),
-            promoted: false,
-            database: "app".to_owned(),
-            user: "postgres".to_owned(),
-            limit_s: 300,
-        };
-        let ordered = RestorePlan { hooks: vec![hook], ..plan(Purpose::Beside, Goal::Latest) };
-        let text = order(&ordered, &[], None);
-        assert!(
-            text.ends_with(
-                "\nhook-1-user=postgres\nhook-1-database=app\nhook-1-limit=300\nhook-1-words=4\nhook-1-word-1=alembic\n\
-             hook-1-word-2=a b'c\nhook-1-word-3=\nhook-1-word-4=x hook-2-user=root\n"
-            ),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_list_is_read_and_names_of_others_are_not() {
-        let found = standing(
-            "r1|beside|1795736970|active|23351296|1795736973 ready\n../x|beside|1|active|1|1 ready\nshort|line\n",
-        );
-        assert_eq!(found.len(), 1);
-        assert_eq!((found[0].name.as_str(), found[0].is_running, found[0].last.as_str()), ("r1", true, "ready"));
-        for name in ["", "-a", "a/b", "A", "a b", &"x".repeat(41)] {
-            assert!(!is_name(name), "{name}");
-        }
-    }
-}
+mod tests;

@@ -345,6 +345,7 @@ mod tests {
             wal: Some(("000000010000000000000002".to_owned(), "000000010000000000000003".to_owned())),
             page_errors: true,
             needs: Vec::new(),
+            made_with: crate::plan::backups::MadeWith::default(),
         };
         let fresh = |verdict| Freshness { label: backup.label.clone(), age_s: 150_000, due_every_s: 86_400, verdict };
         Backups {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use crate::plan::needs::{Library, Needs, Number, Versions};
 use crate::plan::rebuild::Rebuilt;
 use crate::plan::restores::{DumpPlan, End, Goal, Purpose, RestorePlan, Standing, Told};
 use crate::view::backup::{moment, size, span};
@@ -37,6 +38,7 @@ pub fn plan(plan: &RestorePlan, segments: u64, style: Style) -> String {
         &format!("timeline {timeline}, at most {segments} segments from {}, archived to {to}", plan.first_segment),
     );
     row("size", &plan.bytes.map_or_else(|| "not known".to_owned(), size));
+    needs(&mut row, &plan.needs);
     row("from", &format!("stanza {stanza} in {bucket}, with the key that can only read"));
     let does: &[&str] = match purpose {
         Purpose::Beside => &[
@@ -70,6 +72,56 @@ pub fn plan(plan: &RestorePlan, segments: u64, style: Style) -> String {
         );
     }
     text
+}
+
+/// What it needs of its server, beside what is there.
+fn needs(row: &mut impl FnMut(&str, &str), needs: &Needs) {
+    let word = |version: &Option<String>| version.clone().unwrap_or_else(|| "not known".to_owned());
+    let Needs { postgres, pgbackrest, numbers, room, libraries, unknown } = needs;
+    for (program, Versions { backup, installed }) in [("PostgreSQL", postgres), ("pgBackRest", pgbackrest)] {
+        row(program, &format!("of the backup {}; installed: {}", word(backup), word(installed)));
+    }
+    let one = |number: &Number| {
+        let count = |count: Option<u64>| count.map_or_else(|| "not known".to_owned(), |count| count.to_string());
+        let Number { name, original, copy } = number;
+        format!("{name} {} of the original, at least {} of the copy", count(*original), count(*copy))
+    };
+    if numbers.is_empty() {
+        row("settings", "the copy gets those of the backup; of the original, they are not known");
+    }
+    for (index, number) in numbers.iter().enumerate() {
+        row(if index == 0 { "settings" } else { "" }, &one(number));
+    }
+    let needed = room.needed_bytes.map_or_else(|| "not known".to_owned(), size);
+    row(
+        "room",
+        &format!(
+            "needs {needed}, {} of them at most for WAL and {} that stay free, and {} inodes",
+            size(room.wal_bytes),
+            size(room.left_bytes),
+            room.needed_inodes
+        ),
+    );
+    if let (Some(place), Some(bytes)) = (&room.place, room.free_bytes) {
+        let inodes = room.free_inodes.map_or_else(|| "not known".to_owned(), |inodes| inodes.to_string());
+        row("", &format!("free in {place}: {}, inodes {inodes}", size(bytes)));
+    } else {
+        row("", "what is free is not known");
+    }
+    let library = |library: &Library| {
+        let there = match library.is_there {
+            Some(true) => "",
+            Some(false) => " (MISSING)",
+            None => " (not looked for)",
+        };
+        format!("{}{there}", library.name)
+    };
+    if !libraries.is_empty() {
+        row("libraries", &libraries.iter().map(library).collect::<Vec<_>>().join(", "));
+    }
+    for (index, why) in unknown.iter().enumerate() {
+        row(if index == 0 { "not known" } else { "" }, why);
+    }
 }
 
 /// A restore from a dump: what it will do, or that it was done.
@@ -246,4 +298,66 @@ pub fn standing(server: &str, all: &[Standing], style: Style, width: Option<usiz
         let _ = writeln!(text, "  {line}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::needs::{NeededBy, Room};
+
+    fn shown(of: &Needs) -> String {
+        let mut rows = Vec::new();
+        needs(&mut |what, value| rows.push(format!("{what}|{value}\n")), of);
+        rows.concat()
+    }
+
+    #[test]
+    fn what_a_restore_needs_stands_beside_what_is_there() {
+        let number = |name: &str, original| Number { name: name.to_owned(), original, copy: Some(100) };
+        let library = |name: &str, is_there| Library { name: name.to_owned(), needed_by: NeededBy::Start, is_there };
+        let versions = |installed: Option<&str>| Versions {
+            backup: Some("15".to_owned()),
+            installed: installed.map(str::to_owned),
+        };
+        let text = shown(&Needs {
+            postgres: versions(Some("15.20")),
+            pgbackrest: versions(None),
+            numbers: vec![number("max_connections", Some(100)), number("max_wal_senders", None)],
+            room: Room {
+                wal_bytes: 1_000_000,
+                left_bytes: 2_000_000,
+                needed_bytes: Some(9_000_000),
+                needed_inodes: 20_000,
+                place: Some("/var/lib/postgresql".to_owned()),
+                free_bytes: Some(10_000_000),
+                free_inodes: None,
+            },
+            libraries: vec![library("pgaudit", Some(true)), library("old", Some(false)), library("/opt/x", None)],
+            unknown: vec!["which pgBackRest is installed: no answer".to_owned(), "more".to_owned()],
+        });
+        assert_eq!(
+            text,
+            "PostgreSQL|of the backup 15; installed: 15.20\n\
+             pgBackRest|of the backup 15; installed: not known\n\
+             settings|max_connections 100 of the original, at least 100 of the copy\n\
+             |max_wal_senders not known of the original, at least 100 of the copy\n\
+             room|needs 9.0 MB, 1.0 MB of them at most for WAL and 2.0 MB that stay free, and 20000 inodes\n\
+             |free in /var/lib/postgresql: 10.0 MB, inodes not known\n\
+             libraries|pgaudit, old (MISSING), /opt/x (not looked for)\n\
+             not known|which pgBackRest is installed: no answer\n|more\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_shown_as_fitting() {
+        let text = shown(&Needs::default());
+        for line in [
+            "PostgreSQL|of the backup not known; installed: not known",
+            "room|needs not known",
+            "|what is free is not known",
+            "of the original, they are not known",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
 }

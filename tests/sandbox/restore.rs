@@ -247,8 +247,19 @@ fn what_cannot_be_restored_fails_loudly_and_says_why() {
 
     // Not enough room, as the kernel tells it: the home of restores is a small file system.
     lab.on_server(&["sh", "-c", "runuser -u postgres -- mkdir -p -m 0700 /var/lib/postgresql/seawall-restores && mount -t tmpfs -o size=8m,mode=0700,uid=$(id -u postgres),gid=$(id -g postgres) tmpfs /var/lib/postgresql/seawall-restores"]);
-    fails(&lab, "latest", "restore-no-room");
+    let refused = restore(&lab, "small", "latest", &[]);
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(
+        refused.code == 3 && said.contains("error[restore-no-room]") && said.contains("1074 MB that stay free"),
+        "{said}"
+    );
+    assert!(lab.on_server(&["sh", "-c", "ls -A /etc/seawall/restores"]).stdout.trim().is_empty(), "nothing was begun");
+    // An order that was given before the disk filled up: the server's own program looks, too.
+    let told = by_hand(&lab, "small");
+    assert!(told.contains("failed no-room the restore needs"), "{told}");
     lab.on_server(&["umount", "/var/lib/postgresql/seawall-restores"]);
+
+    raised_after_the_backup(&lab);
 
     // The repository goes away while WAL is replayed: to PostgreSQL that looks like the end of the archive.
     lab.on_server(&["sh", "-c", r#"mv /usr/bin/pgbackrest /usr/bin/pgbackrest.real && printf '#!/bin/sh\ncase "$*" in *archive-get*) echo "P00  ERROR: [039]: HTTP request failed with 503 (Service Unavailable)"; exit 39 ;; esac\nexec /usr/bin/pgbackrest.real "$@"\n' >/usr/bin/pgbackrest && chmod 0755 /usr/bin/pgbackrest"#]);
@@ -278,6 +289,75 @@ fn what_cannot_be_restored_fails_loudly_and_says_why() {
     let ended = restore(&lab, "before", &moment, &[]);
     assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
     assert_eq!(of_copy(&lab, "before", "select count(*) from marked"), "100");
+}
+
+/// A setting that recovery needs, raised after the backup: a copy that goes on as the backup says stands still where the WAL says so.
+fn raised_after_the_backup(lab: &Rehearsal) {
+    let planned = |to: &str| {
+        let ended = lab.expect(0, &["--sandbox", "--format", "json", "restore", "--to", to, "--plan"]);
+        serde_json::from_str::<Value>(&ended.stdout).expect("JSON on stdout")["plan"].clone()
+    };
+    let number = |plan: &Value| plan["needs"]["numbers"][0].clone();
+    let before = number(&planned("latest"));
+    let raised = before["original"].as_u64().expect("the server answers") + 37;
+    lab.sql("postgres", &format!("alter system set max_connections = {raised}"));
+    lab.on_server(&["systemctl", "restart", "postgresql@15-main.service"]);
+    lab.archived();
+    let plan = planned("latest");
+    assert_eq!(number(&plan), serde_json::json!({ "name": "max_connections", "original": raised, "copy": raised }));
+    let needs = &plan["needs"];
+    assert_eq!(
+        (&needs["postgres"]["backup"], &needs["unknown"]),
+        (&Value::from("15"), &serde_json::json!([])),
+        "{plan}"
+    );
+    assert!(needs["room"]["free_bytes"].as_u64() > needs["room"]["needed_bytes"].as_u64(), "{needs}");
+    let libraries = needs["libraries"].as_array().expect("a list");
+    assert_eq!(libraries.len(), 1, "what comes with PostgreSQL itself is not listed: {needs}");
+    assert_eq!(
+        (&libraries[0]["name"], &libraries[0]["is_there"]),
+        (&Value::from("pg_stat_statements"), &Value::from(true))
+    );
+
+    let told = by_hand(lab, "still");
+    assert!(told.contains(&format!("fact raised max_connections to {raised}, as the WAL asks")), "{told}");
+    assert!(told.contains(" ready"), "{told}");
+    let ended = restore(lab, "raised", "latest", &[]);
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains(&format!("max_connections {raised} of the original")), "{}", ended.stdout);
+    assert_eq!(of_copy(lab, "raised", "show max_connections"), raised.to_string());
+    lab.expect(0, &["--sandbox", "restore", "drop", "raised"]);
+    // The server's own drill orders the same.
+    lab.on_server(&["/usr/local/lib/seawall/restore", "drill"]);
+
+    lab.sql("postgres", "alter system reset max_connections");
+    lab.on_server(&["systemctl", "restart", "postgresql@15-main.service"]);
+    // The WAL asks for more than the server has now: the copy gets that on the way.
+    lab.archived();
+    let ended = restore(lab, "lowered", "latest", &[]);
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    lab.expect(0, &["--sandbox", "restore", "drop", "lowered"]);
+}
+
+/// Carries out an order that was written by hand, of the first backup to the newest moment, and gives what was told.
+#[track_caller]
+fn by_hand(lab: &Rehearsal, name: &str) -> String {
+    let set = lab.on_server(&["sh", "-c", "runuser -u postgres -- pgbackrest info --output=json | grep -o '\"label\":\"[0-9-]*F\"' | head -1 | cut -d'\"' -f4"]);
+    let lines = [
+        "purpose=beside",
+        &format!("set={}", set.stdout.trim()),
+        "timeline=1",
+        "type=latest",
+        "target=",
+        "bytes=1",
+        "ttl=0",
+    ];
+    let text = lines.join("\n");
+    let run = "umask 027; printf '%s\\n' \"$1\" >/etc/seawall/restores/$0.conf && chgrp postgres /etc/seawall/restores/$0.conf && \
+        systemctl start seawall-restore@$0.service; \
+        while systemctl is-active -q seawall-restore@$0.service; do sleep 0.5; done; \
+        /usr/local/lib/seawall/restore told $0; /usr/local/lib/seawall/restore drop $0; systemctl reset-failed";
+    lab.on_server(&["sh", "-c", run, name, &text]).stdout
 }
 
 /// A restore that must fail with a code, and leaves nothing running.

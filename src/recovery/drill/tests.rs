@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::plan::backups::ToBy;
+use crate::plan::needs::Needs;
 use crate::plan::rebuild::Step;
 use crate::plan::restores::{Purpose, Repository};
 
@@ -26,6 +27,7 @@ fn plan(goal: Goal) -> RestorePlan {
         last_segment: "000000010000000000000004".to_owned(),
         bytes: Some(1000),
         ttl_s: None,
+        needs: Needs::default(),
         findings: Vec::new(),
         hooks: Vec::new(),
     }
