@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::base::address::Address;
-use crate::base::diag::Diagnostic;
+use crate::base::diag::{Diagnostic, Diagnostics};
 use crate::base::digest::Digest;
 use crate::base::read;
 use crate::cli::args::{ApplyArgs, DestroyArgs, Format};
@@ -159,6 +159,10 @@ async fn decide(
         // The world may have moved while a person read.
         let again = work.plan(&work.look(&Look::of(world)).await)?;
         approved_is(&plan, &again.plan)?;
+        // A proof may have gone meanwhile.
+        if refuses(&again.plan.findings) {
+            return Err(Stop::new(Exit::Refused, Diagnostics(again.plan.findings.clone())));
+        }
     }
     secrets::ready(work, world, &plan).await?;
     let used = saved.as_ref().map_or_else(Nonce::random, |file| file.header.nonce.clone());

@@ -2,7 +2,7 @@
 //!
 //! Commands that only look get a [`Look`] and never hold anything that can act.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use crate::cli::exit::{Exit, Stop};
 use crate::cli::session::{LOCAL_FOLDER, Loaded, Session, refuses};
 use crate::cli::world;
 use crate::engine::file::Header;
+use crate::engine::gate::in_question;
 use crate::engine::lock::Holder;
 use crate::engine::nonce::Nonce;
 use crate::engine::propose::Intent;
@@ -95,7 +96,16 @@ impl Work {
             all.sort_by_key(|past| past.began);
             all
         });
-        snapshot.proofs = Some(Proofs { history, bytes, now: Timestamp::now().as_second() });
+        let now = Timestamp::now().as_second();
+        snapshot.proofs = Some(Proofs { history, bytes, backups: BTreeMap::new(), now });
+        // What stands for data that a plan would lose is asked of the repository itself, and of no other server's.
+        let asked = self.plan(&snapshot).map(|planned| in_question(&planned.plan, &self.resolved)).unwrap_or_default();
+        for target in targets.iter().filter(|target| asked.contains(&target.server)) {
+            let (known, _) = target.known(look).await;
+            if let Some(proofs) = &mut snapshot.proofs {
+                proofs.backups.insert(target.server.clone(), known);
+            }
+        }
         snapshot
     }
 

@@ -3,13 +3,14 @@
 //! Read in this order: [`resolve`] (offline), [`refresh`] (asks, gives a [`snapshot`]), [`propose`] and [`stages`] (pure), [`apply`] (acts);
 //! [`plan`] below is the one way to a plan that may be shown. Beside them:
 //! [`file`] (saved plans), [`store`] (what operators share), [`lock`], [`journal`], [`drift`], [`guarded`] (what may lock out),
-//! [`guards`] (whether a plan still fits).
+//! [`guards`] (whether a plan still fits), [`gate`] (whose data may go).
 //! Deliberately absent: a state file. What is there is asked; what is ours is marked on the thing itself.
 
 pub mod apply;
 pub mod drift;
 pub mod execute;
 pub mod file;
+pub mod gate;
 pub mod guarded;
 pub mod guards;
 pub mod journal;
@@ -82,6 +83,7 @@ pub fn plan(
     let Declared { inventory, places } = declared;
     let locate: Locate<'_> = &|path| Some(places.span(path));
     let Proposal { mut plan, mut remarks } = propose(resolved, snapshot, intent, locate);
+    gate::judge(&mut plan, inventory, resolved, snapshot.proofs.as_ref());
     remarks.extend(undecided(snapshot));
     // What is broken stands first.
     remarks.sort_by_key(|(_, remark)| remark.severity);

@@ -6,6 +6,7 @@ use crate::base::address::Address;
 use crate::base::diag::Diagnostic;
 use crate::base::digest::Digest;
 use crate::base::span::Span;
+use crate::engine::gate::unproven;
 use crate::engine::owned::{MANIFEST, Ownership, sort, unrecorded};
 use crate::engine::resolve::Resolved;
 use crate::engine::snapshot::Snapshot;
@@ -272,7 +273,7 @@ impl Draft<'_> {
                 self.remarked(&wanted.address, remarks);
                 if change.risk == Risk::LosesData && !self.intent.lose_data.contains(&change.address) {
                     let place = (self.locate)(&wanted.path);
-                    self.findings.push(unproven(&change.address, "replace", place));
+                    self.findings.push(unproven(&change.address, change.action, place));
                 }
                 match opening {
                     Some(opening) => self.open_first(wanted, *change, opening),
@@ -460,7 +461,7 @@ impl Draft<'_> {
         let loses = kind.holds_data;
         let named = self.intent.lose_data.contains(&owned.address);
         if loses && !named {
-            self.findings.push(unproven(&owned.address, "destroy", None));
+            self.findings.push(unproven(&owned.address, Action::Destroy, None));
         }
         let mut steps = (kind.remove)(owned, if named { Data::Goes } else { Data::Stays });
         if let Steps::Host(steps) = &mut steps {
@@ -486,15 +487,4 @@ impl Draft<'_> {
 /// What a removal's guard holds: the thing as it was found.
 pub fn guard_of_owned(owned: &Owned) -> Digest {
     Digest::of(&(&owned.address, &owned.name, &owned.arn, &owned.attached_to, owned.auto_snapshots, owned.protected))
-}
-
-fn unproven(address: &Address, verb: &str, place: Option<Span>) -> Diagnostic {
-    let what = format!("this plan would {verb} `{address}`, and nobody has named it as data that may be lost");
-    let finding = Diagnostic::error("data-unproven", what)
-        .note("what is on it would be gone for good; `seawall drill` proves first that a backup of it restores")
-        .hint(format!("if nothing on it matters, name it: --lose-data {address}"));
-    match place {
-        Some(span) => finding.at(span, "declared here"),
-        None => finding,
-    }
 }

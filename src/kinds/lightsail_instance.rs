@@ -61,7 +61,8 @@ impl Kind for LightsailInstance {
     const EXPLAIN: &'static str = "\
 Creates the Lightsail instance ENVIRONMENT-SERVER and keeps its automatic snapshots and its metadata service (IMDSv2 only,
 one hop) as declared. Bundle, blueprint, zone and key pair cannot be changed in place: a plan that changes them replaces
-the server, is marked LOSES DATA, and is refused unless the resource is named with --lose-data.
+the server, is marked LOSES DATA, and is refused unless a drill has proven a backup of its data or the resource is named
+with --lose-data.
 
 Lightsail deletes automatic snapshots with their instance. So before an instance with them goes, the newest one is copied to a
 manual snapshot INSTANCE-kept-TIME. Seawall never deletes it: `aws lightsail delete-instance-snapshot` does.

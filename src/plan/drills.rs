@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::diag::Diagnostic;
 use crate::base::digest::Digest;
+use crate::plan::backups::Backups;
 use crate::plan::restores::{Fact, Repository, RestorePlan};
 
 /// The heartbeat row is written so often; nothing that is measured by it is finer.
@@ -266,6 +267,9 @@ pub struct Past {
     pub fetch_s: Option<i64>,
     /// Size of the database as it was restored.
     pub bytes: Option<u64>,
+    /// Label of the backup that was restored; older lists do not have it.
+    #[serde(default)]
+    pub set: Option<String>,
 }
 
 impl Past {
@@ -288,6 +292,7 @@ impl Past {
             trust_s: drill.rto.trust_s,
             fetch_s: drill.phases.iter().find(|phase| phase.name == "fetch").map(|phase| phase.seconds),
             bytes: drill.throughput.database_bytes,
+            set: drill.plan.as_ref().map(|plan| plan.set.clone()),
         }
     }
 
@@ -304,6 +309,8 @@ pub struct Proofs {
     pub history: Result<Vec<Past>, String>,
     /// Size of each server's databases, where PostgreSQL answered.
     pub bytes: BTreeMap<String, u64>,
+    /// The backups of each server that a plan would take away, as they were seen now; nothing is asked about others.
+    pub backups: BTreeMap<String, Backups>,
     /// When this was looked at.
     pub now: i64,
 }

@@ -8,6 +8,7 @@ mod backup;
 mod clients;
 mod copies;
 mod cost;
+mod gate;
 mod lifecycle;
 mod monitoring;
 mod network;
@@ -23,6 +24,7 @@ use crate::inventory::places::Places;
 use crate::inventory::sections::Inventory;
 use crate::plan::drills::Proofs;
 use crate::plan::{Cost, Objective};
+pub use crate::policy::gate::Evidence;
 
 /// A rule that a finding can be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,12 @@ pub fn objectives(inventory: &Inventory, proofs: Option<&Proofs>) -> Vec<Objecti
 /// What drills have not proven, or not lately. Warnings: a new environment has no drill and must still be applied.
 pub fn proven(inventory: &Inventory, proofs: Option<&Proofs>) -> Vec<Diagnostic> {
     proofs.map(|proofs| proven::check(inventory, proofs)).unwrap_or_default()
+}
+
+/// What is known of the backups of a server that a plan would take away, and whether they are proven. `repository_goes` says that
+/// the same plan takes the bucket of its repository away.
+pub fn evidence(inventory: &Inventory, proofs: Option<&Proofs>, server: &str, repository_goes: bool) -> Evidence {
+    gate::evidence(inventory, proofs, server, repository_goes)
 }
 
 /// The monthly list price of what the inventory declares.

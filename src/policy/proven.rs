@@ -99,7 +99,7 @@ fn rehearsed(inventory: &Inventory, proofs: &Proofs) -> String {
     )
 }
 
-fn failure(past: &Past, now: i64) -> String {
+pub(super) fn failure(past: &Past, now: i64) -> String {
     format!("FAILED {} ago ({})", age(now - past.began), past.misses.join(", "))
 }
 
@@ -115,7 +115,7 @@ fn projection(server: &str, proofs: &Proofs) -> Option<i64> {
 }
 
 /// A time for people.
-fn age(seconds: i64) -> String {
+pub(super) fn age(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
@@ -174,35 +174,41 @@ pub(super) fn check(inventory: &Inventory, proofs: &Proofs) -> Vec<Diagnostic> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
     use crate::inventory::load::parse;
     use crate::plan::drills::Broken;
 
-    const NOW: i64 = 1_000_000;
+    pub(in crate::policy) const NOW: i64 = 1_000_000;
 
     fn inventory() -> Inventory {
-        let text = "
+        inventory_with("{ rto: 100s, drill_every: 7d }")
+    }
+
+    pub(in crate::policy) fn inventory_with(objectives: &str) -> Inventory {
+        let text = format!(
+            "
 seawall: 1
 environment: test
-aws: { account: \"123456789012\", region: ca-central-1 }
-objectives: { rto: 100s, drill_every: 7d }
+aws: {{ account: \"123456789012\", region: ca-central-1 }}
+objectives: {objectives}
 servers:
   db:
-    instance: { bundle: small_3_0, blueprint: debian_12, zone: ca-central-1a }
-    login: { keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g ops] }
-    postgres: {}
-    backup: { bucket: backups, stanza: xy, cipher_pass: { env: PASS, escrow: confirmed } }
+    instance: {{ bundle: small_3_0, blueprint: debian_12, zone: ca-central-1a }}
+    login: {{ keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g ops] }}
+    postgres: {{}}
+    backup: {{ bucket: backups, stanza: xy, cipher_pass: {{ env: PASS, escrow: confirmed }} }}
 buckets:
-  backups: { name: test-backups }
-";
-        let loaded = parse("test.yaml", text);
+  backups: {{ name: test-backups }}
+"
+        );
+        let loaded = parse("test.yaml", &text);
         loaded.inventory.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
     }
 
-    fn past(began: i64, passed: bool) -> Past {
+    pub(in crate::policy) fn past(began: i64, passed: bool) -> Past {
         Past {
             id: format!("drill-{began}"),
             server: "db".to_owned(),
@@ -220,11 +226,13 @@ buckets:
             trust_s: Some(50),
             fetch_s: Some(30),
             bytes: Some(1000),
+            set: None,
         }
     }
 
     fn proofs(history: Vec<Past>, bytes: u64) -> Proofs {
-        Proofs { history: Ok(history), bytes: BTreeMap::from([("db".to_owned(), bytes)]), now: NOW }
+        let bytes = BTreeMap::from([("db".to_owned(), bytes)]);
+        Proofs { history: Ok(history), bytes, backups: BTreeMap::new(), now: NOW }
     }
 
     fn codes(proofs: &Proofs) -> Vec<String> {

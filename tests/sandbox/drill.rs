@@ -55,6 +55,32 @@ fn beat(lab: &Rehearsal) {
     lab.on_server(&["systemctl", "start", "seawall-heartbeat.service"]);
 }
 
+/// After a drill that passed, a plan that would replace the server says what stands for its data, and is refused as soon as that is not
+/// to be seen.
+fn a_proof_stands_for_the_server(lab: &Rehearsal) {
+    let edits = [("bundle: small_3_0 ", "bundle: medium_3_0"), ("monthly_budget: 25 USD", "monthly_budget: 50 USD")];
+    for (from, to) in edits {
+        lab.edit_inventory(from, to);
+    }
+    let plan = lab.expect(2, &["--sandbox", "plan"]).stdout;
+    for words in [
+        "warning[data-proven]: this plan would replace `lightsail.instance/db`",
+        "of backup 2",
+        "lost are what was written after",
+    ] {
+        assert!(plan.contains(words), "{words}: {plan}");
+    }
+    assert!(plan.contains("LOSES DATA") && !plan.contains("data-unproven"), "{plan}");
+    lab.on_server(&["runuser", "-u", "postgres", "--", "pgbackrest", "stop"]);
+    let refused = lab.expect(3, &["--sandbox", "plan"]).stdout;
+    assert!(refused.contains("error[data-unproven]") && refused.contains("no proof: of its backups"), "{refused}");
+    assert!(refused.contains("the last drill that passed is of"), "{refused}");
+    lab.on_server(&["runuser", "-u", "postgres", "--", "pgbackrest", "start"]);
+    for (from, to) in edits {
+        lab.edit_inventory(to, from);
+    }
+}
+
 #[test]
 fn a_drill_under_load_measures_what_would_be_lost_and_touches_nothing() {
     let Some(lab) = Rehearsal::database("a_drill_under_load") else { return };
@@ -135,6 +161,7 @@ fn a_drill_under_load_measures_what_would_be_lost_and_touches_nothing() {
     );
     assert!(kept["ContentLength"].as_i64().is_some_and(|length| length > 1000), "{kept}");
     assert!(lab.expect(0, &["--sandbox", "drill", "list"]).stdout.contains("passed"));
+    a_proof_stands_for_the_server(&lab);
     // Nothing was archived since: the same data once more proves nothing.
     let again = fails(&lab, &[], "drill-not-fresh");
     assert!(again["rto"]["serve_s"].is_number());

@@ -71,6 +71,7 @@ fn past(server: &str, text: &str) -> Option<Past> {
         trust_s: number("trust"),
         fetch_s: number("fetch"),
         bytes: number("bytes").and_then(|bytes| u64::try_from(bytes).ok()),
+        set: None,
     })
 }
 
