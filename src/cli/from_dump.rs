@@ -35,9 +35,14 @@ pub async fn from_dump(session: &mut Session, args: &RestoreArgs) -> Result<Exit
     let database = args.database.as_deref().unwrap_or_default();
     let target = one(declared(session, &args.of.server)?)?;
     let (work, world) = Work::to_act(session, &OnlyArgs::default(), &DataArgs::default(), false).await?;
-    let plan = planned(&world, &target, stamp, database).await?;
+    let (plan, key) = planned(&world, &target, stamp, database).await?;
     if args.plan {
         session.show_restored_dump(&work, &plan, false)?;
+    }
+    if let Some(problem) = frozen(&plan, &key) {
+        return Err(Stop::new(Exit::Refused, problem));
+    }
+    if args.plan {
         return Ok(Exit::Done);
     }
     if !args.yes {
@@ -51,22 +56,42 @@ pub async fn from_dump(session: &mut Session, args: &RestoreArgs) -> Result<Exit
     Ok(Exit::Done)
 }
 
-/// What will be restored. A dump counts when its checksum is beside it.
-async fn planned(world: &World, target: &Target, stamp: &str, database: &str) -> Result<DumpPlan, Stop> {
+/// A dump that S3 does not give out before it has been asked for it.
+fn frozen(plan: &DumpPlan, key: &str) -> Option<Diagnostic> {
+    let hours = plan.thaw_s?.div_ceil(3600);
+    let DumpPlan { database, stamp, bucket, class, .. } = plan;
+    let problem =
+        Diagnostic::error("dump-archived", format!("the dump {stamp} of `{database}` takes hours to be read"));
+    Some(
+        problem
+            .note(format!("s3://{bucket}/{key} or its checksum is in an archive class ({class}): up to {hours} h by standard retrieval"))
+            .note("nothing was restored")
+            .hint(format!(
+                "ask S3 for both, wait, and run this again: aws s3api restore-object --bucket {bucket} --key {key} --restore-request \
+                 Days=7; the same for {key}.sha256"
+            )),
+    )
+}
+
+/// What will be restored, and its key. A dump counts when its checksum is beside it.
+async fn planned(world: &World, target: &Target, stamp: &str, database: &str) -> Result<(DumpPlan, String), Stop> {
     let prefix = dumps::prefix(target.stanza());
     let objects = Look::of(world).objects(&target.bucket, &prefix, &mut |_| ()).await;
     let objects = objects.map_err(|why| unseen(format!("s3://{}/{prefix}: {why}", target.bucket)))?;
     let all = dumps::of(&objects.unwrap_or_default(), &prefix, database);
     if let Some(found) = all.iter().find(|dump| dump.stamp == stamp) {
-        return Ok(DumpPlan {
+        let plan = DumpPlan {
             server: target.server.clone(),
             bucket: target.bucket.clone(),
             database: database.to_owned(),
             stamp: stamp.to_owned(),
             at: found.at,
             bytes: found.bytes,
+            class: found.class.clone(),
+            thaw_s: found.thaw_s,
             into: dumps::restored_name(database, stamp),
-        });
+        };
+        return Ok((plan, found.key.clone()));
     }
     let problem =
         Diagnostic::error("restore-no-dump", format!("there is no good dump of `{database}` with the stamp `{stamp}`"))

@@ -53,6 +53,12 @@ pub struct Dumps {
     /// When the newest was made.
     pub newest: i64,
     pub newest_bytes: u64,
+    /// How many of them lie in an archive class of S3, and cannot be read before it is asked for them.
+    #[serde(default)]
+    pub frozen: u64,
+    /// Seconds until the newest can be read, once S3 is asked for it; `None` where it is read at once.
+    #[serde(default)]
+    pub newest_thaw_s: Option<u64>,
     /// Those among them that have a name and are never thinned out, oldest first.
     #[serde(default)]
     pub named: Vec<NamedDump>,

@@ -136,6 +136,12 @@ pub struct DumpPlan {
     pub at: i64,
     /// Its size in the bucket, compressed.
     pub bytes: u64,
+    /// Its storage class at S3.
+    #[serde(default)]
+    pub class: String,
+    /// Seconds until it can be read, once S3 is asked for it; `None` where it is read at once.
+    #[serde(default)]
+    pub thaw_s: Option<u64>,
     /// The new database.
     pub into: String,
 }

@@ -77,6 +77,20 @@ pub(super) fn check(inventory: &Inventory, places: &Places, found: &mut Vec<Diag
     }
 }
 
+/// Seconds until S3 gives out what the newest restore of a server needs: 0, unless a line freezes its repository before the next full
+/// backup is made. Such a line is refused, and the table of objectives does not pass over it all the same.
+pub(super) fn thaw_s(inventory: &Inventory, server: &str) -> u64 {
+    let section = inventory.servers.iter().find(|(name, _)| name.as_str() == server);
+    let Some(section) = section.and_then(|(_, server)| server.backup.as_ref()) else { return 0 };
+    let Some(bucket) = inventory.buckets.get(&section.bucket) else { return 0 };
+    let repository = format!("{}/pgbackrest", section.stanza);
+    let frozen = bucket.lifecycle.iter().filter(|aging| {
+        (covers(&aging.prefix, &repository) || covers(&repository, &aging.prefix))
+            && aging.after.seconds() <= section.schedule.full.longest_gap().seconds()
+    });
+    frozen.filter_map(|aging| aging.to).map(StorageClass::thaw_s).max().unwrap_or(0)
+}
+
 /// What the inventory puts into a bucket.
 fn holdings(inventory: &Inventory, bucket: &str) -> Vec<Holding> {
     let mut held = Vec::new();

@@ -3,6 +3,7 @@
 use crate::base::diag::Diagnostic;
 use crate::inventory::sections::Inventory;
 use crate::plan::drills::{HEARTBEAT_S, Past, Proofs, Scenario};
+use crate::policy::lifecycle::thaw_s;
 
 /// A projection over this share of the objective is worth a word: the database grows on.
 const RTO_PERCENT: u64 = 70;
@@ -31,7 +32,7 @@ impl Proven {
         }
         let servers: Vec<&str> = drilled(inventory).collect();
         let Some(never_passed) = servers.iter().find(|server| proofs.passed(server).is_none()) else {
-            return Self::of_all(&servers, rehearsed(inventory, proofs), proofs);
+            return Self::of_all(inventory, &servers, rehearsed(inventory, proofs), proofs);
         };
         let Some(failed) = proofs.of(never_passed).next() else {
             return unknown(if servers.len() == 1 {
@@ -46,7 +47,7 @@ impl Proven {
     }
 
     /// Every server has passed one; the worst of them speaks for all.
-    fn of_all(servers: &[&str], rebuild: String, proofs: &Proofs) -> Self {
+    fn of_all(inventory: &Inventory, servers: &[&str], rebuild: String, proofs: &Proofs) -> Self {
         let newest = |wanted: fn(&Past) -> Option<i64>| {
             let mut each = Vec::new();
             for server in servers {
@@ -64,13 +65,18 @@ impl Proven {
         let oldest = servers.iter().filter_map(|server| proofs.passed(server)).min_by_key(|past| past.began);
         let failed = servers.iter().filter_map(|server| proofs.of(server).next()).find(|past| !past.passed);
         let passed = oldest.map_or_else(missing, |past| format!("passed {}", ago(past)));
-        let projected = servers.iter().filter_map(|server| projection(server, proofs)).max();
+        let projected = servers.iter().filter_map(|server| projection(inventory, server, proofs)).max();
+        let thaw = servers.iter().map(|server| thaw_s(inventory, server)).max().unwrap_or(0);
         Self {
             rpo: rpo.unwrap_or_else(missing),
             rto: rto.unwrap_or_else(missing),
             drill: failed.map_or(passed.clone(), |failed| format!("{}; {passed}", failure(failed, proofs.now))),
             rebuild,
-            projected: projected.map(|seconds| format!("projected {seconds} s to serve at the size of now")),
+            projected: projected.map(|seconds| {
+                let thaw =
+                    if thaw > 0 { format!(", {} h of it to thaw the backup", thaw / 3600) } else { String::new() };
+                format!("projected {seconds} s to serve at the size of now{thaw}")
+            }),
         }
     }
 }
@@ -108,10 +114,11 @@ fn drilled(inventory: &Inventory) -> impl Iterator<Item = &str> {
     inventory.servers.iter().filter(|(_, server)| server.backup.is_some()).map(|(name, _)| name.as_str())
 }
 
-/// Seconds to serve at the size of now, from the newest drill that measured enough.
-fn projection(server: &str, proofs: &Proofs) -> Option<i64> {
+/// Seconds to serve at the size of now, from the newest drill that measured enough, with those that S3 takes to give the backup out.
+fn projection(inventory: &Inventory, server: &str, proofs: &Proofs) -> Option<i64> {
     let bytes = *proofs.bytes.get(server)?;
-    proofs.of(server).filter(|past| past.passed).find_map(|past| past.projected(bytes))
+    let serve = proofs.of(server).filter(|past| past.passed).find_map(|past| past.projected(bytes))?;
+    Some(serve + i64::try_from(thaw_s(inventory, server)).unwrap_or(i64::MAX / 2))
 }
 
 /// A time for people.
@@ -156,7 +163,7 @@ pub(super) fn check(inventory: &Inventory, proofs: &Proofs) -> Vec<Diagnostic> {
                 found.push(problem.hint(format!("seawall drill --server {server}")));
             }
         }
-        if let (Some(rto), Some(seconds)) = (objectives.rto, projection(server, proofs))
+        if let (Some(rto), Some(seconds)) = (objectives.rto, projection(inventory, server, proofs))
             && u64::try_from(seconds).unwrap_or(0) * 100 > rto.seconds() * RTO_PERCENT
         {
             found.push(
@@ -267,6 +274,27 @@ buckets:
         let drill = || vec![past(NOW - 5, true)];
         assert_eq!(codes(&proofs(drill(), 2000)), [""; 0], "70 s of 100 s");
         assert_eq!(codes(&proofs(drill(), 2100)), ["rto-projection"], "73 s of 100 s");
+    }
+
+    #[test]
+    fn what_must_be_thawed_first_is_part_of_the_projection() {
+        let with = |after: &str, to: &str| {
+            let mut inventory = inventory();
+            for bucket in inventory.buckets.values_mut() {
+                let aging = serde_json::json!({ "prefix": "xy", "after": after, "to": to });
+                bucket.lifecycle = vec![serde_json::from_value(aging).expect("a line")];
+            }
+            inventory
+        };
+        let proofs = proofs(vec![past(NOW - 5, true)], 1000);
+        let line = |inventory: &Inventory| Proven::of(inventory, Some(&proofs)).projected.unwrap_or_default();
+        assert_eq!(line(&inventory()), "projected 40 s to serve at the size of now");
+        let thawed = "projected 43240 s to serve at the size of now, 12 h of it to thaw the backup";
+        assert_eq!(line(&with("1d", "deep-archive")), thawed);
+        assert_eq!(line(&with("1d", "glacier-instant")), line(&inventory()));
+        assert_eq!(line(&with("90d", "deep-archive")), line(&inventory()), "the newest backup is younger by then");
+        let found = check(&with("1d", "glacier"), &proofs);
+        assert_eq!(found.iter().map(|finding| finding.code.as_str()).collect::<Vec<_>>(), ["rto-projection"]);
     }
 
     #[test]

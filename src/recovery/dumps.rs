@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use crate::plan::backups::{DumpMade, DumpWhat, Dumps, NamedDump};
 use crate::reach::aws::objects::Listed;
+use crate::recovery::storage;
 
 /// What is put beside a dump after it has been read back.
 const CHECKSUM: &str = ".sha256";
@@ -38,6 +39,17 @@ pub struct Dump {
     /// Seconds since 1970.
     pub at: i64,
     pub bytes: u64,
+    pub key: String,
+    /// Its storage class at S3.
+    pub class: String,
+    /// Seconds until it can be read, once S3 is asked for it; `None` where it is read at once.
+    pub thaw_s: Option<u64>,
+}
+
+/// How long a dump takes to thaw, or its checksum, without which it is not restored.
+fn thaw_s(objects: &[Listed], dump: &Listed) -> Option<u64> {
+    let checksum = objects.iter().find(|object| object.key.strip_suffix(CHECKSUM) == Some(dump.key.as_str()));
+    storage::thaw_s(dump).max(checksum.and_then(storage::thaw_s))
 }
 
 /// The prefix of a stanza's dumps in its bucket.
@@ -56,11 +68,15 @@ pub fn good(objects: &[Listed], prefix: &str) -> Vec<Dumps> {
             count: 0,
             newest: at,
             newest_bytes: object.bytes,
+            frozen: 0,
+            newest_thaw_s: thaw_s(objects, object),
             named: Vec::new(),
         });
         of.count += 1;
+        let thaw_s = thaw_s(objects, object);
+        of.frozen += u64::from(thaw_s.is_some());
         if at >= of.newest {
-            (of.newest, of.newest_bytes) = (at, object.bytes);
+            (of.newest, of.newest_bytes, of.newest_thaw_s) = (at, object.bytes, thaw_s);
         }
         of.named.extend(before.map(|before| NamedDump { before: before.to_owned(), at, bytes: object.bytes }));
     }
@@ -82,7 +98,17 @@ pub fn of(objects: &[Listed], prefix: &str, database: &str) -> Vec<Dump> {
     let own =
         keys(objects, prefix).into_iter().filter(|(key, _)| key.database == database && key.what != DumpWhat::Roles);
     let found: BTreeMap<i64, Dump> = own
-        .map(|(key, object)| (key.at, Dump { stamp: key.stamp.to_owned(), at: key.at, bytes: object.bytes }))
+        .map(|(key, object)| {
+            let dump = Dump {
+                stamp: key.stamp.to_owned(),
+                at: key.at,
+                bytes: object.bytes,
+                key: object.key.clone(),
+                class: object.class.clone(),
+                thaw_s: thaw_s(objects, object),
+            };
+            (key.at, dump)
+        })
         .collect();
     found.into_values().collect()
 }
@@ -133,7 +159,16 @@ mod tests {
     }
 
     fn of(database: &str, what: DumpWhat, count: u64, newest_bytes: u64) -> Dumps {
-        Dumps { database: database.to_owned(), what, count, newest: 1_795_231_800, newest_bytes, named: Vec::new() }
+        Dumps {
+            database: database.to_owned(),
+            what,
+            count,
+            newest: 1_795_231_800,
+            newest_bytes,
+            frozen: 0,
+            newest_thaw_s: None,
+            named: Vec::new(),
+        }
     }
 
     #[test]
@@ -158,6 +193,24 @@ mod tests {
             good(&objects, &prefix("chronos")),
             [of(".globals", DumpWhat::Roles, 1, 9), of("chronos_db", DumpWhat::Whole, 2, 50)]
         );
+    }
+
+    #[test]
+    fn a_dump_thaws_with_its_checksum() {
+        let mut objects = with_sums(&[("shop/20261120T033000Z.dump.enc", 7), ("shop/20261121T033000Z.dump.enc", 8)]);
+        let told = |objects: &[Listed]| {
+            let all = good(objects, &prefix("chronos"));
+            let thaws: Vec<Option<u64>> =
+                super::of(objects, &prefix("chronos"), "shop").into_iter().map(|dump| dump.thaw_s).collect();
+            (all[0].frozen, all[0].newest_thaw_s, thaws)
+        };
+        assert_eq!(told(&objects), (0, None, vec![None, None]));
+        objects[0].class = "DEEP_ARCHIVE".to_owned();
+        assert_eq!(told(&objects), (1, None, vec![Some(12 * 3600), None]));
+        objects[3].class = "GLACIER".to_owned();
+        assert_eq!(told(&objects), (2, Some(5 * 3600), vec![Some(12 * 3600), Some(5 * 3600)]));
+        objects[3].is_restored = true;
+        assert_eq!(told(&objects), (1, None, vec![Some(12 * 3600), None]));
     }
 
     #[test]

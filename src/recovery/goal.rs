@@ -290,7 +290,7 @@ fn frozen(plan: &RestorePlan, objects: &[Listed]) -> Option<Diagnostic> {
     let others = [format!("{repository}backup/{}/backup.info", plan.stanza), format!("{repository}archive/")];
     let needed = |key: &str| labels.iter().chain(&others).any(|prefix| key.starts_with(prefix.as_str()));
     let frozen: Vec<&Listed> = storage::frozen(objects).into_iter().filter(|object| needed(&object.key)).collect();
-    let first = frozen.first()?;
+    frozen.first()?;
     let problem = Diagnostic::error(
         "backup-objects-archived",
         format!("{} objects that this restore needs take hours to be read", frozen.len()),
@@ -299,8 +299,8 @@ fn frozen(plan: &RestorePlan, objects: &[Listed]) -> Option<Diagnostic> {
         problem.note(format!("{}: {}", object.class, object.key.strip_prefix(&repository).unwrap_or(&object.key)))
     });
     Some(problem.note("pgBackRest would begin and fail half-way with 403 InvalidObjectState").hint(format!(
-        "ask S3 to bring them back (restore-object; {} takes 3 to 48 hours), or choose another backup with --set",
-        first.class
+        "ask S3 to bring them back (restore-object; up to {} h by standard retrieval), or choose another backup with --set",
+        frozen.iter().filter_map(|object| storage::thaw_s(object)).max().unwrap_or_default().div_ceil(3600)
     )))
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::inventory::sections::storage::StorageClass;
 use crate::plan::backups::ClassCount;
 use crate::reach::aws::objects::Listed;
 
@@ -31,6 +32,13 @@ pub fn reading(class: &str) -> Reading {
         "GLACIER" | "DEEP_ARCHIVE" => Reading::Hours,
         _ => Reading::NotKnown,
     }
+}
+
+/// Seconds until an object can be read, once S3 is asked for it; `None` for one that is read at once.
+pub fn thaw_s(object: &Listed) -> Option<u64> {
+    let class =
+        [StorageClass::Glacier, StorageClass::DeepArchive].into_iter().find(|class| class.api() == object.class)?;
+    (!object.is_restored).then(|| class.thaw_s())
 }
 
 /// The objects that cannot be read at once.
@@ -65,6 +73,12 @@ mod tests {
         let frozen: Vec<&str> = frozen(&objects).iter().map(|object| object.class.as_str()).collect();
         assert_eq!(frozen, ["GLACIER", "DEEP_ARCHIVE"], "a restored copy can be read");
         assert_eq!(reading("NEW"), Reading::NotKnown);
+        // What takes hours has a number of them, and nothing else has.
+        for class in all {
+            assert_eq!(thaw_s(&object(class, false)).is_some(), reading(class) == Reading::Hours, "{class}");
+        }
+        assert_eq!(thaw_s(&object("DEEP_ARCHIVE", false)), Some(12 * 3600));
+        assert_eq!(thaw_s(&object("DEEP_ARCHIVE", true)), None);
         let glacier = classes(&objects).into_iter().find(|count| count.class == "GLACIER");
         assert_eq!(glacier, Some(ClassCount { class: "GLACIER".to_owned(), objects: 2, bytes: 20 }));
     }

@@ -53,7 +53,7 @@ pub fn list(known: &Backups, style: Style, width: Option<usize>) -> String {
 }
 
 fn dumps(text: &mut String, of: &Dumps, now: i64) {
-    let Dumps { database, what, count, newest, newest_bytes, named } = of;
+    let Dumps { database, what, count, newest, newest_bytes, frozen, newest_thaw_s, named } = of;
     let many = if *count == 1 { "1 dump".to_owned() } else { format!("{count} dumps") };
     let what = match what {
         DumpWhat::Whole | DumpWhat::Roles => "",
@@ -67,6 +67,13 @@ fn dumps(text: &mut String, of: &Dumps, now: i64) {
         clean_line(database),
         size(*newest_bytes)
     );
+    if *frozen > 0 {
+        let newest = newest_thaw_s.map_or_else(
+            || "the newest is read at once".to_owned(),
+            |thaw| format!("the newest takes up to {} to thaw", hours(thaw)),
+        );
+        let _ = writeln!(text, "{:13}{frozen} in an archive class of S3; {newest}", "");
+    }
     for NamedDump { before, at, bytes } in named {
         let _ = writeln!(text, "{:13}before {}: {}, {}, kept", "", clean_line(before), moment(*at), size(*bytes));
     }
@@ -294,6 +301,11 @@ pub(super) fn span(seconds: i64) -> String {
     }
 }
 
+/// A time that is known to the hour.
+pub(super) fn hours(seconds: u64) -> String {
+    format!("{} h", seconds.div_ceil(3600))
+}
+
 /// A size in the unit of a thousand that leaves at most three digits before the point.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
@@ -380,6 +392,8 @@ mod tests {
             dumps: vec![Dumps {
                 database: "chronos_db".to_owned(),
                 what: DumpWhat::Schema,
+                frozen: 1,
+                newest_thaw_s: Some(43_200),
                 named: vec![NamedDump { before: "the-move".to_owned(), at: 1_795_271_858, bytes: 34_624 }],
                 count: 2,
                 newest: 1_795_421_858 - 7_200,
@@ -400,6 +414,7 @@ mod tests {
             "GAP: 000000010000000000000005 after 2026-11-21 14:38:26, open to this day",
             "newest       41 h 40 min ago, due every 24 h 0 min: TOO OLD",
             "dumps        chronos_db: 2 dumps without rows, newest 2 h 0 min ago, 34.6 kB",
+            "1 in an archive class of S3; the newest takes up to 12 h to thaw",
             "             before the-move: 2026-11-21 14:37:38, 34.6 kB, kept",
             "could not be looked at: the objects",
         ] {

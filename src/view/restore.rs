@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::plan::needs::{Library, Needs, Number, Versions};
 use crate::plan::rebuild::Rebuilt;
 use crate::plan::restores::{DumpPlan, End, Goal, Purpose, RestorePlan, Standing, Told};
-use crate::view::backup::{moment, size, span};
+use crate::view::backup::{hours, moment, size, span};
 use crate::view::style::{Role, Style};
 use crate::view::table;
 use crate::view::text::clean_line;
@@ -126,7 +126,7 @@ fn needs(row: &mut impl FnMut(&str, &str), needs: &Needs) {
 
 /// A restore from a dump: what it will do, or that it was done.
 pub fn dump(plan: &DumpPlan, restored: bool, style: Style) -> String {
-    let DumpPlan { server, bucket, database, stamp, at, bytes, into } = plan;
+    let DumpPlan { server, bucket, database, stamp, at, bytes, class, thaw_s, into } = plan;
     let title = format!("Restore {database} of {server} from a dump");
     let mut text = format!("{}\n\n", style.paint(Role::Title, clean_line(&title)));
     let mut row = |what: &str, value: &str| {
@@ -134,6 +134,12 @@ pub fn dump(plan: &DumpPlan, restored: bool, style: Style) -> String {
     };
     row("dump", &format!("{stamp}, begun {} UTC; nothing that was written later is in it", moment(*at)));
     row("size", &format!("{} in {bucket}, compressed", size(*bytes)));
+    if let Some(thaw) = thaw_s {
+        row(
+            "thaw",
+            &format!("{class}: S3 takes up to {} before it can be read, once it is asked for it", hours(*thaw)),
+        );
+    }
     row("into", &format!("{into}, a new database"));
     row(
         "effect",

@@ -148,6 +148,7 @@ fn it_comes_back_into_a_new_database(lab: &Rehearsal, time: &str) {
         |more: &[&str]| lab.run(&[&["--sandbox", "restore", "--from-dump", time, "--database"], more].concat());
     let planned = restore(&["chronos_db", "--plan"]);
     assert!(planned.code == 0 && planned.stdout.contains(&copy), "{}{}", planned.stdout, planned.stderr);
+    frozen_one_is_refused_with_its_time(lab, time);
     let unconfirmed = restore(&["chronos_db"]);
     assert!(unconfirmed.code == 64 && unconfirmed.stderr.contains("nobody-to-ask"), "{unconfirmed:?}");
     let of_nobody = restore(&["chronos", "--yes"]);
@@ -183,6 +184,27 @@ fn it_comes_back_into_a_new_database(lab: &Rehearsal, time: &str) {
     let roles = lab.on_server(&[PROGRAM, "globals", time]).stdout;
     assert!(roles.contains("CREATE ROLE app") && !roles.contains("SCRAM-SHA-256"), "{roles}");
     lab.sql("postgres", &format!("drop database \"{copy}\""));
+}
+
+/// As a lifecycle rule would freeze it.
+fn frozen_one_is_refused_with_its_time(lab: &Rehearsal, time: &str) {
+    let key = format!("{FOLDER}{time}.dump.enc");
+    let source = json!({ "Bucket": BUCKET, "Key": key });
+    let copy = json!({ "Bucket": BUCKET, "Key": key, "CopySource": source, "StorageClass": "DEEP_ARCHIVE" });
+    lab.aws("s3", "copy_object", &copy);
+    let listed = lab.expect(0, &["--sandbox", "backup", "list"]).stdout;
+    assert!(listed.contains("1 in an archive class of S3; the newest takes up to 12 h to thaw"), "{listed}");
+    for how in ["--plan", "--yes"] {
+        let refused = lab.run(&["--sandbox", "restore", "--from-dump", time, "--database", "chronos_db", how]);
+        assert!(refused.code == 3 && refused.stderr.contains("error[dump-archived]"), "{how}: {refused:?}");
+        assert_eq!(refused.stdout.contains("DEEP_ARCHIVE: S3 takes up to 12 h"), how == "--plan", "{}", refused.stdout);
+    }
+    // What is in the archive cannot be copied from there: the version before it is brought back.
+    let versions = lab.aws("s3", "list_object_versions", &json!({ "Bucket": BUCKET, "Prefix": key }));
+    let mut all = versions["Versions"].as_array().into_iter().flatten();
+    let frozen = all.find(|version| version["IsLatest"] == true && version["Key"] == key.as_str());
+    let version = frozen.expect("the newest version")["VersionId"].clone();
+    lab.aws("s3", "delete_object", &json!({ "Bucket": BUCKET, "Key": key, "VersionId": version }));
 }
 
 fn older_ones_are_thinned_out(lab: &Rehearsal, time: &str) {

@@ -102,6 +102,16 @@ impl StorageClass {
         matches!(self, Self::Glacier | Self::DeepArchive)
     }
 
+    /// Seconds until an object can be read once S3 is asked for it, at the most that its standard retrieval takes; 0 for what is read
+    /// at once. The cheaper bulk retrieval takes up to 12 hours from glacier and 48 from deep-archive.
+    pub const fn thaw_s(self) -> u64 {
+        match self {
+            Self::StandardIa | Self::GlacierInstant => 0,
+            Self::Glacier => 5 * 3600,
+            Self::DeepArchive => 12 * 3600,
+        }
+    }
+
     /// Days that are billed at least (S3 pricing, minimum storage duration).
     pub const fn minimum_days(self) -> i32 {
         match self {
