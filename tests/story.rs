@@ -17,7 +17,7 @@ use seawall::reach::world::World;
 use serde_json::{Value, json};
 
 /// How long a condition may take to come true.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Waits for a condition; never for time.
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
