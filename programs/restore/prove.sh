@@ -16,20 +16,29 @@ look() {
             tell remark extension "database $database: $extension"
         done
     done
+    # They keep their locks, and nobody who could end them knows of them.
+    echo "select regexp_replace(left(gid, 60), '[[:cntrl:]]', '', 'g') || ' in database ' || database || ' since '
+            || to_char(prepared at time zone 'utc', 'YYYY-MM-DD HH24:MI:SS') || '+00' from pg_prepared_xacts order by prepared limit 5" |
+        ask postgres | while read -r open; do
+            tell remark prepared "a prepared transaction is open and holds its locks, $open: COMMIT PREPARED or ROLLBACK PREPARED ends it"
+        done
     # Of what recovery wrote, whatever would outlive it.
     sed -n "s/^\(recovery_target[a-z_]*\|restore_command\|archive_mode\|primary_conninfo\) *=.*/\1/p" "$data/postgresql.auto.conf" | sort -u |
         while read -r setting; do tell fact leftover "$setting"; done
     tell fact bytes "$(echo 'select sum(pg_database_size(oid)) from pg_database' | ask postgres)"
 }
 
-# Every table and index is read. A permission that is missing is not corruption.
+# Every table and index is read. A permission that is missing is not corruption, nor is a lock that somebody holds or a limit.
 verify() {
     tell phase verify
+    gave_up='canceling statement due to [a-z]* timeout'
     if LC_ALL=C "$bin/pg_amcheck" -h "$socket" -p 5432 -U postgres --all --install-missing --heapallindexed --parent-check --jobs=1 \
         >"$place/amcheck.log" 2>&1; then
         tell fact amcheck "clean"
     elif grep -aq 'permission denied' "$place/amcheck.log"; then
         refuse verify "pg_amcheck may not read everything: $(last_line "$place/amcheck.log")"
+    elif stuck=$(grep -a -m 1 -B 1 "$gave_up" "$place/amcheck.log") && ! grep -aE '^    |error:' "$place/amcheck.log" | grep -aqv "$gave_up"; then
+        refuse verify "pg_amcheck could not read everything: $(printf '%s' "$stuck" | tr -s '\n ' ' ' | cut -c 1-300)"
     else
         refuse damaged "pg_amcheck: $(grep -a -m 1 -A 1 -E 'btree index|heap table|ERROR|error' "$place/amcheck.log" | tr '\n' ' ' | cut -c 1-300)"
     fi

@@ -295,6 +295,7 @@ fn a_server_drills_by_itself_and_its_failures_are_heard() {
 fn damage_that_nobody_has_noticed_is_found() {
     let Some(lab) = Rehearsal::database("damage_that_nobody") else { return };
     lab.sql("postgres", "create table t (n integer primary key, w text); insert into t select n, md5(n::text) from generate_series(1, 20000) n; create index broken on t (w); checkpoint");
+    what_is_locked_is_not_damaged(&lab);
     let file = lab.sql("postgres", "select pg_relation_filepath('broken')");
     let damage = |checksums: &str| {
         let text = "systemctl stop postgresql@15-main && $1 && \
@@ -315,4 +316,31 @@ fn damage_that_nobody_has_noticed_is_found() {
     let report = fails(&lab, &[], "restore-damaged");
     assert!(report["misses"][0]["message"].as_str().is_some_and(|why| why.contains("broken")), "{report:#}");
     nothing_is_left(&lab);
+}
+
+/// A lock that was held at the moment of the target comes back with it: the drill ends within its limits and says so, and a copy of
+/// that moment can be had.
+fn what_is_locked_is_not_damaged(lab: &Rehearsal) {
+    lab.edit_inventory("settings: { work_mem: 8MB }", "settings: { work_mem: 8MB, max_prepared_transactions: 4 }");
+    lab.expect(0, &["--sandbox", "apply", "--yes"]);
+    lab.sql("postgres", "create table held as select 1 as n");
+    let prepared = "begin; lock table held in access exclusive mode; prepare transaction 'nobody''s'";
+    lab.sql("postgres", prepared);
+    lab.sql("postgres", "select pg_create_restore_point('while_it_is_held')");
+    beat(lab);
+    lab.archived();
+    let begun = Instant::now();
+    let report = fails(lab, &[], "restore-not-verified");
+    assert!(begun.elapsed().as_secs() < 300, "it waited for {} s", begun.elapsed().as_secs());
+    let why = report["misses"].to_string();
+    assert!(why.contains("held") && why.contains("canceling statement due to lock timeout"), "{why}");
+    let point = ["--sandbox", "restore", "--to", "name:while_it_is_held", "--name", "point", "--yes"];
+    let said = lab.expect(0, &point);
+    assert!(format!("{}{}", said.stdout, said.stderr).contains("nobody's in database postgres since"), "{said:?}");
+    lab.expect(0, &["--sandbox", "restore", "drop", "point"]);
+    lab.sql("postgres", "rollback prepared 'nobody''s'");
+    lab.sql("postgres", "drop table held");
+    beat(lab);
+    lab.archived();
+    passes(lab, &[]);
 }
