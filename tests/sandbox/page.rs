@@ -32,7 +32,8 @@ pub(super) fn types(lab: &Rehearsal, typed: &Typed, moment: &str, more: &[&str])
     let words = typed.words.iter().skip(1).map(|word| if word == MOMENT { moment } else { word.as_str() });
     let args: Vec<&str> = ["--sandbox"].into_iter().chain(more.iter().copied()).chain(words).collect();
     let ended = lab.run(&args);
-    if ended.code == 64 && ended.stderr.contains("error[nobody-to-ask]") && !args.contains(&"--yes") {
+    let nobody = format!("{}{}", ended.stdout, ended.stderr).contains("nobody-to-ask");
+    if ended.code == 64 && nobody && !args.contains(&"--yes") {
         return lab.run(&[&args[..], &["--yes"]].concat());
     }
     ended
