@@ -213,7 +213,12 @@ fn a_server_whose_bucket_was_emptied_comes_back_from_the_copy() {
     // That is drilled, too: nothing but the copy brings a fresh server to life.
     let lost = lab.expect(0, &["--sandbox", "--format", "json", "rebuild", "--rehearse", "--copy", "--yes"]).stdout;
     let lost: Value = serde_json::from_str(&lost).expect("JSON on stdout");
-    assert_eq!((&lost["scenario"], &lost["plan"]["repository"]), (&json!("fresh-from-copy"), &json!("copy")), "{lost}");
+    let drill = &lost["drill"];
+    assert_eq!(
+        (&drill["scenario"], &drill["plan"]["repository"]),
+        (&json!("fresh-from-copy"), &json!("copy")),
+        "{lost}"
+    );
 
     // Where the server is well, an apply mends the first repository; it is emptied again.
     lab.expect(0, &["--sandbox", "apply", "--yes"]);
