@@ -1,7 +1,8 @@
 //! `host.packages`: Debian packages that must be installed, in one call of apt.
 //!
 //! The inventory's `packages` and what other sections need become one resource per server, so that apt runs once.
-//! Deliberately absent: versions (security updates move them), removal, and third-party archives.
+//! Deliberately absent: versions (security updates move them), removal of anything but what is in the way of a wanted package, and
+//! third-party archives.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,7 +102,7 @@ Manages: that every package in `packages`, and every package that another sectio
 A package that is half installed counts as missing and is repaired. Nothing is removed on the way, except what a plan
 names: a package that Debian keeps from being beside one that a section needs, such as chrony beside systemd-timesyncd.
 
-Does not manage: versions, archives beyond the image's own, and removal. A package that leaves the list stays
+Does not manage: versions, archives beyond the image's own, and any other removal. A package that leaves the list stays
 installed and is forgotten: removing a package can take its data or half the system along, and whether something
 else came to need it cannot be seen.
 

@@ -233,7 +233,10 @@ fn packages(report: &mut Report<'_>, base: &str, server: &Server) {
                 format!("`{other}` cannot be beside `{name}`, which `{base}.{section}` installs"),
             )
             .at(report.places.span(&path), "one of them would be removed")
-            .hint(format!("take `{other}` out, or leave `{section}` away"));
+            .hint(match section {
+                "packages" => format!("take `{name}` or `{other}` out"),
+                _ => format!("take `{other}` out, or leave `{section}` away"),
+            });
             report.found.push(problem);
         }
     }
