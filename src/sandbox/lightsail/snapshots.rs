@@ -9,7 +9,7 @@ use crate::sandbox::lightsail::call::{Call, many};
 use crate::sandbox::lightsail::catalog::bundle;
 use crate::sandbox::lightsail::check;
 use crate::sandbox::lightsail::error::ApiError;
-use crate::sandbox::lightsail::state::{Snapshot, key, now, with};
+use crate::sandbox::lightsail::state::{Instance, Snapshot, key, now, with};
 
 fn view(snapshot: &Snapshot) -> Value {
     let ready = snapshot.available_at <= now();
@@ -31,6 +31,23 @@ fn view(snapshot: &Snapshot) -> Value {
     )
 }
 
+/// Writes a new one down.
+fn record(call: &mut Call, name: &str, of: &Instance, tags: BTreeMap<String, String>, from_auto: bool) -> Snapshot {
+    let snapshot = Snapshot {
+        common: call.state.common("InstanceSnapshot", call.region, &of.common.zone, name, tags),
+        instance: of.common.name.clone(),
+        instance_arn: of.common.arn.clone(),
+        size_gb: bundle(&of.bundle).map_or(0, |bundle| bundle.disk_gb),
+        blueprint: of.blueprint.clone(),
+        bundle: of.bundle.clone(),
+        available_at: now() + call.delays.snapshot,
+        from_auto,
+        broken_off: false,
+    };
+    call.state.snapshots.insert(key(call.region, name), snapshot.clone());
+    snapshot
+}
+
 pub fn create(call: &mut Call) -> Result<Value, ApiError> {
     let name = call.need("instanceSnapshotName")?;
     let instance_name = call.need("instanceName")?;
@@ -42,20 +59,7 @@ pub fn create(call: &mut Call) -> Result<Value, ApiError> {
         let message = format!("The instance {instance_name} is {}", instance.state);
         return Err(ApiError::new("OperationFailureException", message));
     }
-    let common = call.state.common("InstanceSnapshot", call.region, &instance.common.zone, &name, tags);
-    let available_at = now() + call.delays.snapshot;
-    let snapshot = Snapshot {
-        common: common.clone(),
-        instance: instance_name,
-        instance_arn: instance.common.arn,
-        size_gb: bundle(&instance.bundle).map_or(0, |bundle| bundle.disk_gb),
-        blueprint: instance.blueprint,
-        bundle: instance.bundle,
-        available_at,
-        from_auto: false,
-        broken_off: false,
-    };
-    call.state.snapshots.insert(key(call.region, &name), snapshot);
+    let Snapshot { common, available_at, .. } = record(call, &name, &instance, tags, false);
     let operation = call.state.operation("CreateInstanceSnapshot", "InstanceSnapshot", &common, Some(available_at));
     Ok(many(&[operation]))
 }
@@ -77,20 +81,7 @@ pub fn copy(call: &mut Call) -> Result<Value, ApiError> {
     if taken.is_none() || instance.state == "shutting-down" {
         return Err(ApiError::not_found("AutoSnapshot", date.unwrap_or("the latest")));
     }
-    let common = call.state.common("InstanceSnapshot", call.region, &instance.common.zone, &name, BTreeMap::new());
-    let available_at = now() + call.delays.snapshot;
-    let snapshot = Snapshot {
-        common: common.clone(),
-        instance: source,
-        instance_arn: instance.common.arn,
-        size_gb: bundle(&instance.bundle).map_or(0, |bundle| bundle.disk_gb),
-        blueprint: instance.blueprint,
-        bundle: instance.bundle,
-        available_at,
-        from_auto: true,
-        broken_off: false,
-    };
-    call.state.snapshots.insert(key(call.region, &name), snapshot);
+    let Snapshot { common, .. } = record(call, &name, &instance, BTreeMap::new(), true);
     let operation = call.soon("CopySnapshot", "InstanceSnapshot", &common);
     Ok(many(&[operation]))
 }
